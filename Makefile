@@ -1,0 +1,47 @@
+# `make` prints the targets. `make demo` and `make test` need nothing but Python 3.11 or newer.
+#
+# PyPI's torch for Linux brings CUDA's packages (gigabytes). For a CPU build, install it first from PyTorch's CPU
+# index, as pytorch.org shows, into a virtual environment of your own, and name that: make demo VENV=path/to/venv
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+# Options for pip, as --index-url
+PIP_OPTIONS ?=
+
+.DEFAULT_GOAL = help
+.PHONY: help demo test test-slow lint format clean
+
+help: ## print the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
+
+$(BIN)/.rdcodec: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet $(PIP_OPTIONS) --constraint constraints.txt --editable .
+	touch $@
+
+$(BIN)/.rdcodec-dev: $(BIN)/.rdcodec
+	$(BIN)/python -m pip install --quiet $(PIP_OPTIONS) --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(BIN)/.rdcodec ## compress and decode a photo beside JPEG and WebP, and draw the three side by side
+	$(BIN)/rdc demo -o demo --force
+
+test: $(BIN)/.rdcodec-dev lint ## lint, types, import rules and tests; under ten minutes
+	$(BIN)/python -m pytest
+
+test-slow: $(BIN)/.rdcodec-dev ## the tests that take minutes each
+	$(BIN)/python -m pytest -m slow
+
+lint: $(BIN)/.rdcodec-dev ## ruff, mypy strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(BIN)/.rdcodec-dev ## rewrite the sources as ruff likes them
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove what make made
+	rm -rf $(VENV) demo dist .mypy_cache .ruff_cache .pytest_cache .hypothesis
