@@ -1,0 +1,1 @@
+"""Integers only: what two machines must compute alike, down to the last bit."""
