@@ -1,0 +1,51 @@
+"""The number formats of the entropy path, and its one rounding rule.
+
+Everything that decides which table a symbol is coded with is an integer. Integers travel in float32 tensors
+("carriers"), where sums and products are exact in any order while every partial sum stays below 2^24; layers
+prove that bound from their weights before they run.
+
+    activation       0..255, after a ReLU
+    hyper-latent     the symbol, clipped to +-127 on its way into the networks
+    mean, y_hat      steps of 1/64 of a quantisation step
+    latent as input  steps of 1/16, clipped to +-4095
+    log-scale        steps of 1/16 of a level of the scale table
+"""
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+CARRIER_LIMIT = 1 << 24
+ACTIVATION_MAX = 255
+HYPER_MAX = 127
+MEAN_ONE = 64  # a quantisation step, in steps of a mean
+MEAN_MAX = 32767
+LATENT_ONE = 16
+LATENT_MAX = 4095
+LEVEL_ONE = 16  # a level of the scale table, in steps of a log-scale
+LEVEL_MAX = 4095
+QUALITIES = 1000  # tenths of quality
+
+
+def shift_right(value: Tensor, bits: int) -> Tensor:
+    """floor(value / 2^bits) of integers in a float32 carrier: a product with a power of two is exact."""
+    return (value * 2.0**-bits).floor()
+
+
+def interpolate(anchors: NDArray[np.int32], tenths: int) -> NDArray[np.int32]:
+    """Row of (A, C) integers at a quality of 0..1000 tenths: linear between evenly spaced rows, floored."""
+    position = tenths * (len(anchors) - 1)
+    low = min(position // QUALITIES, len(anchors) - 2)
+    part = position - low * QUALITIES
+    wide = anchors.astype(np.int64)
+    mixed = (wide[low] * (QUALITIES - part) + wide[low + 1] * part) // QUALITIES
+    out: NDArray[np.int32] = mixed.astype(np.int32)
+    return out
+
+
+def to_integers(value: Tensor, dtype: Any = np.int32) -> NDArray[Any]:
+    """Round a tensor of floats to a NumPy array of integers; used when a model is exported, never to decode."""
+    integers: NDArray[Any] = np.rint(value.detach().cpu().double().numpy()).astype(dtype)
+    return integers
