@@ -1,0 +1,1 @@
+"""Networks: pixels to latents, latents to integer symbols and table indexes, and back."""

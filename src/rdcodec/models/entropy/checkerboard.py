@@ -1,0 +1,144 @@
+"""Hyperprior with a two-pass context over a three-dimensional checkerboard.
+
+Everything here lives in quantised units: y is the latent times its gain, a symbol is an integer step.
+Pass 0 codes the elements with even channel + row + column, pass 1 the others, which then see their four
+spatial neighbours and their neighbours in channel (checkerboard: He et al. 2021, arXiv:2103.15306; parity
+swapped between channels: EVC, arXiv:2302.05071). The decoder's networks are chains of convolutions and
+ReLU alone, so that they can be computed in integers: files are coded by `integer.py`, made from this model.
+"""
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor, nn
+
+from rdcodec.models.blocks import depthwise, pointwise, shrink
+from rdcodec.models.config import CheckerboardEntropy
+from rdcodec.models.entropy.factorized import FactorizedPrior
+from rdcodec.models.entropy.gaussian import gaussian_bits, straight_round
+from rdcodec.models.rate import RateVector
+
+HYPER_STRIDE = 4  # one hyper-latent for 4 x 4 latents
+HYPER_UNIT = 4.0  # keeps z some steps wide at the start, where rounding still lets it through
+
+
+class Rated(NamedTuple):
+    """y_hat in quantised units, bits of every element of y and of z."""
+
+    y_hat: Tensor
+    bits_y: Tensor
+    bits_z: Tensor
+
+
+class Noise(NamedTuple):
+    """Uniform in [-1/2, 1/2]: what stands for rounding in the rate while training."""
+
+    y: Tensor
+    z: Tensor
+
+
+class CheckerboardModel(nn.Module):
+    """Rate of y (B, M, h, w) given hyper-latents z (B, N, h/4, w/4) and the pass before."""
+
+    def __init__(self, config: CheckerboardEntropy, latent_channels: int) -> None:
+        super().__init__()
+        m, n = latent_channels, config.hyper_channels
+        features, hidden = config.features, config.hidden
+        self.latent_channels = m
+        self.hyper_channels = n
+        self.factorized_prior = FactorizedPrior(n)
+        self.hyper_shift = RateVector(n)
+        self.hyper_analysis = nn.Sequential(
+            pointwise(m, features),
+            nn.ReLU(),
+            depthwise(features),
+            nn.ReLU(),
+            nn.PixelUnshuffle(2),
+            pointwise(4 * features, features),
+            nn.ReLU(),
+            depthwise(features),
+            nn.ReLU(),
+            nn.PixelUnshuffle(2),
+            pointwise(4 * features, n),
+        )
+        self.hyper_synthesis = nn.Sequential(
+            nn.Conv2d(n, n, 3, padding=1),
+            nn.ReLU(),
+            pointwise(n, 4 * features),
+            nn.ReLU(),
+            nn.PixelShuffle(2),
+            depthwise(features),
+            nn.ReLU(),
+            pointwise(features, 4 * features),
+            nn.ReLU(),
+            nn.PixelShuffle(2),
+            depthwise(features),
+            nn.ReLU(),
+        )
+        self.first = nn.Sequential(pointwise(features, hidden), nn.ReLU(), pointwise(hidden, 2 * m))
+        self.context = nn.Sequential(depthwise(m, 2), nn.ReLU())
+        self.second = nn.Sequential(
+            pointwise(2 * m + features, hidden),
+            nn.ReLU(),
+            pointwise(hidden, hidden),
+            nn.ReLU(),
+            pointwise(hidden, 2 * m),
+        )
+        self.log_scale = RateVector(m)
+        shrink(self.first[-1], 0.1)
+        shrink(self.second[-1], 0.1)
+
+    def analyse(self, y: Tensor, quality: Tensor) -> Tensor:
+        """y (B, M, h, w), h and w multiples of 4 -> z (B, N, h/4, w/4), not yet rounded."""
+        z: Tensor = self.hyper_analysis(torch.asinh(y))
+        shift: Tensor = self.hyper_shift(quality)
+        return z.float() * HYPER_UNIT - shift
+
+    def forward(self, y: Tensor, quality: Tensor, noise: Noise | None = None) -> Rated:
+        """Rate under noise, straight-through rounding for what the networks see (Minnen & Singh 2020,
+        arXiv:2007.08739); without noise the rate is that of the rounded values."""
+        z = self.analyse(y, quality)
+        z_hat = straight_round(z)
+        bits_z = self.factorized_prior(z_hat if noise is None else z + noise.z, quality)
+        features = self.hyper_synthesis(z_hat)
+        even = parity_mask(y)
+        mean_0, log_scale_0 = self._mean_and_scale(self.first(features), quality)
+        y_0 = (straight_round(y - mean_0) + mean_0) * even
+        seen = torch.cat([features, self.context(y_0)], 1)
+        mean_1, log_scale_1 = self._mean_and_scale(self.second(seen), quality)
+        mean = torch.where(even, mean_0, mean_1)
+        log_scale = torch.where(even, log_scale_0, log_scale_1)
+        symbols = straight_round(y - mean)
+        bits_y = gaussian_bits(symbols if noise is None else y + noise.y - mean, log_scale)
+        return Rated(symbols + mean, bits_y, bits_z)
+
+    def _mean_and_scale(self, raw: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
+        mean, log_scale = raw.float().chunk(2, 1)
+        return mean, log_scale + self.log_scale(quality)
+
+
+def parity_mask(y: Tensor) -> Tensor:
+    """True where channel + row + column is even, (1, M, h, w) bool."""
+    m, h, w = (torch.arange(n, device=y.device) for n in y.shape[1:])
+    return ((m[:, None, None] + h[:, None] + w) % 2 == 0)[None]
+
+
+def _rows_even(height: int, width: int, step: int, device: torch.device) -> Tensor:
+    rows = torch.arange(height, device=device)[:, None] + torch.arange(width, device=device)
+    return ((rows + step) % 2 == 0)[:, :, None]
+
+
+def take_parity(x: Tensor, step: int) -> Tensor:
+    """The elements of pass `step` of x (1, M, h, w) -> (h, w, M / 2), channels in order."""
+    _, m, h, w = x.shape
+    pairs = x[0].permute(1, 2, 0).reshape(h, w, m // 2, 2)
+    return torch.where(_rows_even(h, w, step, x.device), pairs[..., 0], pairs[..., 1])
+
+
+def spread_parity(part: Tensor, step: int) -> Tensor:
+    """The inverse of take_parity, zeros at the elements of the other pass."""
+    h, w, half = part.shape
+    even = _rows_even(h, w, step, part.device)
+    zero = torch.zeros((), dtype=part.dtype, device=part.device)
+    pairs = torch.stack([torch.where(even, part, zero), torch.where(even, zero, part)], -1)
+    return pairs.reshape(h, w, 2 * half).permute(2, 0, 1)[None]

@@ -1,0 +1,164 @@
+"""The two-pass entropy model on integers: what encoder and decoder both run, with the same result everywhere.
+
+`CheckerboardModel` learns in floats; `quantise` turns what the decoder needs of it into integer arrays, which
+are shipped with the weights and hashed; `IntegerCheckerboard` runs them.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rdcodec.errors import NeedsModel
+from rdcodec.exact.fixed import (
+    HYPER_MAX,
+    LATENT_MAX,
+    LATENT_ONE,
+    LEVEL_ONE,
+    MEAN_MAX,
+    MEAN_ONE,
+    interpolate,
+    shift_right,
+    to_integers,
+)
+from rdcodec.exact.layers import ACTIVATION, Arrays, IntegerChain, Range, calibrate
+from rdcodec.exact.tables import LEVELS, SCALE_MAX, SCALE_MIN
+from rdcodec.models.entropy.checkerboard import (
+    HYPER_STRIDE,
+    CheckerboardModel,
+    parity_mask,
+    spread_parity,
+    take_parity,
+)
+from rdcodec.models.rate import ANCHORS
+
+HYPER = Range(-HYPER_MAX, HYPER_MAX)
+LATENT = Range(-LATENT_MAX, LATENT_MAX)
+PARAMETER = Range(-MEAN_MAX, MEAN_MAX)
+CHAINS = ("hyper_synthesis", "first", "context", "second")
+LOG_LEVEL = math.log(SCALE_MAX / SCALE_MIN) / (LEVELS - 1)  # of scale, from one table row to the next
+
+
+class SymbolCoder(Protocol):
+    """Turns the table index of every element into its symbol: an encoder looks it up, a decoder reads it."""
+
+    def z(self, indexes: Tensor) -> Tensor:
+        """indexes (h, w, N) uint8 -> symbols, the same shape, float32 carrier."""
+        ...
+
+    def y(self, step: int, mean: Tensor, indexes: Tensor) -> Tensor:
+        """mean (steps of 1/64) and indexes (h, w, M / 2) of the elements of pass `step` -> symbols."""
+        ...
+
+
+class IntegerCheckerboard:
+    """Codes y (M, h, w) and its hyper-latents through a SymbolCoder."""
+
+    def __init__(self, model: CheckerboardModel, arrays: Arrays) -> None:
+        """model gives the structure, arrays every number. NeedsModel if an array is missing or altered."""
+        inputs = {"hyper_synthesis": HYPER, "first": ACTIVATION, "context": LATENT, "second": ACTIVATION}
+        self.chains = {
+            name: IntegerChain(getattr(model, name), _nested(arrays, name), inputs[name], PARAMETER) for name in CHAINS
+        }
+        self.prior_level = _levels(arrays, "prior_level", model.hyper_channels)
+        self.level = _levels(arrays, "level", model.latent_channels)
+        self.device = torch.device("cpu")
+
+    def to(self, device: torch.device) -> "IntegerCheckerboard":
+        """Move the networks to a device."""
+        self.device = device
+        for chain in self.chains.values():
+            chain.to(device)
+        return self
+
+    def code(self, height: int, width: int, tenths: int, coder: SymbolCoder) -> Tensor:
+        """y_hat (1, M, height, width) in quantisation steps, as encoder and decoder both build it.
+
+        height, width: of the latents, any positive number; hyper-latents cover ceil(side / 4).
+        tenths: quality, 0..1000.
+        """
+        rows, columns = -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
+        prior = _indexes(torch.zeros(rows, columns, 1, device=self.device), self._offset(self.prior_level, tenths))
+        z = coder.z(prior).clamp(-HYPER_MAX, HYPER_MAX)
+        features = self.chains["hyper_synthesis"](z.permute(2, 0, 1)[None])[:, :, :height, :width]
+        offset = self._offset(self.level, tenths)
+        y_0 = _code_pass(0, self.chains["first"](features), offset, coder)
+        seen = shift_right(y_0 + MEAN_ONE // LATENT_ONE // 2, 2).clamp_(-LATENT_MAX, LATENT_MAX)
+        context = self.chains["context"](seen)
+        y_1 = _code_pass(1, self.chains["second"](torch.cat([features, context], 1)), offset, coder)
+        return (y_0 + y_1) / MEAN_ONE
+
+    def _offset(self, anchors: NDArray[np.int32], tenths: int) -> Tensor:
+        # Half a level makes the shift in `_indexes` a rounding.
+        return torch.from_numpy(interpolate(anchors, tenths) + LEVEL_ONE // 2).to(self.device, torch.float32)
+
+
+def _code_pass(step: int, parameters: Tensor, offset: Tensor, coder: SymbolCoder) -> Tensor:
+    mean, level = take_parity(parameters, step).chunk(2, -1)
+    indexes = _indexes(level, take_parity(offset.expand(*parameters.shape[2:], -1).permute(2, 0, 1)[None], step))
+    return spread_parity(mean + MEAN_ONE * coder.y(step, mean, indexes), step)
+
+
+def _indexes(level: Tensor, offset: Tensor) -> Tensor:
+    """Table rows of log-scales (..., C), which come in steps of 1 / LEVEL_ONE."""
+    return shift_right(level + offset, 4).clamp_(0, LEVELS - 1).to(torch.uint8)
+
+
+def _levels(arrays: Arrays, name: str, channels: int) -> NDArray[np.int32]:
+    found = arrays.get(name)
+    if found is None or found.shape != (ANCHORS, channels) or found.dtype != np.int32:
+        raise NeedsModel(f"integer weights {name} are missing or altered: fetch the model's weights again")
+    # Beyond the table on either side there is nothing left to tell apart, and sums stay small.
+    return np.clip(found, -(1 << 14), 1 << 14)
+
+
+def _nested(arrays: Arrays, chain: str) -> dict[str, Arrays]:
+    nested: dict[str, Arrays] = {}
+    for name, array in arrays.items():
+        first, _, rest = name.partition(".")
+        if first == chain:
+            index, _, kind = rest.partition(".")
+            nested.setdefault(index, {})[kind] = array
+    return nested
+
+
+@torch.no_grad()
+def quantise(model: CheckerboardModel, latents: Sequence[tuple[Tensor, float]]) -> Arrays:
+    """Integer arrays of a trained entropy model.
+
+    latents: y in quantised units (1, M, h, w), sides multiples of 4, each with its quality, to measure how far
+    activations reach: a score of photographs at low, middle and high quality.
+    """
+    m = model.latent_channels
+    at = [(y, y.new_tensor([quality])) for y, quality in latents]
+    z_hat = [model.analyse(y, quality).round().clamp(-HYPER_MAX, HYPER_MAX) for y, quality in at]
+    steps = torch.cat([torch.full((m,), 1 / MEAN_ONE), torch.full((m,), LOG_LEVEL / LEVEL_ONE)]).double()
+    hyper = calibrate(model.hyper_synthesis, z_hat, torch.ones(model.hyper_channels), HYPER)
+    first = calibrate(model.first, hyper.samples, hyper.step, ACTIVATION, steps)
+    y_0 = [_first_pass(y, raw) for (y, _), raw in zip(at, first.samples, strict=True)]
+    context = calibrate(model.context, y_0, torch.full((m,), 1 / LATENT_ONE), LATENT)
+    both = [torch.cat(pair, 1) for pair in zip(hyper.samples, context.samples, strict=True)]
+    second = calibrate(model.second, both, torch.cat([hyper.step, context.step]), ACTIVATION, steps)
+    chains = dict(zip(CHAINS, (hyper, first, context, second), strict=True))
+    arrays = {
+        f"{chain}.{index}.{name}": array
+        for chain, done in chains.items()
+        for index, layer in done.arrays.items()
+        for name, array in layer.items()
+    }
+    arrays["prior_level"] = _level_array(model.factorized_prior.log_scale.values)
+    arrays["level"] = _level_array(model.log_scale.values)
+    return arrays
+
+
+def _first_pass(y: Tensor, raw: Tensor) -> Tensor:
+    mean = raw.chunk(2, 1)[0]
+    return ((y - mean).round() + mean) * parity_mask(y)
+
+
+def _level_array(log_scale: Tensor) -> NDArray[Any]:
+    return to_integers((log_scale.double() - math.log(SCALE_MIN)) * (LEVEL_ONE / LOG_LEVEL))

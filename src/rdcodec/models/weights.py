@@ -1,0 +1,191 @@
+"""Weights on disk: one safetensors file per released tag, with all that a decoder needs.
+
+The file holds the float networks (bfloat16, the linear shortcuts and rate vectors float32), under `exact.` the
+integers that encoder and decoder run the entropy model with, under `tables.` the entropy tables, and in its
+metadata the configuration of the model and the tag. Two hashes tell decoders whether a file was coded with these
+weights: of what decides symbols, and of what makes pixels of them.
+"""
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor
+
+from rdcodec.errors import NeedsModel, UsageError
+from rdcodec.exact.layers import Arrays
+from rdcodec.exact.tables import Tables
+from rdcodec.models.base import ImageModel
+from rdcodec.models.config import ModelConfig, config_names, parse_record
+from rdcodec.models.entropy.integer import IntegerCheckerboard
+
+FORMAT = "rdcodec-weights-1"
+FILE_NAME = "weights.safetensors"  # in a run folder
+UNRELEASED = 0  # the number of a tag that was never released
+PACKAGED = Path(__file__).parents[1] / "weights"
+TAG = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9-]*)\.(?P<number>[0-9]+)")
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The content of a weights file."""
+
+    tag: str
+    config: ModelConfig
+    state: dict[str, Tensor]
+    entropy: Arrays
+    tables: Tables
+
+    @cached_property
+    def entropy_hash(self) -> bytes:
+        """First 4 bytes of SHA-256 over the integers that decide table indexes and means."""
+        return _hash(self.entropy)
+
+    @cached_property
+    def synthesis_hash(self) -> bytes:
+        """First 4 bytes of SHA-256 over the gains and the synthesis transform."""
+        parts = {n: t for n, t in self.state.items() if n.startswith(("synthesis.", "log_gain."))}
+        return _hash({name: tensor.contiguous().view(torch.uint8).numpy() for name, tensor in parts.items()})
+
+    def build(self) -> ImageModel:
+        """The model with these weights, float32, in evaluation mode."""
+        model = ImageModel(self.config)
+        try:
+            model.load_state_dict({name: tensor.float() for name, tensor in self.state.items()})
+        except RuntimeError:
+            raise NeedsModel(f"{self.tag}: weights that do not fit their configuration; fetch them again") from None
+        return model.eval().requires_grad_(False)
+
+    def build_entropy(self, model: ImageModel) -> IntegerCheckerboard:
+        """The entropy model on integers, which has the structure of the model's."""
+        return IntegerCheckerboard(model.entropy, self.entropy)
+
+
+def _hash(arrays: Arrays) -> bytes:
+    """First 4 bytes of SHA-256 over "name dtype shape" lines, each followed by the array's little-endian bytes."""
+    digest = hashlib.sha256()
+    for name in sorted(arrays):
+        array = arrays[name].astype(arrays[name].dtype.newbyteorder("<"))
+        digest.update(f"{name} {array.dtype.name} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.digest()[:4]
+
+
+def stored(model: ImageModel) -> dict[str, Tensor]:
+    """The state of a model as a weights file keeps it."""
+    exact = (".shortcut.", "log_gain.", "log_scale.", "hyper_shift.", ".tint.")
+    return {
+        name: tensor.detach().cpu().to(torch.float32 if any(e in f".{name}" for e in exact) else torch.bfloat16)
+        for name, tensor in model.state_dict().items()
+    }
+
+
+def save_weights(path: Path, weights: Weights) -> None:
+    """Write a weights file, whole or not at all."""
+    tensors = {name: tensor.contiguous() for name, tensor in weights.state.items()}
+    integers = {"exact": weights.entropy, "tables": weights.tables.to_arrays()}
+    tensors |= {
+        f"{kind}.{n}": torch.from_numpy(a.copy()) for kind, arrays in integers.items() for n, a in arrays.items()
+    }
+    metadata = {"format": FORMAT, "tag": weights.tag, "config": weights.config.model_dump_json()}
+    partial = path.with_suffix(".partial")
+    try:
+        partial.write_bytes(save(tensors, metadata))
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def read_weights(path: Path) -> Weights:
+    """Read a weights file; NeedsModel if it is missing, damaged, or of another format."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata: dict[str, Any] = file.metadata() or {}
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    except FileNotFoundError:
+        raise NeedsModel(f"{path}: no such weights file") from None
+    except (OSError, SafetensorError) as error:
+        raise NeedsModel(f"{path}: damaged weights ({error}); fetch them again") from None
+    if metadata.get("format") != FORMAT:
+        raise NeedsModel(f"{path}: not weights of this version of rdcodec")
+    tag, config = _identity(metadata, path)
+    entropy, tables = (_integers(tensors, f"{kind}.") for kind in ("exact", "tables"))
+    state = {name: tensor for name, tensor in tensors.items() if not name.startswith(("exact.", "tables."))}
+    return Weights(tag, config, state, entropy, Tables.from_arrays(tables))
+
+
+def _identity(metadata: dict[str, Any], path: Path) -> tuple[str, ModelConfig]:
+    """Tag and configuration."""
+    try:
+        config = parse_record(ModelConfig, json.loads(metadata["config"]), "its configuration")
+        tag: str = metadata["tag"]
+    except (KeyError, ValueError, UsageError) as error:
+        raise NeedsModel(f"{path}: damaged or newer weights ({error}); fetch them again") from None
+    if not TAG.fullmatch(tag):
+        raise NeedsModel(f"{path}: {tag!r} is not a tag such as I.1; fetch the weights again")
+    return tag, config
+
+
+def _integers(tensors: dict[str, Tensor], prefix: str) -> Arrays:
+    return {name.removeprefix(prefix): t.numpy() for name, t in tensors.items() if name.startswith(prefix)}
+
+
+def weight_folders() -> list[Path]:
+    """Where weights are looked for: RDCODEC_WEIGHTS (folders as in PATH), the package, a checkout's weights/."""
+    named = [Path(folder) for folder in os.environ.get("RDCODEC_WEIGHTS", "").split(os.pathsep) if folder]
+    return [*named, PACKAGED, Path(__file__).parents[3] / "weights"]
+
+
+def released() -> dict[str, Path]:
+    """Every weights file at hand, by tag."""
+    found: dict[str, Path] = {}
+    for folder in weight_folders():
+        for path in sorted(folder.glob("*.safetensors")):
+            if TAG.fullmatch(path.stem):
+                found.setdefault(path.stem, path)
+    return found
+
+
+def find_weights(model: str) -> Path:
+    """The weights file of a name ("I": the newest tag), a tag ("I.1"), or a run folder.
+
+    Raises NeedsModel that says what there is.
+    """
+    folder = Path(model)
+    if (folder / FILE_NAME).is_file():
+        return folder / FILE_NAME
+    tags = released()
+    if model in tags:
+        return tags[model]
+    newest = max((t for t in tags if t.rpartition(".")[0] == model), key=_number, default=None)
+    if newest:
+        return tags[newest]
+    raise NeedsModel(_missing(model, tags))
+
+
+def _number(tag: str) -> int:
+    return int(tag.rpartition(".")[2])
+
+
+def _missing(model: str, tags: Iterable[str]) -> str:
+    here = ", ".join(sorted(tags)) or "none"
+    name = model.rpartition(".")[0] if TAG.fullmatch(model) else model
+    if folder_like(model):
+        return f"{model}: no {FILE_NAME} in this folder; make one with `rdc train CONFIG --steps 0 -o {model}`"
+    if name in config_names():
+        return f"no weights of {model} are here (there are: {here}); set RDCODEC_WEIGHTS or train it"
+    return f"no model {model}; known are {', '.join(config_names())} (with weights: {here})"
+
+
+def folder_like(model: str) -> bool:
+    """Whether a model argument can only mean a folder."""
+    return os.sep in model or Path(model).is_dir()
