@@ -1,0 +1,328 @@
+"""The whole data path on one screen: picture, latents, symbols, stream, file, and back.
+
+    image -> analysis -> y * gain -> (hyper-latents z, then two passes of y) -> symbols -> rANS -> .rdc
+    .rdc  -> rANS -> symbols -> y_hat / gain -> synthesis -> image
+
+Encoder and decoder walk the integer entropy networks through the same code (`IntegerCheckerboard.code`); they
+differ only in the coder that they hand it: one looks each symbol up in y, the other reads it from the stream.
+"""
+
+import math
+from dataclasses import dataclass, field
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rdcodec.codec import rans
+from rdcodec.codec.container import MAX_PIXELS, SINGLE_RATE, Header, pack, unpack
+from rdcodec.codec.crc import crc32c
+from rdcodec.codec.search import largest_below, smallest_above
+from rdcodec.errors import BadInput, NeedsModel, UsageError
+from rdcodec.exact.fixed import MEAN_ONE
+from rdcodec.models.base import STRIDE
+from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, take_parity
+from rdcodec.models.precision import fast_dtype
+from rdcodec.models.weights import UNRELEASED, Weights, find_weights, read_weights
+
+Image = NDArray[np.uint8]
+DEFAULT_QUALITY = 50.0
+
+
+@dataclass
+class _Encoder:
+    """Looks symbols up in y and z, and keeps them in coding order."""
+
+    y_latents: Tensor
+    z_latents: Tensor
+    skip_below: int
+    symbols: list[NDArray[np.int32]] = field(default_factory=list)
+    indexes: list[NDArray[np.uint8]] = field(default_factory=list)
+
+    def z(self, indexes: Tensor) -> Tensor:
+        return self._take(self.z_latents[0].permute(1, 2, 0), indexes)
+
+    def y(self, step: int, mean: Tensor, indexes: Tensor) -> Tensor:
+        return self._take(take_parity(self.y_latents, step) - mean / MEAN_ONE, indexes)
+
+    def _take(self, value: Tensor, indexes: Tensor) -> Tensor:
+        symbols = value.round().clamp_(-rans.MAX_SYMBOL, rans.MAX_SYMBOL)
+        symbols = symbols * (indexes >= self.skip_below)
+        self.symbols.append(symbols.to(torch.int32).reshape(-1).cpu().numpy())
+        self.indexes.append(indexes.reshape(-1).cpu().numpy())
+        return symbols
+
+
+@dataclass
+class _Decoder:
+    """Reads symbols from the stream."""
+
+    stream: rans.Decoder
+    symbols: list[NDArray[np.int32]] = field(default_factory=list)
+
+    def z(self, indexes: Tensor) -> Tensor:
+        return self._read(indexes)
+
+    def y(self, step: int, mean: Tensor, indexes: Tensor) -> Tensor:
+        return self._read(indexes)
+
+    def _read(self, indexes: Tensor) -> Tensor:
+        symbols = self.stream.decode(indexes.reshape(-1).cpu().numpy())
+        self.symbols.append(symbols)
+        return torch.from_numpy(symbols).to(indexes.device, torch.float32).reshape(indexes.shape)
+
+
+@dataclass(frozen=True)
+class ModelInfo:
+    """What a loaded codec is."""
+
+    name: str
+    tag: str
+    summary: str
+    parameters: int
+
+
+@dataclass(frozen=True)
+class Analysed:
+    """A picture after the analysis transform, ready to be coded at any quality."""
+
+    image: Image
+    latents: Tensor
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """A coded picture: its file, and what the decoder will make of it."""
+
+    data: bytes
+    quality: float
+    codec: "Codec"
+    image: Image
+    latents: Tensor
+    y_hat: Tensor
+    symbols: tuple[NDArray[np.int32], ...]  # of z and of each pass of y, in coding order
+    indexes: tuple[NDArray[np.uint8], ...]
+
+    @cached_property
+    def reconstruction(self) -> Image:
+        """The picture that decoding gives, uint8 (H, W, 3)."""
+        return self.codec.synthesise(self.y_hat, self.quality, *self.image.shape[:2])
+
+    @cached_property
+    def estimate_bits(self) -> float:
+        """Rate of the float model for the same rounded latents: no integers, no tables, no container."""
+        return self.codec.estimate_bits(self.latents, self.quality)
+
+    @cached_property
+    def psnr_db(self) -> float:
+        """PSNR of the reconstruction over all RGB samples."""
+        mse = float(np.mean((self.image.astype(np.float32) - self.reconstruction) ** 2, dtype=np.float64))
+        return 10 * math.log10(255**2 / mse) if mse else math.inf
+
+    @property
+    def bpp(self) -> float:
+        """All bytes of the file, per pixel."""
+        return 8 * len(self.data) / (self.image.size // 3)
+
+
+class Codec:
+    """A model with weights and tables: pictures to files and back."""
+
+    def __init__(self, weights: Weights, device: torch.device) -> None:
+        model = weights.build()
+        self.device = device
+        self.tables = weights.tables
+        self.hashes = weights.entropy_hash, weights.synthesis_hash
+        self.entropy = weights.build_entropy(model).to(device)
+        self.model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.dtype = fast_dtype(device)
+        for network in model.inexact():
+            network.to(self.dtype)
+        config = model.config
+        self.info = ModelInfo(config.name, weights.tag, config.summary, sum(p.numel() for p in model.parameters()))
+
+    def compress(self, image: Image, quality: float | None = None) -> bytes:
+        """uint8 (H, W, 3) of any size to the bytes of an .rdc file; quality 0..100 in tenths (default 50)."""
+        return self.encode(image, quality).data
+
+    def encode(self, image: Image, quality: float | None = None) -> Encoded:
+        """As `compress`, with the reconstruction and the estimated rate at hand."""
+        return self.code(self.analyse(image), DEFAULT_QUALITY if quality is None else quality)
+
+    @torch.inference_mode()
+    def analyse(self, image: Image) -> Analysed:
+        """Run the analysis transform, which does not depend on quality."""
+        _check_image(image)
+        x = torch.from_numpy(np.require(image, requirements=["C", "W"])).to(self.device)
+        x = x.permute(2, 0, 1)[None].float()
+        x = pad_to_multiple(x, STRIDE).contiguous(memory_format=torch.channels_last)
+        with self._fast():
+            return Analysed(image, self.model.analysis(x))
+
+    @torch.inference_mode()
+    def code(self, analysed: Analysed, quality: float) -> Encoded:
+        """Quantise and code analysed latents at one quality."""
+        tenths = _tenths(quality)
+        at = self._at(tenths)
+        y = analysed.latents * self.model.gain(at)
+        z = self.model.entropy.analyse(pad_to_multiple(y, HYPER_STRIDE), at)
+        encoder = _Encoder(y, z, self.tables.skip_below)
+        y_hat = self.entropy.code(y.shape[2], y.shape[3], tenths, encoder)
+        symbols, indexes = np.concatenate(encoder.symbols), np.concatenate(encoder.indexes)
+        stream = rans.encode(symbols, indexes, self.tables)
+        height, width = analysed.image.shape[:2]
+        header = Header(
+            self.info.tag,
+            width,
+            height,
+            tenths,
+            self.tables.hash(),
+            *self.hashes,
+            symbols_crc=_symbols_crc(symbols),
+        )
+        data = pack(header, stream)
+        found = tuple(encoder.symbols), tuple(encoder.indexes)
+        return Encoded(data, tenths / 10, self, analysed.image, y, y_hat, *found)
+
+    @torch.inference_mode()
+    def estimate_bits(self, y: Tensor, quality: float) -> float:
+        """Rate of latents in quantised units (1, M, h, w) under the float model, in bits."""
+        rated = self.model.entropy(pad_to_multiple(y, HYPER_STRIDE), self._at(_tenths(quality)))
+        bits_y = rated.bits_y[..., : y.shape[2], : y.shape[3]]
+        return float(bits_y.double().sum() + rated.bits_z.double().sum())
+
+    def encode_target(
+        self,
+        image: Image,
+        *,
+        bpp: float | None = None,
+        file_bytes: int | None = None,
+        psnr_db: float | None = None,
+    ) -> Encoded:
+        """The largest file not over `bpp` or `file_bytes`, or the smallest that reaches `psnr_db`.
+
+        Give exactly one. The analysis runs once. RdcError with the reachable range if there is no such quality.
+        """
+        targets = [target for target in (bpp, file_bytes, psnr_db) if target is not None]
+        if len(targets) != 1 or not targets[0] > 0:
+            raise UsageError("give one of bpp, file_bytes and psnr_db, above 0")
+        analysed = self.analyse(image)
+
+        def at(tenths: int) -> Encoded:
+            return self.code(analysed, tenths / 10)
+
+        if psnr_db is not None:
+            return smallest_above(at, lambda coded: coded.psnr_db, psnr_db, "dB")
+        if bpp is not None:
+            return largest_below(at, lambda coded: coded.bpp, bpp, "bpp")
+        assert file_bytes is not None
+        return largest_below(at, lambda coded: float(len(coded.data)), float(file_bytes), "bytes")
+
+    def decompress(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Image:
+        """The bytes of an .rdc file to uint8 (H, W, 3).
+
+        BadInput for a damaged file, NeedsModel for one that was made with other weights.
+        """
+        return self.decode(*unpack(data, max_pixels))
+
+    def decode(self, header: Header, stream: bytes) -> Image:
+        """Entropy decoding and synthesis of an unpacked file; errors as `decompress`."""
+        y_hat = self.decode_latents(header, stream)
+        return self.synthesise(y_hat, header.quality / 10, header.height, header.width)
+
+    @torch.inference_mode()
+    def decode_latents(self, header: Header, stream: bytes) -> Tensor:
+        """y_hat in quantised units, (1, M, h, w); errors as `decompress`."""
+        if (header.tables_hash, header.entropy_hash, header.synthesis_hash) != (self.tables.hash(), *self.hashes):
+            raise NeedsModel(f"the file was made with other weights {header.tag} than those here: give them with -m")
+        if header.quality == SINGLE_RATE:
+            raise BadInput(f"no quality in the file, which {header.tag} needs: get the file again from its source")
+        (_, rows, columns), _ = self.model.latent_shapes(header.height, header.width)
+        decoder = _Decoder(rans.Decoder(stream, self.tables))
+        y_hat = self.entropy.code(rows, columns, header.quality, decoder)
+        decoder.stream.finish()
+        if _symbols_crc(np.concatenate(decoder.symbols)) != header.symbols_crc:
+            raise BadInput("the decoded symbols are not those that were coded: get the file again from its source")
+        return y_hat
+
+    @torch.inference_mode()
+    def synthesise(self, y_hat: Tensor, quality: float, height: int, width: int) -> Image:
+        """Undo the gains and run the synthesis transform: y_hat (1, M, h, w) to uint8 (height, width, 3)."""
+        at = self._at(round(quality * 10))
+        with self._fast():
+            x_hat = self.model.synthesis(y_hat / self.model.gain(at), at)
+        pixels = x_hat[0, :, :height, :width].permute(1, 2, 0)
+        out: Image = pixels.round().clamp_(0, 255).to(torch.uint8).contiguous().cpu().numpy()
+        return out
+
+    def _at(self, tenths: int) -> Tensor:
+        return torch.tensor([tenths / 10], dtype=torch.float32, device=self.device)
+
+    def _fast(self) -> Any:
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
+
+def _check_image(image: Image) -> None:
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
+        raise UsageError(f"a picture is uint8 (height, width, 3), not {image.dtype} {image.shape}")
+
+
+def _tenths(quality: float) -> int:
+    if not 0 <= quality <= 100:
+        raise UsageError(f"quality {quality:g} is outside 0..100")
+    return round(quality * 10)
+
+
+def _symbols_crc(symbols: NDArray[np.int32]) -> int:
+    """CRC-32C over the symbols as 16-bit little-endian integers, in coding order."""
+    return crc32c(symbols.astype("<i2"))
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Replicate the last row and column of (B, C, H, W) until both sides are multiples."""
+    bottom, right = (-side % multiple for side in x.shape[2:])
+    return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
+
+
+def load(model: str | Path = "I", device: str = "cpu") -> Codec:
+    """A codec by name ("I": its newest weights), tag ("I.1") or run folder.
+
+    NeedsModel if it or its weights are not here; UsageError for a device that is not here.
+    """
+    if device not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"device {device}: give auto, cpu or cuda")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("no CUDA device here; use --device cpu")
+    if device == "auto":
+        device = "cuda" if torch.cuda.is_available() else "cpu"
+    path = find_weights(str(model)).resolve()
+    return _load(path, path.stat().st_mtime_ns, device)
+
+
+@lru_cache(maxsize=4)
+def _load(path: Path, modified_ns: int, device: str) -> Codec:
+    """Kept as long as the file is the same: a run that goes on writes new weights."""
+    return Codec(read_weights(path), torch.device(device))
+
+
+def codec_for(header: Header, model: str | Path | None = None, device: str = "cpu") -> Codec:
+    """The codec that a file asks for by its tag, or the given one."""
+    if model is None and header.tag.endswith(f".{UNRELEASED}"):
+        raise NeedsModel(f"the file was made with unreleased weights ({header.tag}); give their run folder with -m")
+    return load(header.tag if model is None else model, device)
+
+
+def compress(image: Image, model: str | Path = "I", quality: float | None = None) -> bytes:
+    """Code a picture, uint8 (H, W, 3), as the bytes of an .rdc file; quality 0..100 in tenths (default 50)."""
+    return load(model).compress(image, quality)
+
+
+def decompress(data: bytes, max_pixels: int = MAX_PIXELS) -> Image:
+    """Decode the bytes of an .rdc file to uint8 (H, W, 3)."""
+    header, stream = unpack(data, max_pixels)
+    return codec_for(header).decode(header, stream)
