@@ -1,0 +1,245 @@
+"""FLOPs of a network as it runs: every tensor operation is counted or refused, none is a silent zero.
+
+One multiply-accumulate is 2 FLOPs. The headline (`PartCost.flops`) is 2 per multiply-accumulate, plus 1
+per bias added by a convolution or linear layer, plus 1 per element where two activations of one shape are
+multiplied or divided: the product in GDN and in an attention gate. Published counts of learned codecs made
+with TensorFlow's profiler follow this rule. Everything else that computes on elements (activations,
+normalisation, residual sums, scaling, rounding) is counted apart, one per element and operation, whatever
+the function costs; operations that only move or reshape data are free.
+
+Counted is what really runs in torch, padding included; work done in NumPy is not seen. Tensors may be on the
+"meta" device, where nothing is computed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from math import prod
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+from torch._ops import OpOverload
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from rdcodec.errors import RdcError
+
+
+class UncountedOpError(RdcError):
+    """An operation that the counter has no rule for."""
+
+
+@dataclass(frozen=True)
+class PartCost:
+    """Computation of one part of a network on one image of `pixels` true pixels."""
+
+    name: str
+    pixels: int
+    macs: int
+    biases: int
+    products: int
+    elementwise: int
+
+    @property
+    def flops(self) -> int:
+        """The headline: 2 per multiply-accumulate, 1 per bias, 1 per product of two activations."""
+        return 2 * self.macs + self.biases + self.products
+
+    @property
+    def kflops_per_px(self) -> float:
+        """Headline in thousands per pixel."""
+        return self.flops / self.pixels / 1000
+
+    @property
+    def kmacs_per_px(self) -> float:
+        """Multiply-accumulates in thousands per pixel; twice this is the pure 2 x MAC figure."""
+        return self.macs / self.pixels / 1000
+
+    @property
+    def elementwise_per_px(self) -> float:
+        """Elementwise operations outside the headline, per pixel (not thousands)."""
+        return self.elementwise / self.pixels
+
+
+class Decoder(Protocol):
+    """A model that can run the parts of its decoder one by one."""
+
+    def decode_parts(self, height: int, width: int) -> Mapping[str, Callable[[], Any]]:
+        """Callables without argument, each one part of the decoder for an image of that size."""
+
+
+def kflops_per_px(model: Decoder, width: int = 768, height: int = 512) -> float:
+    """Headline figure of a model's decoder, in kFLOPs per pixel. Raises UncountedOpError."""
+    parts = model.decode_parts(height, width)
+    return total(count_parts(parts, width * height)).kflops_per_px
+
+
+def count_parts(parts: Mapping[str, Callable[[], Any]], pixels: int) -> list[PartCost]:
+    """Cost of each part, run once under the counter. Raises UncountedOpError naming what has no rule."""
+    return [_count_part(name, run, pixels) for name, run in parts.items()]
+
+
+def total(costs: Iterable[PartCost], name: str = "total") -> PartCost:
+    """Sum of the parts of one image. Raises ValueError for none, or for different images."""
+    costs = list(costs)
+    if len({cost.pixels for cost in costs}) != 1:
+        raise ValueError("a total needs parts of one and the same image")
+    return PartCost(
+        name,
+        costs[0].pixels,
+        macs=sum(cost.macs for cost in costs),
+        biases=sum(cost.biases for cost in costs),
+        products=sum(cost.products for cost in costs),
+        elementwise=sum(cost.elementwise for cost in costs),
+    )
+
+
+def _count_part(name: str, run: Callable[[], Any], pixels: int) -> PartCost:
+    # In inference mode a composite operation (linear, matmul, attention) arrives whole, not as pieces
+    # among which its bias could no longer be told from any other sum.
+    with torch.inference_mode(), FlopCounter() as counter:
+        run()
+    return PartCost(name, pixels, counter.macs, counter.biases, counter.products, counter.elementwise)
+
+
+class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Context that adds up the cost of every operation run inside; enter `torch.inference_mode` first."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.macs = self.biases = self.products = self.elementwise = 0
+
+    def __torch_dispatch__(
+        self, op: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        name = _base_name(op)
+        if name not in MACS and name not in ELEMENTWISE and name not in FREE:
+            with self:  # a composite of other operations counts as these
+                out = op.decompose(*args, **kwargs)
+            if out is NotImplemented:
+                raise UncountedOpError(f"{op}: the FLOP counter has no rule for it; add one in measure/flops.py")
+            return out
+        out = op(*args, **kwargs)
+        self._count(name, _bind(op, args, kwargs), out)
+        return out
+
+    def _count(self, name: str, a: Mapping[str, Any], out: Any) -> None:
+        if name in MACS:
+            self.macs += MACS[name](a, out)
+            if name in HAVE_BIAS and a[HAVE_BIAS[name]] is not None:
+                self.biases += out.numel()
+        elif name in PRODUCTS and _is_product(a):
+            self.products += out.numel()
+        elif name in ELEMENTWISE:
+            self.elementwise += max(t.numel() for t in _tensors((*a.values(), out)))
+
+
+def _base_name(op: OpOverload) -> str:
+    """ "aten::add_.Tensor" to "add"; other namespaces keep theirs."""
+    name = str(op._schema.name).removeprefix("aten::")
+    return name if name.endswith("__") else name.removesuffix("_")
+
+
+def _bind(op: OpOverload, args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """Arguments by the names of the schema, defaults filled in."""
+    bound = {p.name: p.default_value for p in op._schema.arguments}
+    bound.update((p.name, value) for p, value in zip(op._schema.arguments, args, strict=False))
+    return bound | dict(kwargs)
+
+
+def _tensors(values: Iterable[Any]) -> list[Tensor]:
+    found: list[Tensor] = []
+    for value in values:
+        if isinstance(value, Tensor):
+            found.append(value)
+        elif isinstance(value, list | tuple):
+            found.extend(_tensors(value))
+    return found
+
+
+def _is_product(a: Mapping[str, Any]) -> bool:
+    """Two different activations of one shape; a square, a gain or a scalar factor is none."""
+    x, y = (a["self"], a["other"]) if "other" in a else (a["tensor1"], a["tensor2"])
+    return isinstance(x, Tensor) and isinstance(y, Tensor) and x is not y and x.shape == y.shape and x.dim() > 1
+
+
+def _convolution(a: Mapping[str, Any], out: Tensor) -> int:
+    # Every weight meets every position once: positions of the output, or of the input if transposed.
+    # The weight holds (out, in / groups, ...), transposed (in, out / groups, ...), so groups are in it.
+    positions = a["input"] if a["transposed"] else out
+    return int(a["weight"].numel()) * int(positions.shape[0]) * prod(positions.shape[2:])
+
+
+def _linear(a: Mapping[str, Any], out: Tensor) -> int:
+    return int(a["input"].numel()) * int(a["weight"].shape[0])
+
+
+def _product(left: str) -> Callable[[Mapping[str, Any], Tensor], int]:
+    """Matrix product: each output element sums over the last axis of the left operand."""
+    return lambda a, out: out.numel() * int(a[left].shape[-1])
+
+
+def _attention(a: Mapping[str, Any], out: Any) -> int:
+    query, key, value = a["query"], a["key"], a["value"]
+    per_query = key.shape[-2] * (query.shape[-1] + value.shape[-1])
+    return int(prod(query.shape[:-1]) * per_query)
+
+
+def _names(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+MACS: dict[str, Callable[[Mapping[str, Any], Any], int]] = {
+    "convolution": _convolution,
+    "linear": _linear,
+    "mm": _product("self"),
+    "bmm": _product("self"),
+    "mv": _product("self"),
+    "dot": lambda a, out: int(a["self"].numel()),
+    "_int_mm": _product("self"),
+    "addmm": _product("mat1"),
+    "addmv": _product("mat"),
+    "baddbmm": _product("batch1"),
+    "scaled_dot_product_attention": _attention,
+}
+"""Multiply-accumulates by name of the operation, in-place forms included."""
+
+HAVE_BIAS = {"convolution": "bias", "linear": "bias", "addmm": "self", "addmv": "self", "baddbmm": "self"}
+"""Operations that add a bias to every output, and the argument that holds it."""
+
+PRODUCTS = _names("mul div addcmul addcdiv")
+"""Counted in the headline where both factors are activations of one shape, else elementwise."""
+
+ELEMENTWISE = PRODUCTS | _names(
+    """
+    abs add asinh ceil clamp clamp_max clamp_min cos cumsum elu erf erfc exp exp2 expm1 floor floor_divide
+    fmod frac gelu hardsigmoid hardswish hardtanh leaky_relu lerp log log10 log1p log2 log_sigmoid logit
+    maximum minimum neg pow _prelu_kernel reciprocal relu remainder round rsqrt rsub sigmoid sign silu sin
+    softplus special_erf sqrt square sub tan tanh threshold trunc xlogy
+    masked_fill all amax amin any argmax argmin max mean min norm linalg_vector_norm prod std sum var var_mean
+    avg_pool2d _adaptive_avg_pool2d max_pool2d_with_indices
+    _softmax _log_softmax native_layer_norm native_group_norm native_batch_norm
+    _native_batch_norm_legit_no_training
+    bitwise_and bitwise_left_shift bitwise_not bitwise_or bitwise_right_shift bitwise_xor bucketize eq ge gt
+    isfinite isinf isnan le logical_and logical_not logical_or logical_xor lt ne searchsorted where
+    __and__ __lshift__ __or__ __rshift__ __xor__
+    bernoulli normal rand rand_like randint randint_like randn randn_like uniform
+    """
+)
+"""One per element of the largest tensor involved, reductions and normalisations included."""
+
+FREE = _names(
+    """
+    alias as_strided detach diagonal expand lift_fresh movedim narrow permute select slice split
+    split_with_sizes squeeze t transpose unbind unfold unsqueeze view view_as_real _reshape_alias
+    _unsafe_view
+    _to_copy cat clone constant_pad_nd contiguous copy _local_scalar_dense embedding flip gather im2col
+    index index_copy index_put index_select pixel_shuffle pixel_unshuffle reflection_pad2d
+    repeat replication_pad2d roll scatter stack tril triu upsample_nearest2d
+    arange empty empty_like empty_strided eye fill full full_like linspace new_empty new_empty_strided
+    new_full new_ones new_zeros ones ones_like scalar_tensor zero zeros zeros_like
+    """
+)
+"""Reshaping, copying, gathering, conversion of type, constants: nothing is computed."""

@@ -1,0 +1,104 @@
+"""What a measurement ran on: a plain record that is stored beside every result."""
+
+from __future__ import annotations
+
+import os
+import platform
+import subprocess
+from functools import cache
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+ISA_FLAGS = (
+    *("avx2", "fma", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
+    *("amx_tile", "amx_int8", "amx_bf16"),
+    *("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2"),
+)
+"""Instruction sets that decide how fast, and by which kernel, a network runs (names of /proc/cpuinfo)."""
+
+
+def machine() -> dict[str, Any]:
+    """Record of this process's environment; JSON types only, no paths and no host name.
+
+    Keys: cpu, cores (that this process may use), isa, memory_gib, os, arch, python, package, torch, numpy,
+    threads (of torch), gpu (name or None), gpu_driver, commit and dirty (None outside a checkout). What the
+    platform does not tell is None.
+    """
+    import torch  # here, so that tools that only read results start without it
+
+    gpu = torch.cuda.is_available()
+    return {
+        "cpu": _cpu_model(),
+        "cores": _usable_cores(),
+        "isa": [flag for flag in ISA_FLAGS if flag in _cpuinfo("flags", "Features").split()],
+        "memory_gib": _memory_gib(),
+        "os": f"{platform.system()} {platform.release()}",
+        "arch": platform.machine(),
+        "python": platform.python_version(),
+        "package": package_version(),
+        "torch": torch.__version__,
+        "numpy": metadata.version("numpy"),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name() if gpu else None,
+        "gpu_driver": _run("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") if gpu else None,
+        **_commit(),
+    }
+
+
+def package_version() -> str | None:
+    """Version of the installed package; None where it runs from a source tree without installation."""
+    try:
+        return metadata.version("rdcodec")
+    except metadata.PackageNotFoundError:
+        return None
+
+
+@cache
+def _commit() -> dict[str, Any]:
+    """Commit of the checkout this file lies in, and whether tracked files differ from it."""
+    root = Path(__file__).parents[3]
+    commit = _run("git", "-C", str(root), "rev-parse", "HEAD") if (root / ".git").exists() else None
+    if commit is None:
+        return {"commit": None, "dirty": None}
+    changed = _run("git", "-C", str(root), "status", "--porcelain", "--untracked-files=no")
+    return {"commit": commit, "dirty": bool(changed)}
+
+
+def _run(*command: str) -> str | None:
+    try:
+        done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=10)
+    except (OSError, subprocess.SubprocessError):
+        return None
+    return done.stdout.strip()
+
+
+def _cpu_model() -> str | None:
+    if platform.system() == "Darwin":
+        return _run("sysctl", "-n", "machdep.cpu.brand_string")
+    return _cpuinfo("model name") or platform.processor() or None
+
+
+@cache
+def _cpuinfo(*keys: str) -> str:
+    """Value of the first line of /proc/cpuinfo with one of these keys; empty where there is none."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return ""
+    fields = (line.partition(":") for line in lines)
+    return next((value.strip() for key, _, value in fields if key.strip() in keys), "")
+
+
+def _usable_cores() -> int | None:
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count()
+
+
+def _memory_gib() -> float | None:
+    try:
+        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, OSError, ValueError):
+        return None
+    return round(size / 2**30, 1)

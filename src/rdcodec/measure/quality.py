@@ -1,0 +1,123 @@
+"""Distortion between two 8-bit RGB images: PSNR and MS-SSIM, in float64."""
+
+from __future__ import annotations
+
+import math
+from typing import TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rdcodec.codec.image import Picture
+
+Array: TypeAlias = NDArray[np.float64]
+
+PEAK = 255.0
+BT601 = np.array([0.299, 0.587, 0.114])
+
+# Wang, Simoncelli, Bovik, "Multi-scale structural similarity", Asilomar 2003.
+MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
+WINDOW_SIZE, WINDOW_SIGMA = 11, 1.5
+C1, C2 = (0.01 * PEAK) ** 2, (0.03 * PEAK) ** 2
+MS_SSIM_MIN_SIDE = (WINDOW_SIZE - 1) * 2 ** (len(MS_WEIGHTS) - 1) + 1
+"""161: below it the window no longer fits the coarsest of the five scales."""
+
+
+def psnr_db(a: Picture, b: Picture) -> float:
+    """PSNR in dB over all three channels together; `inf` if the images are equal.
+
+    a, b: uint8 (height, width, 3). Raises ValueError unless both are that, with one shape.
+    """
+    _check_pair(a, b)
+    return _psnr_db(a.astype(np.float64) - b)
+
+
+def psnr_y_db(a: Picture, b: Picture) -> float:
+    """PSNR in dB of luma alone (BT.601, full range, not rounded); `inf` if the lumas are equal.
+
+    a, b: uint8 (height, width, 3). Raises ValueError unless both are that, with one shape.
+    """
+    _check_pair(a, b)
+    return _psnr_db((a.astype(np.float64) - b) @ BT601)
+
+
+def ms_ssim(a: Picture, b: Picture) -> float | None:
+    """Five-scale MS-SSIM, mean over the RGB channels, at most 1; None for a side under 161 pixels.
+
+    a, b: uint8 (height, width, 3). Raises ValueError unless both are that, with one shape.
+    Smaller images would need fewer scales or a smaller window, and the result could not be set beside
+    any other. Window and weights are those of Wang et al. 2003, without padding. Channels are taken one
+    by one, negative terms are cut to zero and an odd side is halved with a border of zeros, as
+    `pytorch_msssim` does, which gave most published figures of learned codecs.
+    """
+    _check_pair(a, b)
+    if min(a.shape[:2]) < MS_SSIM_MIN_SIDE:
+        return None
+    x, y = (np.ascontiguousarray(np.moveaxis(image, -1, 0), dtype=np.float64) for image in (a, b))
+    product = np.ones(3)
+    for scale, weight in enumerate(MS_WEIGHTS):
+        if scale:
+            x, y = _halve(x), _halve(y)
+        luminance, contrast = _ssim_terms(x, y)
+        last = scale == len(MS_WEIGHTS) - 1
+        term = (luminance * contrast if last else contrast).mean(axis=(1, 2))
+        product *= np.maximum(term, 0.0) ** weight
+    return float(product.mean())
+
+
+def ms_ssim_db(value: float) -> float:
+    """MS-SSIM on the scale of dB, -10 log10(1 - value); `inf` for 1."""
+    return -10.0 * math.log10(1.0 - value) if value < 1.0 else math.inf
+
+
+def _check_pair(a: Picture, b: Picture) -> None:
+    for image in (a, b):
+        if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
+            raise ValueError(f"expected uint8 (height, width, 3), got {image.dtype} {image.shape}")
+    if a.shape != b.shape:
+        raise ValueError(f"images differ in shape: {a.shape} and {b.shape}")
+
+
+def _psnr_db(difference: Array) -> float:
+    mse = float(np.mean(np.square(difference)))
+    return 10.0 * math.log10(PEAK**2 / mse) if mse else math.inf
+
+
+def _ssim_terms(x: Array, y: Array) -> tuple[Array, Array]:
+    """Luminance term and contrast-structure term of SSIM at every window; x, y (3, H, W)."""
+    mean_x, mean_y = _blur(x), _blur(y)
+    var_x = _blur(x * x) - mean_x**2
+    var_y = _blur(y * y) - mean_y**2
+    cov = _blur(x * y) - mean_x * mean_y
+    luminance = (2 * mean_x * mean_y + C1) / (mean_x**2 + mean_y**2 + C1)
+    contrast = (2 * cov + C2) / (var_x + var_y + C2)
+    return luminance, contrast
+
+
+def _gaussian_window() -> list[float]:
+    offsets = np.arange(WINDOW_SIZE) - WINDOW_SIZE // 2
+    window = np.exp(-(offsets**2) / (2 * WINDOW_SIGMA**2))
+    return [float(w) for w in window / window.sum()]
+
+
+def _blur(x: Array) -> Array:
+    """Separable Gaussian over the last two axes, valid windows only; (3, H, W) to (3, H-10, W-10)."""
+    window, centre = _gaussian_window(), WINDOW_SIZE // 2
+    for axis in (1, 2):
+        v = np.moveaxis(x, axis, 0)
+        n = len(v) - WINDOW_SIZE + 1
+        out = window[centre] * v[centre : centre + n]
+        for i in range(centre):  # the window is symmetric: add the pair, multiply once
+            j = WINDOW_SIZE - 1 - i
+            out += window[i] * (v[i : i + n] + v[j : j + n])
+        x = np.moveaxis(out, 0, axis)
+    return x
+
+
+def _halve(x: Array) -> Array:
+    """Mean over 2x2 blocks; an odd side gets one zero on either end first; (3, H, W)."""
+    odd_h, odd_w = x.shape[1] % 2, x.shape[2] % 2
+    if odd_h or odd_w:
+        x = np.pad(x, ((0, 0), (odd_h, odd_h), (odd_w, odd_w)))
+        x = x[:, : x.shape[1] // 2 * 2, : x.shape[2] // 2 * 2]
+    return 0.25 * (x[:, ::2, ::2] + x[:, 1::2, ::2] + x[:, ::2, 1::2] + x[:, 1::2, 1::2])

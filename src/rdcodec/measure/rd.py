@@ -1,0 +1,290 @@
+"""Rate and distortion of real files: a codec times images times settings.
+
+A result file (`Evaluation.save`) is JSON:
+
+    schema        "rdcodec.evaluation/1"
+    codec, tag    name for figures, and what exactly ran: the weights tag, or the anchor's version
+    dataset       {"name", "images" (count), "sha256" (of names, shapes and pixels)}
+    jobs          pictures coded at a time
+    created_utc   ISO 8601
+    machine       see `machine.machine`
+    curve         per setting, means over the images: setting, bpp, psnr_db, psnr_y_db, ms_ssim, enc_s, dec_s
+    rows          per image and setting: {"columns": [...], "values": [[...], ...]}
+
+bpp counts every byte of the file. PSNR is null where decoded and original are equal, MS-SSIM where the image
+is too small for it, times where several pictures were coded at once; a mean over any null is null.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import astuple, dataclass, fields
+from datetime import UTC, datetime
+from pathlib import Path
+from statistics import fmean
+from threading import Lock
+from typing import Any, Protocol, TypeVar
+
+import numpy as np
+
+from rdcodec.codec.image import READ_SUFFIXES, Picture, read_image
+from rdcodec.errors import BadInput, CheckFailed, RdcError
+from rdcodec.measure.bdrate import Curve
+from rdcodec.measure.machine import machine
+from rdcodec.measure.quality import ms_ssim, psnr_db, psnr_y_db
+
+SCHEMA = "rdcodec.evaluation/1"
+MEANS = ("bpp", "psnr_db", "psnr_y_db", "ms_ssim", "enc_s", "dec_s")
+
+Setting = TypeVar("Setting", contravariant=True)
+
+
+class Coder(Protocol[Setting]):
+    """Anything with whole files: the anchors, and our codec behind two one-line methods."""
+
+    def encode(self, image: Picture, setting: Setting, /) -> bytes:
+        """File bytes of a uint8 RGB image (height, width, 3)."""
+
+    def decode(self, data: bytes, /) -> Picture:
+        """The uint8 RGB image of these bytes, of the shape that was encoded."""
+
+
+@dataclass(frozen=True)
+class Row:
+    """One image at one setting. Fields as in the result file; setting is None for a single-rate codec."""
+
+    image: str
+    width: int
+    height: int
+    setting: float | None
+    file_bytes: int
+    psnr_db: float
+    psnr_y_db: float
+    ms_ssim: float | None
+    enc_s: float | None
+    dec_s: float | None
+
+    @property
+    def bpp(self) -> float:
+        """Bits of the whole file per pixel."""
+        return 8 * self.file_bytes / (self.width * self.height)
+
+
+class ImageFolder(Mapping[str, Picture]):
+    """Pictures of a folder by file name, sorted, each read when it is asked for.
+
+    Raises RdcError if the folder cannot be listed, BadInput if it holds no image.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        try:
+            files = sorted(file for file in folder.iterdir() if file.suffix.lower() in READ_SUFFIXES)
+        except OSError as error:
+            raise RdcError(f"{folder}: {error.strerror}; give a folder of images") from error
+        if not files:
+            raise BadInput(f"{folder}: no image in it; give a folder of PNG, JPEG, WebP, TIFF, PPM or AVIF")
+        self._files = {file.name: file for file in files}
+
+    def __getitem__(self, name: str) -> Picture:
+        return read_image(self._files[name], name=name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._files)
+
+    def __len__(self) -> int:
+        return len(self._files)
+
+
+Pictures = Mapping[str, Picture] | Sequence[Picture]
+
+
+def evaluate(
+    coder: Coder[Setting],
+    images: Pictures,
+    points: Sequence[Setting],
+    *,
+    progress: Callable[[Row], None] | None = None,
+    jobs: int = 1,
+) -> list[Row]:
+    """Every image coded, decoded and measured at every point; rows in the order of images, then points.
+
+    images: uint8 RGB arrays, by name or in a list (then named 0000, 0001, ...). progress gets each row as it
+    is done, one call at a time. With jobs > 1 threads share the cores, so that times mean nothing and are
+    left out. Raises CheckFailed where a decoded image has another shape or type.
+    """
+    named = _named(images)
+    lock = Lock()
+
+    def measure(task: tuple[str, Setting]) -> Row:
+        row = _measure(coder, *task, image=named[task[0]], timed=jobs == 1)
+        if progress:
+            with lock:
+                progress(row)
+        return row
+
+    tasks = [(name, point) for name in named for point in points]
+    if jobs == 1:
+        return [measure(task) for task in tasks]
+    with ThreadPoolExecutor(jobs) as pool:
+        return list(pool.map(measure, tasks))
+
+
+def means(rows: Sequence[Row]) -> list[dict[str, float | None]]:
+    """Means over the images, one dict of `setting` and `MEANS` per setting, in the order of the rows.
+
+    Raises ValueError unless every setting has the same images.
+    """
+    groups: dict[float | None, list[Row]] = {}
+    for row in rows:
+        groups.setdefault(row.setting, []).append(row)
+    if len({tuple(sorted(row.image for row in group)) for group in groups.values()}) != 1:
+        raise ValueError("means need rows, and the same images at every setting")
+    return [
+        {"setting": setting} | {key: _mean([getattr(row, key) for row in group]) for key in MEANS}
+        for setting, group in groups.items()
+    ]
+
+
+def mean_curve(rows: Sequence[Row], name: str) -> Curve:
+    """Curve of mean bpp and mean per-image PSNR, the habit of the field (not PSNR of the mean MSE).
+
+    Settings that cost more and gain nothing are left out; so is a setting with a lossless image, whose PSNR
+    is infinite. Raises ValueError unless every setting has the same images, or where no setting is left.
+    """
+    points = [(mean["bpp"], mean["psnr_db"]) for mean in means(rows)]
+    return Curve.from_points(name, ((rate, quality) for rate, quality in points if rate and quality))
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Rows of one codec on one data set, with all that is needed to say where they come from."""
+
+    codec: str
+    tag: str
+    dataset: dict[str, Any]
+    jobs: int
+    created_utc: str
+    machine: dict[str, Any]
+    rows: tuple[Row, ...]
+
+    @classmethod
+    def stamp(
+        cls, rows: Sequence[Row], *, codec: str, tag: str, dataset: str, images: Pictures, jobs: int = 1
+    ) -> Evaluation:
+        """Rows just measured, with data set, time and machine added."""
+        named = _named(images)
+        data = {"name": dataset, "images": len(named), "sha256": fingerprint(named)}
+        now = datetime.now(UTC).isoformat(timespec="seconds")
+        return cls(codec, tag, data, jobs, now, machine(), tuple(rows))
+
+    def curve(self) -> Curve:
+        """Mean curve under the codec's name."""
+        return mean_curve(self.rows, self.codec)
+
+    def save(self, path: Path) -> None:
+        """Write the result file, whole or not at all."""
+        table = means(self.rows)
+        record = {
+            "schema": SCHEMA,
+            "codec": self.codec,
+            "tag": self.tag,
+            "dataset": self.dataset,
+            "jobs": self.jobs,
+            "created_utc": self.created_utc,
+            "machine": self.machine,
+            "curve": {key: [_rounded(mean[key]) for mean in table] for key in ("setting", *MEANS)},
+            "rows": {
+                "columns": [field.name for field in fields(Row)],
+                "values": [[_rounded(value) for value in astuple(row)] for row in self.rows],
+            },
+        }
+        beside = path.with_name(f".{path.name}.{os.getpid()}")
+        beside.write_text(_dump(record), encoding="utf-8")
+        beside.replace(path)
+
+    @classmethod
+    def load(cls, path: Path) -> Evaluation:
+        """Read a result file. Raises RdcError if it cannot be read, BadInput if it is not one."""
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            if record["schema"] != SCHEMA:
+                raise ValueError(f"schema {record['schema']!r}")
+            columns, values = record["rows"]["columns"], record["rows"]["values"]
+            rows = tuple(_row(dict(zip(columns, value, strict=True))) for value in values)
+            head = {field.name: record[field.name] for field in fields(cls) if field.name != "rows"}
+        except OSError as error:
+            raise RdcError(f"{path}: {error.strerror}; check the path") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"{path}: not a result file of this version ({error}); run `rdc eval`") from error
+        return cls(rows=rows, **head)
+
+
+def fingerprint(images: Pictures) -> str:
+    """SHA-256 over names, shapes and pixels, independent of the file format; hexadecimal."""
+    digest = hashlib.sha256()
+    for name, image in _named(images).items():
+        digest.update(f"{name} {image.shape}\n".encode())
+        digest.update(np.ascontiguousarray(image).tobytes())
+    return digest.hexdigest()
+
+
+def _named(images: Pictures) -> Mapping[str, Picture]:
+    if isinstance(images, Mapping):
+        return images
+    return {f"{index:04d}": image for index, image in enumerate(images)}
+
+
+def _measure(coder: Coder[Setting], name: str, setting: Setting, image: Picture, timed: bool) -> Row:
+    started = time.perf_counter()
+    data = coder.encode(image, setting)
+    encoded = time.perf_counter()
+    decoded = coder.decode(data)
+    ended = time.perf_counter()
+    if decoded.shape != image.shape or decoded.dtype != np.uint8:
+        came_back = f"{decoded.dtype} {decoded.shape}"
+        raise CheckFailed(f"{name} at {setting}: {image.shape} came back as {came_back}; the codec is wrong")
+    return Row(
+        image=name,
+        width=image.shape[1],
+        height=image.shape[0],
+        setting=None if setting is None else float(setting),  # type: ignore[arg-type]
+        file_bytes=len(data),
+        psnr_db=psnr_db(image, decoded),
+        psnr_y_db=psnr_y_db(image, decoded),
+        ms_ssim=ms_ssim(image, decoded),
+        enc_s=encoded - started if timed else None,
+        dec_s=ended - encoded if timed else None,
+    )
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None and math.isfinite(value)]
+    return fmean(known) if len(known) == len(values) else None
+
+
+def _row(record: dict[str, Any]) -> Row:
+    for key in ("psnr_db", "psnr_y_db"):
+        record[key] = math.inf if record[key] is None else record[key]
+    return Row(**record)
+
+
+def _rounded(value: Any) -> Any:
+    """Six decimals are a thousandth of what any of these figures can mean; infinity is null in JSON."""
+    if not isinstance(value, float):
+        return value
+    return round(value, 6) if math.isfinite(value) else None
+
+
+def _dump(record: dict[str, Any]) -> str:
+    """JSON with one key of the record, and one row, a line."""
+    rows = ",\n".join(f"    {json.dumps(row, allow_nan=False)}" for row in record["rows"]["values"])
+    lines = [f'  "{key}": {json.dumps(value, allow_nan=False)}' for key, value in record.items() if key != "rows"]
+    columns = json.dumps(record["rows"]["columns"])
+    lines.append(f'  "rows": {{"columns": {columns}, "values": [\n{rows}\n  ]}}')
+    return "{\n" + ",\n".join(lines) + "\n}\n"

@@ -1,0 +1,243 @@
+"""BD-rate against its laws, the bjontegaard package, and figures computed elsewhere from the same curves."""
+
+import json
+import math
+from pathlib import Path
+
+import bjontegaard
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.interpolate import PchipInterpolator  # type: ignore[import-untyped]
+
+from rdcodec.errors import BadInput, RdcError, UsageError
+from rdcodec.measure.bdrate import (
+    Curve,
+    bd_psnr,
+    bd_rate,
+    builtin_curves,
+    load_curve,
+    pchip,
+    psnr_at,
+    rate_at,
+    saving,
+    saving_at,
+)
+
+A = Curve("a", (0.1, 0.25, 0.5, 0.9, 1.6), (27.0, 29.5, 32.0, 34.8, 38.1))
+B = Curve("b", (0.12, 0.3, 0.61, 1.2), (28.2, 31.0, 33.9, 37.5))
+
+# (test, BD-rate over the overlap, BD-rate 30-37 dB, saving at 0.46 bpp), in per cent against bpg_444:
+# an independent implementation, which integrates numerically.
+PUBLISHED = [
+    ("vtm_18.0", -18.52, -20.04, 19.43),
+    ("elic", -25.33, -25.15, 23.82),
+    ("bpg_420", 9.03, 6.25, -6.57),
+    ("mbt2018_mean", -1.29, -1.73, 0.67),
+    ("webp", 46.50, 46.94, -56.27),
+    ("jpeg_420_tfc", 155.20, 120.27, -184.60),
+    ("jpeg", 183.27, 129.61, -207.92),
+]
+
+
+@st.composite
+def curves(draw: st.DrawFn, name: str = "random") -> Curve:
+    """Rising curves that all cover 30 to 33 dB."""
+    inner = draw(st.integers(2, 8))
+    steps = [draw(st.lists(st.floats(0.1, 1.0), min_size=inner, max_size=inner)) for _ in range(2)]
+    log_rate = np.cumsum([draw(st.floats(-3.0, -1.0)), *steps[0], 0.5])
+    climb = np.cumsum([0.0, *steps[1], 0.5])
+    psnr = draw(st.floats(28.0, 30.0)) + climb / climb[-1] * draw(st.floats(5.0, 10.0))
+    return Curve(name, tuple(np.exp(log_rate).tolist()), tuple(psnr.tolist()))
+
+
+@settings(deadline=None)
+@given(curves(), st.floats(0.2, 5.0))
+def test_a_constant_factor_of_rate_is_the_delta(curve: Curve, factor: float) -> None:
+    dearer = Curve("dearer", tuple(factor * rate for rate in curve.bpp), curve.psnr_db)
+    assert bd_rate(dearer, curve).value == pytest.approx(100 * (factor - 1), abs=1e-6)
+
+
+@settings(deadline=None)
+@given(curves(), st.floats(-2.0, 2.0))
+def test_a_constant_gain_of_psnr_is_the_delta(curve: Curve, gain: float) -> None:
+    better = Curve("better", curve.bpp, tuple(psnr + gain for psnr in curve.psnr_db))
+    assert bd_psnr(better, curve).value == pytest.approx(gain, abs=1e-6)
+
+
+@settings(deadline=None)
+@given(curves(), curves())
+def test_exchanging_test_and_anchor_inverts_the_ratio(a: Curve, b: Curve) -> None:
+    there, back = bd_rate(a, b), bd_rate(b, a)
+    assert (1 + there.value / 100) * (1 + back.value / 100) == pytest.approx(1.0)
+    assert (there.low, there.high) == (back.low, back.high)
+
+
+@settings(deadline=None)
+@given(curves())
+def test_interpolant_is_scipys(curve: Curve) -> None:
+    x, y = np.array(curve.psnr_db), curve.log_rate
+    at = np.linspace(x[0], x[-1], 50)
+    np.testing.assert_allclose(pchip(x, y, at), PchipInterpolator(x, y)(at), atol=1e-9)
+
+
+def test_interpolant_of_data_that_turn_is_scipys() -> None:
+    x, y = np.array([0.0, 1.0, 1.5, 4.0, 5.0]), np.array([0.0, 2.0, 2.0, -1.0, 7.0])
+    at = np.linspace(0, 5, 101)
+    np.testing.assert_allclose(pchip(x, y, at), PchipInterpolator(x, y)(at), atol=1e-12)
+
+
+@pytest.mark.parametrize("name", [name for name, *_ in PUBLISHED])
+def test_bd_rate_is_that_of_the_bjontegaard_package(name: str) -> None:
+    test, anchor = load_curve(name), load_curve("bpg_444")
+    expected = bjontegaard.bd_rate(
+        *(anchor.bpp, anchor.psnr_db, test.bpp, test.psnr_db),
+        method="pchip",
+        require_matching_points=False,
+        min_overlap=0,
+    )
+    assert bd_rate(test, anchor).value == pytest.approx(expected, abs=0.01)
+    expected_db = bjontegaard.bd_psnr(
+        *(anchor.bpp, anchor.psnr_db, test.bpp, test.psnr_db),
+        method="pchip",
+        require_matching_points=False,
+        min_overlap=0,
+    )
+    assert bd_psnr(test, anchor).value == pytest.approx(expected_db, abs=0.001)
+
+
+@pytest.mark.parametrize(("name", "full", "window", "saved"), PUBLISHED)
+def test_figures_of_published_curves(name: str, full: float, window: float, saved: float) -> None:
+    test, anchor = load_curve(name), load_curve("bpg_444")
+    assert bd_rate(test, anchor).value == pytest.approx(full, abs=0.006)
+    assert bd_rate(test, anchor, (30.0, 37.0)).value == pytest.approx(window, abs=0.006)
+    assert saving_at(test, anchor, 0.46) == pytest.approx(saved, abs=0.006)
+
+
+def test_reading_a_curve_at_its_own_points() -> None:
+    for rate, psnr in zip(A.bpp, A.psnr_db, strict=True):
+        assert psnr_at(A, rate) == pytest.approx(psnr)
+        assert rate_at(A, psnr) == pytest.approx(rate)
+
+
+def test_saving_of_one_point() -> None:
+    assert saving(0.4, 32.0, A) == pytest.approx(20.0)
+    assert saving(0.4, 32.0, Curve("one point", (0.5,), (32.0,))) == pytest.approx(20.0)
+
+
+def test_result_says_what_it_rests_on() -> None:
+    result = bd_rate(A, B)
+    assert (result.low, result.high, result.points, result.warning) == (28.2, 37.5, (5, 4), None)
+    assert bd_rate(A, B, (29.0, 36.0)).low == 29.0
+    by_rate = bd_psnr(A, B)
+    assert [by_rate.low, by_rate.high] == pytest.approx([0.12, 1.2])
+
+
+def test_small_overlap_is_said() -> None:
+    high = Curve("high", (0.8, 1.0, 1.2, 1.5), (36.0, 38.0, 40.0, 43.0))
+    warning = bd_rate(high, A).warning
+    assert warning is not None and "19 %" in warning  # 36.0 to 38.1 of 27.0 to 38.1
+
+
+@pytest.mark.parametrize(
+    ("test", "anchor", "window", "message"),
+    [
+        (Curve("three", (0.1, 0.2, 0.3), (30.0, 31.0, 32.0)), A, None, "three: 3 points"),
+        (A, Curve("one", (0.1,), (30.0,)), None, "one: 1 points"),
+        (Curve("far", (0.1, 0.2, 0.3, 0.4), (40.0, 41.0, 42.0, 43.0)), A, None, "share no range"),
+        (A, B, (28.0, 36.0), "does not hold the window"),
+        (A, B, (36.0, 29.0), "does not hold the window"),
+    ],
+)
+def test_no_delta_is_an_error_not_a_figure(
+    test: Curve, anchor: Curve, window: tuple[float, float] | None, message: str
+) -> None:
+    with pytest.raises(UsageError, match=message):
+        bd_rate(test, anchor, window)
+
+
+def test_reading_outside_a_curve() -> None:
+    with pytest.raises(UsageError, match="outside"):
+        saving_at(A, B, 0.05)
+    with pytest.raises(UsageError, match="outside"):
+        saving(0.1, 45.0, A)
+
+
+@pytest.mark.parametrize(
+    ("bpp", "psnr_db"),
+    [
+        ((), ()),
+        ((0.1, 0.2), (30.0,)),
+        ((0.0, 0.2), (30.0, 31.0)),
+        ((0.1, math.inf), (30.0, 31.0)),
+        ((0.1, 0.2), (30.0, math.nan)),
+        ((0.2, 0.1), (30.0, 31.0)),
+        ((0.1, 0.2), (30.0, 30.0)),
+    ],
+    ids=["empty", "lengths", "no rate", "infinite", "nan", "rate falls", "psnr stays"],
+)
+def test_no_curve(bpp: tuple[float, ...], psnr_db: tuple[float, ...]) -> None:
+    with pytest.raises(ValueError, match="bad"):
+        Curve("bad", bpp, psnr_db)
+
+
+def test_points_that_gain_nothing_are_left_out() -> None:
+    curve = Curve.from_points("c", [(0.3, 32.0), (0.1, 30.0), (0.2, 29.0), (0.4, 32.0), (0.4, 33.0)])
+    assert (curve.bpp, curve.psnr_db) == ((0.1, 0.3, 0.4), (30.0, 32.0, 33.0))
+
+
+@pytest.mark.parametrize("name", list(builtin_curves()))
+def test_builtin_curve(name: str) -> None:
+    curve = load_curve(name)
+    assert len(curve.bpp) >= 8
+    assert 20 < curve.psnr_db[0] < 30 < 40 < curve.psnr_db[-1]
+
+
+def test_builtin_curves_say_where_they_come_from() -> None:
+    for name, file in builtin_curves().items():
+        record = json.loads(file.read_text(encoding="utf-8"))
+        told = ("tag", "dataset", "machine") if name.startswith("kodak_") else ("source", "licence", "averaging")
+        assert all(record[key] for key in told), name
+
+
+def test_curve_from_a_file(tmp_path: Path) -> None:
+    published = tmp_path / "published.json"
+    published.write_text(json.dumps({"codec": "X", "bpp": A.bpp, "psnr_rgb": A.psnr_db}))
+    assert load_curve(published) == load_curve(str(published)) == Curve("X", A.bpp, A.psnr_db)
+    result = tmp_path / "result.json"
+    lists = {"bpp": [*A.bpp, 9.0], "psnr_db": [*A.psnr_db, None]}  # null: a lossless setting
+    result.write_text(json.dumps({"codec": "X", "curve": lists}))
+    assert load_curve(result) == Curve("X", A.bpp, A.psnr_db)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\x89PNG\xff",
+        b"{",
+        b"[1, 2]",
+        b"{}",
+        b'{"bpp": [1], "psnr_rgb": []}',
+        b'{"bpp": ["x"], "psnr_rgb": [1]}',
+        b'{"bpp": [-1], "psnr_rgb": [30]}',
+        b'{"bpp": 1, "psnr_rgb": 30}',
+        b'{"curve": []}',
+    ],
+)
+def test_file_without_a_curve(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "curve.json"
+    path.write_bytes(content)
+    with pytest.raises(BadInput, match=r"curve\.json"):
+        load_curve(path)
+
+
+def test_unknown_name_and_missing_file(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="did you mean bpg_444"):
+        load_curve("bpg444")
+    with pytest.raises(UsageError, match="built in are"):
+        load_curve("@")
+    for missing in (tmp_path / "curve.json", "nowhere.json", tmp_path):
+        with pytest.raises(RdcError, match="check the path") as caught:
+            load_curve(missing)
+        assert caught.value.exit_code == 1

@@ -1,0 +1,117 @@
+"""PSNR against its formula, MS-SSIM against pytorch-msssim, both against bad input."""
+
+import io
+import math
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from pytorch_msssim import ms_ssim as reference_ms_ssim
+
+from rdcodec.measure.quality import MS_SSIM_MIN_SIDE, ms_ssim, ms_ssim_db, psnr_db, psnr_y_db
+
+Picture = NDArray[np.uint8]
+
+
+def _smooth(height: int, width: int, seed: int = 0) -> Picture:
+    """A picture with structure at every scale."""
+    small = np.random.default_rng(seed).integers(0, 256, (height // 16 + 2, width // 16 + 2, 3), np.uint8)
+    return np.asarray(Image.fromarray(small).resize((width, height), Image.Resampling.BICUBIC))
+
+
+def _noisy(image: Picture, sigma: float, seed: int = 1) -> Picture:
+    noise = np.random.default_rng(seed).normal(0, sigma, image.shape)
+    return np.clip(np.rint(image + noise), 0, 255).astype(np.uint8)
+
+
+def _reference(a: Picture, b: Picture) -> float:
+    x, y = (torch.from_numpy(v.copy()).permute(2, 0, 1)[None].float() for v in (a, b))
+    return float(reference_ms_ssim(x, y, data_range=255))
+
+
+def test_psnr_of_one_level_everywhere() -> None:
+    a = np.full((8, 9, 3), 100, np.uint8)
+    assert psnr_db(a, a + np.uint8(1)) == pytest.approx(20 * math.log10(255))
+
+
+def test_psnr_does_not_wrap_around() -> None:
+    black, white = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 3), 255, np.uint8)
+    assert psnr_db(black, white) == psnr_db(white, black) == 0.0
+
+
+def test_psnr_takes_the_channels_together() -> None:
+    a = np.zeros((4, 4, 3), np.uint8)
+    b = a.copy()
+    b[..., 0] = 30
+    assert psnr_db(a, b) == pytest.approx(10 * math.log10(255**2 / (30**2 / 3)))
+
+
+def test_luma_psnr_weighs_the_channels() -> None:
+    a = np.zeros((4, 4, 3), np.uint8)
+    for channel, weight in enumerate((0.299, 0.587, 0.114)):
+        b = a.copy()
+        b[..., channel] = 100
+        assert psnr_y_db(a, b) == pytest.approx(-20 * math.log10(weight * 100 / 255))
+
+
+def test_equal_images() -> None:
+    a = _smooth(170, 200)
+    assert psnr_db(a, a) == psnr_y_db(a, a) == math.inf
+    assert ms_ssim(a, a) == pytest.approx(1.0, abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "sigma"), [(161, 161, 2.0), (176, 192, 25.0), (163, 250, 8.0), (255, 171, 25.0)]
+)
+def test_ms_ssim_is_that_of_pytorch_msssim(height: int, width: int, sigma: float) -> None:
+    a = _smooth(height, width)
+    b = _noisy(a, sigma)
+    assert ms_ssim(a, b) == pytest.approx(_reference(a, b), abs=1e-5)
+
+
+def test_ms_ssim_of_opposites_is_cut_at_zero() -> None:
+    a = _noisy(np.full((176, 176, 3), 128, np.uint8), 60.0)
+    b = 255 - a
+    assert ms_ssim(a, b) == pytest.approx(_reference(a, b), abs=1e-6) == 0.0
+
+
+def test_ms_ssim_needs_room_for_five_scales() -> None:
+    assert ms_ssim(_smooth(MS_SSIM_MIN_SIDE - 1, 300), _smooth(MS_SSIM_MIN_SIDE - 1, 300, seed=2)) is None
+    assert ms_ssim(_smooth(300, MS_SSIM_MIN_SIDE), _smooth(300, MS_SSIM_MIN_SIDE, seed=2)) is not None
+
+
+def test_ms_ssim_on_the_scale_of_db() -> None:
+    assert ms_ssim_db(0.99) == pytest.approx(20.0)
+    assert ms_ssim_db(1.0) == math.inf
+
+
+@pytest.mark.parametrize("measure", [psnr_db, psnr_y_db, ms_ssim])
+@pytest.mark.parametrize(
+    ("a", "b"),
+    [
+        (np.zeros((4, 4, 3), np.uint8), np.zeros((4, 5, 3), np.uint8)),
+        (np.zeros((4, 4), np.uint8), np.zeros((4, 4), np.uint8)),
+        (np.zeros((4, 4, 4), np.uint8), np.zeros((4, 4, 4), np.uint8)),
+        (np.zeros((4, 4, 3), np.float32), np.zeros((4, 4, 3), np.float32)),
+        (np.zeros((0, 4, 3), np.uint8), np.zeros((0, 4, 3), np.uint8)),
+    ],
+    ids=["shapes differ", "grey", "four channels", "float", "empty"],
+)
+def test_other_arrays_are_refused(measure: object, a: Picture, b: Picture) -> None:
+    assert callable(measure)
+    with pytest.raises(ValueError, match=r"expected uint8|differ in shape"):
+        measure(a, b)
+
+
+@pytest.mark.skipif("RDCODEC_KODAK" not in os.environ, reason="RDCODEC_KODAK names no folder of Kodak images")
+def test_a_photograph_as_jpeg() -> None:
+    photo = np.asarray(Image.open(Path(os.environ["RDCODEC_KODAK"]) / "kodim23.png").convert("RGB"))
+    buffer = io.BytesIO()
+    Image.fromarray(photo).save(buffer, "JPEG", quality=30)
+    decoded = np.asarray(Image.open(buffer))
+    assert ms_ssim(photo, decoded) == pytest.approx(_reference(photo, decoded), abs=1e-5)
+    assert psnr_y_db(photo, decoded) > psnr_db(photo, decoded)  # 4:2:0 loses more in chroma
