@@ -1,0 +1,1 @@
+"""Training: data in memory, seeded batches, one loop for CPU and CUDA, checkpoints, export."""

@@ -1,0 +1,148 @@
+"""From a finished run to released weights: a tagged file and the model card beside it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rdcodec.errors import BadInput, UsageError
+from rdcodec.measure.bdrate import Curve, bd_rate, load_curve
+from rdcodec.measure.flops import kflops_per_px
+from rdcodec.measure.machine import machine
+from rdcodec.measure.rd import Evaluation
+from rdcodec.models.base import blueprint
+from rdcodec.models.rate import LMBDA_0, LMBDA_100
+from rdcodec.models.weights import FILE_NAME, TAG, Weights, read_weights, save_weights
+from rdcodec.training.recipe import Recipe
+from rdcodec.training.run import Plan
+
+
+def release(run: Path, tag: str, folder: Path, notes: str = "", evaluations: Sequence[Path] = ()) -> Path:
+    """Write FOLDER/TAG.safetensors and FOLDER/TAG.md from a run folder; returns the weights' path.
+
+    notes: Markdown on the data, their licences and that of the weights. evaluations: result files of
+    `rdc eval` of these weights. UsageError if the tag does not fit the model or is taken: a released tag
+    never changes.
+    """
+    weights = read_weights(run / FILE_NAME)
+    match = TAG.fullmatch(tag)
+    if match is None or match["name"] != weights.config.name or int(match["number"]) == 0:
+        raise UsageError(f"{tag}: a tag of this model is {weights.config.name}.1, {weights.config.name}.2, ...")
+    target = folder / f"{tag}.safetensors"
+    if target.exists():
+        raise UsageError(f"{target}: exists, and released weights never change: give the next tag")
+    folder.mkdir(parents=True, exist_ok=True)
+    released = replace(weights, tag=tag)
+    save_weights(target, released)
+    target.with_suffix(".md").write_text(card(run, released, notes, evaluations), encoding="utf-8")
+    return target
+
+
+def card(run: Path, weights: Weights, notes: str, evaluations: Sequence[Path]) -> str:
+    """The model card, Markdown."""
+    plan, log = Plan.read(run), read_log(run)
+    model = blueprint(weights.config)
+    parameters = sum(p.numel() for p in model.parameters())
+    parts = [
+        f"# {weights.tag}\n\n{weights.config.summary[:1].upper()}{weights.config.summary[1:]}.",
+        _table(
+            ("model", f"{weights.config.name}, {parameters / 1e6:.2f} M parameters"),
+            ("decoder", f"{kflops_per_px(model):.1f} kFLOPs/px"),
+            ("rates", f"quality 0 to 100: lmbda {LMBDA_0:g} to {LMBDA_100:g} (loss = bpp + lmbda x MSE of 8-bit RGB)"),
+            ("entropy path", f"integers, hash {weights.entropy_hash.hex()}; tables {weights.tables.hash().hex()}"),
+            ("synthesis", f"hash {weights.synthesis_hash.hex()}"),
+        ),
+        "## Training\n\n" + _table(*_training(plan, log)),
+        "## Validation\n\n" + _validation(log),
+        "## Rate over training\n\n" + _progress(log),
+        *(f"## {_title(path)}\n\n{_evaluation(path)}" for path in evaluations),
+        notes.strip(),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def read_log(run: Path) -> list[dict[str, Any]]:
+    """The records of RUN/log.jsonl; BadInput if there is none that can be read."""
+    path = run / "log.jsonl"
+    try:
+        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+    except FileNotFoundError:
+        raise BadInput(f"{path}: the run has no log; train it before it is released") from None
+    except ValueError as error:
+        raise BadInput(f"{path}: damaged log ({error})") from None
+
+
+def _training(plan: Plan, log: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    last = log[-1]
+    here = machine()
+    recipe: Recipe = plan.recipe
+    sources = ", ".join(Path(source).name for source in plan.sources)
+    return [
+        ("data", f"{sources}; see below"),
+        ("steps", f"{last['step']:,} of {recipe.batch} crops of {recipe.crop}, at the end {recipe.large_crop} pixels"),
+        ("optimiser", f"Adam, learning rate {recipe.learning_rate:g}, linear to zero over the end; weights averaged"),
+        ("start", Path(plan.warm_start).name if plan.warm_start else "KLT of the photographs' patches"),
+        ("seed", str(plan.seed)),
+        ("training compute", f"{last['eflop']:.6f} EFLOP, forward and backward"),
+        ("wall time", f"{last['seconds'] / 3600:.2f} h of training steps"),
+        ("machine", f"{here.get('cpu')}, {here.get('cores')} cores, torch {here.get('torch')}"),
+    ]
+
+
+def _validation(log: list[dict[str, Any]]) -> str:
+    record = [r for r in log if r["kind"] == "validation"][-1]
+    rows = zip(record["quality"], record["bpp"], record["psnr_db"], strict=True)
+    lines = [
+        "Held-out photographs, estimated rate of the float model:",
+        "",
+        "| quality | bpp | PSNR dB |",
+        "|---:|---:|---:|",
+        *(f"| {quality:g} | {bpp:.3f} | {psnr_db:.2f} |" for quality, bpp, psnr_db in rows),
+    ]
+    rates = {name: value for name, value in record.get("bd_rate_percent", {}).items() if value is not None}
+    if rates:
+        lines += ["", "BD-rate there against " + ", ".join(f"{n} {v:+.1f} %" for n, v in rates.items()) + "."]
+    return "\n".join(lines)
+
+
+def _progress(log: list[dict[str, Any]]) -> str:
+    """BD-rate of each validation against the last one: how much rate the training took off."""
+    records = [r for r in log if r["kind"] == "validation"]
+    final = _curve(records[-1])
+    lines = [
+        "Averaged weights on the held-out photographs, BD-rate against the end of the run:",
+        "",
+        "| steps | hours | EFLOP | excess rate |",
+        "|---:|---:|---:|---:|",
+    ]
+    for record in records:
+        excess = bd_rate(_curve(record), final).value
+        hours = record["seconds"] / 3600
+        lines.append(f"| {record['step']:,} | {hours:.2f} | {record['eflop']:.6f} | {excess:+.1f} % |")
+    return "\n".join(lines)
+
+
+def _curve(record: dict[str, Any]) -> Curve:
+    return Curve.from_points("model", zip(record["bpp"], record["psnr_db"], strict=True))
+
+
+def _title(path: Path) -> str:
+    return str(Evaluation.load(path).dataset["name"])
+
+
+def _evaluation(path: Path) -> str:
+    evaluation = Evaluation.load(path)
+    curve = evaluation.curve()
+    lines = ["Real files:", "", "| bpp | PSNR dB |", "|---:|---:|"]
+    lines += [f"| {bpp:.4f} | {psnr_db:.3f} |" for bpp, psnr_db in zip(curve.bpp, curve.psnr_db, strict=True)]
+    if "kodak" in evaluation.dataset["name"].lower():
+        anchors = {"JPEG (Pillow)": "kodak_jpeg_pillow", "WebP (Pillow)": "kodak_webp_pillow", "BPG 4:4:4": "bpg_444"}
+        found = [(label, bd_rate(curve, load_curve(name))) for label, name in anchors.items()]
+        texts = [f"{label} {bd.value:+.1f} % ({bd.low:.1f} to {bd.high:.1f} dB)" for label, bd in found]
+        lines += ["", "BD-rate against " + ", ".join(texts) + "."]
+    return "\n".join(lines)
+
+
+def _table(*rows: tuple[str, str]) -> str:
+    return "\n".join(["| | |", "|---|---|", *(f"| {name} | {value} |" for name, value in rows)])

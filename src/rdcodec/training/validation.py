@@ -1,0 +1,104 @@
+"""Rate and distortion on the held-out photographs, beside JPEG, WebP and x265 run once on the same pixels."""
+
+import hashlib
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rdcodec.errors import NeedsModel, RdcError
+from rdcodec.measure.anchors import ANCHORS
+from rdcodec.measure.bdrate import Curve, bd_rate
+from rdcodec.measure.rd import Evaluation, evaluate, fingerprint
+from rdcodec.models.base import ImageModel
+from rdcodec.models.precision import fast_dtype
+from rdcodec.training.data import Photo
+
+CLAIM_QUALITIES = (10, 25, 40, 55, 70, 85)
+VALIDATION_ANCHORS = ("jpeg", "webp", "x265_444")
+
+
+def cut(photo: Photo) -> NDArray[np.uint8]:
+    """The part of a photograph that needs no padding: sides cut to multiples of 64."""
+    height, width = (side // 64 * 64 for side in photo.pixels.shape[:2])
+    return np.ascontiguousarray(photo.pixels[:height, :width])
+
+
+def validate(
+    model: ImageModel,
+    photos: Iterable[Photo],
+    device: torch.device,
+    qualities: Sequence[int] = CLAIM_QUALITIES,
+) -> dict[str, list[float]]:
+    """Mean bpp (estimate on rounded latents) and mean PSNR of 8-bit pictures, per quality."""
+    sums = torch.zeros(len(qualities), 2, dtype=torch.float64)
+    count = 0
+    for photo in photos:
+        x = torch.from_numpy(cut(photo)).to(device).permute(2, 0, 1)[None].float()
+        x = x.contiguous(memory_format=torch.channels_last)
+        sums += torch.tensor([_rate_and_psnr(model, x, quality) for quality in qualities], dtype=torch.float64)
+        count += 1
+    bpp, psnr_db = (sums / max(count, 1)).T.tolist()
+    return {"quality": [float(q) for q in qualities], "bpp": bpp, "psnr_db": psnr_db}
+
+
+@torch.inference_mode()
+def _rate_and_psnr(model: ImageModel, x: Tensor, quality: float) -> tuple[float, float]:
+    dtype = fast_dtype(x.device)
+    with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
+        out = model(x, x.new_tensor([quality]))
+    mse = (out.x_hat.clamp(0, 255).round() - x).double().square().mean()
+    bits = (out.bits_y + out.bits_z).item()
+    return bits / (x.shape[2] * x.shape[3]), (10 * torch.log10(255**2 / mse)).item()
+
+
+def anchor_curves(photos: Sequence[Photo], cache: Path, say: Callable[[str], None]) -> dict[str, Curve]:
+    """Curves of the anchors on the validation photographs; run once, then kept in the folder `cache`.
+
+    An anchor whose library is not installed is left out, and said so.
+    """
+    images = {photo.name: cut(photo) for photo in photos}
+    curves: dict[str, Curve] = {}
+    for name in VALIDATION_ANCHORS if images else ():
+        try:
+            what = hashlib.sha256(f"{fingerprint(images)} {ANCHORS[name].tag()}".encode()).hexdigest()[:12]
+            path = cache / f"validation-{name}-{what}.json"
+            if not path.exists():
+                say(f"running {name} on the validation photographs, once")
+                _run_anchor(name, images, path)
+            curves[name] = Evaluation.load(path).curve()
+        except NeedsModel as error:
+            say(f"validation goes without {name}: {error}")
+    return curves
+
+
+def _run_anchor(name: str, images: dict[str, NDArray[np.uint8]], path: Path) -> None:
+    anchor = ANCHORS[name]
+    rows = evaluate(anchor, images, anchor.settings)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Evaluation.stamp(rows, codec=name, tag=anchor.tag(), dataset="validation slice", images=images).save(path)
+
+
+def bd_rates(curve: dict[str, list[float]], anchors: dict[str, Curve]) -> dict[str, float | None]:
+    """BD-rate in percent against each anchor, None where the curves do not meet."""
+    test = Curve.from_points("model", zip(curve["bpp"], curve["psnr_db"], strict=True))
+    return {name: _percent(test, anchor) for name, anchor in anchors.items()}
+
+
+def _percent(test: Curve, anchor: Curve) -> float | None:
+    try:
+        return bd_rate(test, anchor).value
+    except RdcError:
+        return None
+
+
+def validation_summary(
+    model: ImageModel, photos: Sequence[Photo], anchors: dict[str, Curve], device: torch.device
+) -> dict[str, Any]:
+    """The curve of a model and its BD-rates, as one log record has them."""
+    curve = validate(model, photos, device)
+    return {**curve, "bd_rate_percent": bd_rates(curve, anchors)}
