@@ -1,0 +1,405 @@
+"""compress, decompress, info: pictures to files and back."""
+
+import contextlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+
+import typer
+
+from rdcodec.cli import io, pool
+from rdcodec.errors import BadInput, CheckFailed, RdcError, UsageError
+
+if TYPE_CHECKING:
+    from rdcodec.codec.container import Header
+    from rdcodec.codec.image import Picture
+    from rdcodec.codec.pipeline import Codec, Encoded
+
+SUFFIX = ".rdc"
+Task = TypeVar("Task")
+
+Output = Annotated[
+    str | None,
+    typer.Option("-o", "--output", metavar="OUT", help="File, folder or '-'; without it, beside the input."),
+]
+
+
+@dataclass(frozen=True)
+class Rate:
+    """What was asked of the quality or the size; at most one of them."""
+
+    quality: float | None = None
+    bpp: float | None = None
+    file_bytes: int | None = None
+    psnr_db: float | None = None
+
+    def __post_init__(self) -> None:
+        if sum(value is not None for value in asdict(self).values()) > 1:
+            raise UsageError("give only one of --quality, --target-bpp, --target-size and --target-psnr")
+
+
+@dataclass(frozen=True)
+class CompressTask:
+    """One picture to compress, as a worker process receives it."""
+
+    item: io.Item
+    model: str
+    device: str
+    rate: Rate
+    verify: bool
+    force: bool
+    max_pixels: int
+
+
+@dataclass(frozen=True)
+class DecompressTask:
+    """One file to decompress, as a worker process receives it."""
+
+    item: io.Item
+    model: str | None
+    device: str
+    format: str
+    quality: int | None
+    force: bool
+    max_pixels: int
+
+
+def compress(
+    inputs: Annotated[list[str], typer.Argument(metavar="IN", help="Pictures, folders of pictures, or '-'.")],
+    output: Output = None,
+    model: Annotated[
+        str,
+        typer.Option("-m", "--model", metavar="MODEL", help="Name (I), name with tag (I.1), or run folder."),
+    ] = "I",
+    quality: Annotated[
+        float | None,
+        typer.Option("-q", "--quality", min=0, max=100, metavar="Q", help="0 to 100, in tenths; usually 50."),
+    ] = None,
+    target_bpp: Annotated[
+        float | None,
+        typer.Option("--target-bpp", min=0.001, metavar="B", help="Best quality in B bits per pixel."),
+    ] = None,
+    target_size: Annotated[
+        int | None,
+        typer.Option("--target-size", parser=io.parse_bytes, metavar="SIZE", help="Best quality in SIZE: 60000, 60kB."),
+    ] = None,
+    target_psnr: Annotated[
+        float | None,
+        typer.Option("--target-psnr", min=1, metavar="DB", help="Smallest file of at least DB decibels."),
+    ] = None,
+    verify: Annotated[
+        bool,
+        typer.Option("--verify", metavar=io.FLAG, help="Decode each file and compare before it is kept."),
+    ] = False,
+    force: io.Force = False,
+    device: io.Device = "cpu",
+    jobs: io.Jobs = 1,
+    threads: io.Threads = 0,
+    max_pixels: io.MaxPixels = io.MAX_PIXELS,
+    as_json: io.Json = False,
+    no_progress: io.NoProgress = False,
+    verbose: io.Verbose = 0,
+) -> None:
+    """Compress pictures to .rdc files.
+
+    Reads PNG, JPEG, WebP, TIFF, PPM, AVIF and NPY.
+
+    Example: [bold]rdc compress photo.jpg -q 40[/bold]
+    """
+    import rdcodec
+    from rdcodec.codec.image import READ_SUFFIXES
+
+    rate = Rate(quality, target_bpp, target_size, target_psnr)
+    items = io.plan(inputs, output, READ_SUFFIXES, SUFFIX)
+    _check_stdout(items, as_json)
+    rdcodec.load(model, device)  # here, so that a wrong model is one error, not one for every picture
+    tasks = [CompressTask(item, model, device, rate, verify, force, max_pixels) for item in items]
+    _run("compress", compress_one, tasks, items, jobs, threads, as_json, not no_progress)
+
+
+def decompress(
+    inputs: Annotated[list[str], typer.Argument(metavar="IN", help=".rdc files, folders of them, or '-'.")],
+    output: Output = None,
+    format: Annotated[
+        str | None,
+        typer.Option("--format", metavar="FORMAT", help="png, jpeg, webp, ppm or npy; else as OUT says, or png."),
+    ] = None,
+    quality: Annotated[
+        int | None,
+        typer.Option("--quality", min=1, max=100, metavar="Q", help="Of jpeg (95) or webp (else lossless)."),
+    ] = None,
+    model: io.FileModel = None,
+    force: io.Force = False,
+    device: io.Device = "cpu",
+    jobs: io.Jobs = 1,
+    threads: io.Threads = 0,
+    max_pixels: io.MaxPixels = io.MAX_PIXELS,
+    as_json: io.Json = False,
+    no_progress: io.NoProgress = False,
+    verbose: io.Verbose = 0,
+) -> None:
+    """Decompress .rdc files to pictures.
+
+    Example: [bold]rdc decompress photo.rdc -o photo.png[/bold]
+    """
+    from rdcodec.codec.image import WRITE_FORMATS
+
+    if format is not None and format not in WRITE_FORMATS:
+        raise UsageError(f"cannot write {format!r}: choose one of {', '.join(WRITE_FORMATS)}")
+    if quality is not None and format not in ("jpeg", "webp", None):
+        raise UsageError(f"{format} is lossless: leave out --quality")
+    suffix = ".jpg" if format == "jpeg" else f".{format or 'png'}"
+    items = io.plan(inputs, output, frozenset({SUFFIX}), suffix)
+    _check_stdout(items, as_json)
+    tasks = [
+        DecompressTask(item, model, device, format or _format_of(item), quality, force, max_pixels) for item in items
+    ]
+    _run("decompress", decompress_one, tasks, items, jobs, threads, as_json, not no_progress)
+
+
+def info(
+    inputs: Annotated[list[str], typer.Argument(metavar="FILE", help=".rdc files, folders of them, or '-'.")],
+    check: Annotated[
+        bool, typer.Option("--check", metavar=io.FLAG, help="Check every byte, not the header alone.")
+    ] = False,
+    as_json: io.Json = False,
+    verbose: io.Verbose = 0,
+) -> None:
+    """Show what .rdc files say of themselves. Nothing is decoded, no model is needed.
+
+    Example: [bold]rdc info photo.rdc --check[/bold]
+    """
+    sources = io.expand(inputs, frozenset({SUFFIX}))
+    items = [io.Item(source, None) for source in sources]
+    outcomes = pool.run_tasks(lambda item: describe(item, check), items, jobs=1, threads=0)
+
+    def show(record: dict[str, Any]) -> None:
+        if as_json:
+            io.json_line("info", record)
+        else:
+            io.write_text(_info_text(record))
+
+    pool.finish(outcomes, [item.source_name for item in items], show, as_json)
+
+
+def compress_one(task: CompressTask) -> dict[str, Any]:
+    """Compress one picture, write the file and return its record. Worker processes call it too."""
+    import rdcodec
+    from rdcodec.codec.container import read_header
+    from rdcodec.codec.image import read_image
+
+    item = task.item
+    io.refuse_existing(item.target, task.force)
+    source = io.read_bytes(None) if item.source is None else item.source
+    image = read_image(source, task.max_pixels, item.source_name)
+    codec = rdcodec.load(task.model, task.device)
+    with _naming(item):
+        start = time.perf_counter()
+        encoded = _encode(codec, image, task.rate)
+        enc_s = time.perf_counter() - start
+        if task.verify:
+            _verify(codec, encoded, task.max_pixels)
+        psnr_db = encoded.psnr_db if task.verify or task.rate.psnr_db else None
+    io.write_output(item.target, encoded.data, task.force)
+    header = read_header(encoded.data, task.max_pixels).header
+    return {
+        **_record(item, header, len(encoded.data)),
+        "psnr_db": psnr_db,
+        "verified": task.verify,
+        "enc_s": round(enc_s, 4),
+    }
+
+
+def decompress_one(task: DecompressTask) -> dict[str, Any]:
+    """Decompress one file, write the picture and return its record. Worker processes call it too."""
+    from rdcodec.codec.container import read_header
+    from rdcodec.codec.image import encode_image
+    from rdcodec.codec.pipeline import codec_for
+
+    item = task.item
+    io.refuse_existing(item.target, task.force)
+    data = read_rdc(item.source)
+    with _naming(item):
+        header = read_header(data, task.max_pixels).header
+        codec = codec_for(header, task.model, task.device)
+        start = time.perf_counter()
+        image = codec.decompress(data, task.max_pixels)
+        dec_s = time.perf_counter() - start
+        picture = encode_image(image, task.format, task.quality)
+    io.write_output(item.target, picture, task.force)
+    return {**_record(item, header, len(data)), "format": task.format, "dec_s": round(dec_s, 4)}
+
+
+def describe(item: io.Item, check: bool) -> dict[str, Any]:
+    """Everything the header of a file says, and with `check` whether all of the file holds."""
+    from rdcodec.codec.container import read_header, unpack
+
+    data = read_rdc(item.source)
+    with _naming(item):
+        no_limit = 1 << 60  # nothing is allocated here
+        parsed = read_header(data, no_limit)
+        if check:
+            try:
+                unpack(data, no_limit)
+            except BadInput as error:
+                raise CheckFailed(str(error)) from error
+    header = parsed.header
+    record = _record(item, header, len(data))
+    del record["output"]
+    return {
+        **record,
+        "header_bytes": parsed.stream_start,
+        "stream_bytes": parsed.stream_bytes,
+        "missing_bytes": parsed.stream_start + parsed.stream_bytes - len(data),
+        "tables_hash": header.tables_hash.hex(),
+        "entropy_hash": header.entropy_hash.hex(),
+        "synthesis_hash": header.synthesis_hash.hex(),
+        "sections": [section.id for section in header.sections],
+        "checked": check,
+    }
+
+
+def read_rdc(source: Path | None) -> bytes:
+    """All bytes of a .rdc file; of a foreign one only the beginning, however long it is."""
+    from rdcodec.codec.container import MAGIC
+
+    return io.read_bytes(source, MAGIC)
+
+
+def _encode(codec: "Codec", image: "Picture", rate: Rate) -> "Encoded":
+    if rate.bpp is rate.file_bytes is rate.psnr_db is None:
+        return codec.encode(image, rate.quality)
+    return codec.encode_target(image, bpp=rate.bpp, file_bytes=rate.file_bytes, psnr_db=rate.psnr_db)
+
+
+def _verify(codec: "Codec", encoded: "Encoded", max_pixels: int) -> None:
+    import numpy as np
+
+    try:
+        decoded = codec.decompress(encoded.data, max_pixels)
+    except RdcError as error:
+        raise CheckFailed(f"the file does not decode ({error}): nothing was written") from error
+    if not np.array_equal(decoded, encoded.reconstruction):
+        raise CheckFailed("the file decodes to another picture than the encoder saw: nothing was written")
+
+
+def _format_of(item: io.Item) -> str:
+    from rdcodec.codec.image import format_of
+
+    if item.target is None:
+        raise UsageError("standard output has no suffix: name the picture format with --format")
+    return format_of(item.target)
+
+
+def _check_stdout(items: Sequence[io.Item], as_json: bool) -> None:
+    """Before anything is loaded: a payload for standard output must be able to go there."""
+    if any(item.target is None for item in items):
+        io.refuse_existing(None, force=False)
+        if as_json:
+            raise UsageError("--json and the output would both go to standard output: name a file with -o")
+
+
+@contextlib.contextmanager
+def _naming(item: io.Item) -> Iterator[None]:
+    """Put the name of the input before errors that do not know it."""
+    try:
+        yield
+    except RdcError as error:
+        raise type(error)(f"{item.source_name}: {error}") from error
+
+
+def _record(item: io.Item, header: "Header", file_bytes: int) -> dict[str, Any]:
+    """What summaries and JSON lines of the three commands share."""
+    from rdcodec.codec.container import SINGLE_RATE
+
+    return {
+        "input": item.source_name,
+        "output": item.target_name,
+        "width": header.width,
+        "height": header.height,
+        "model": header.tag,
+        "quality": None if header.quality == SINGLE_RATE else header.quality / 10,
+        "file_bytes": file_bytes,
+        "bpp": round(file_bytes * 8 / (header.width * header.height), 5),
+    }
+
+
+def _run(
+    verb: str,
+    work: Callable[[Task], dict[str, Any]],
+    tasks: Sequence[Task],
+    items: Sequence[io.Item],
+    jobs: int,
+    threads: int,
+    as_json: bool,
+    show_progress: bool,
+) -> None:
+    """Do all tasks, a summary line each, then one for all of them."""
+    records: list[dict[str, Any]] = []
+    start = time.perf_counter()
+    with io.progress(f"{verb}ing", len(tasks), show_progress) as advance:
+
+        def show(record: dict[str, Any]) -> None:
+            records.append(record)
+            advance()
+            io.say(_summary(record))
+            if as_json:
+                io.json_line(verb, {key: value for key, value in record.items() if value is not None})
+
+        try:
+            outcomes = pool.run_tasks(work, tasks, jobs, threads)
+            pool.finish(outcomes, [item.source_name for item in items], show, as_json)
+        finally:
+            if len(tasks) > 1 and records:
+                io.say(_total(records, len(tasks), time.perf_counter() - start))
+
+
+def _summary(record: dict[str, Any]) -> str:
+    name = record["model"].partition(".")[0]
+    quality = "" if record["quality"] is None else f" q{record['quality']:g}"
+    parts = [
+        str(record["output"]),
+        f"{record['file_bytes']} B",
+        f"{record['bpp']:.3f} bpp",
+        f"{record['width']}x{record['height']}",
+        name + quality,
+    ]
+    if record.get("psnr_db") is not None:
+        parts.append(f"{record['psnr_db']:.2f} dB")
+    parts.append(f"enc {record['enc_s']:.2f} s" if "enc_s" in record else f"dec {record['dec_s']:.2f} s")
+    if record.get("verified"):
+        parts.append("verified")
+    return "  ".join(parts)
+
+
+def _total(records: Sequence[dict[str, Any]], asked: int, elapsed_s: float) -> str:
+    file_bytes = sum(record["file_bytes"] for record in records)
+    pixels = sum(record["width"] * record["height"] for record in records)
+    failed = f"  {asked - len(records)} failed" if len(records) < asked else ""
+    return (
+        f"{len(records)} files  {file_bytes} B  {file_bytes * 8 / pixels:.3f} bpp  {pixels / 1e6:.1f} MP  "
+        f"{elapsed_s:.1f} s{failed}"
+    )
+
+
+def _info_text(record: dict[str, Any]) -> str:
+    quality = "single rate" if record["quality"] is None else f"quality {record['quality']:g}"
+    missing = record["missing_bytes"]
+    stream = f"{record['stream_bytes']} B"
+    if missing:
+        stream += f", {missing} missing" if missing > 0 else f", {-missing} too many follow"
+    lines = {
+        "picture": f"{record['width']}x{record['height']}, {record['width'] * record['height'] / 1e6:.2f} MP",
+        "model": f"{record['model']}, {quality}",
+        "file": f"{record['file_bytes']} B, {record['bpp']:.3f} bpp",
+        "header": f"{record['header_bytes']} B",
+        "stream": stream,
+        "sections": ", ".join(map(str, record["sections"])) or "none",
+        "hashes": f"tables {record['tables_hash']}, entropy {record['entropy_hash']}, "
+        f"synthesis {record['synthesis_hash']}",
+    }
+    if record["checked"]:
+        lines["check"] = "every checksum holds"
+    return "".join([f"{record['input']}\n", *(f"  {key:<9} {value}\n" for key, value in lines.items())])

@@ -1,0 +1,333 @@
+"""What every command shares: options, messages and results, inputs and outputs, the overwrite rule.
+
+stdout holds the payload or the result; everything else goes to stderr.
+"""
+
+import contextlib
+import json
+import logging
+import math
+import os
+import re
+import secrets
+import sys
+import traceback
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+
+import typer
+
+from rdcodec.errors import BadInput, RdcError, UsageError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+STREAM = "-"
+MAX_PIXELS = 100_000_000  # as in rdcodec.codec.image, whose import costs NumPy and Pillow
+OUT_OF_MEMORY = "out of memory: try a smaller picture, or fewer --jobs"
+
+logger = logging.getLogger("rdcodec")
+unfinished: set[Path] = set()  # temporary files of outputs that are being written
+
+
+# Options that mean the same everywhere
+
+
+def set_verbosity(count: int) -> None:
+    """`-v`: debug notes of the library, and tracebacks of errors. Each run of `main` starts quiet."""
+    if count:
+        logger.setLevel(logging.DEBUG)
+
+
+def parse_bytes(text: str | int) -> int:
+    """'58213', '58kB' (1000), '1.5MB' or '64KiB' (1024) as a number of bytes."""
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([km]?)(i?)b?\s*", str(text), re.IGNORECASE)
+    if not match or (match[3] and not match[2]):
+        raise typer.BadParameter(f"{text!r} is not a size: write bytes, 58kB or 1.5MB")
+    size = int(float(match[1]) * (1024 if match[3] else 1000) ** ("", "k", "m").index(match[2].lower()))
+    if size < 1:
+        raise typer.BadParameter(f"{text!r} is not a size of at least one byte")
+    return size
+
+
+FLAG = ""  # metavar of an option without a value: typer's default, <bool>, says nothing
+
+Verbose = Annotated[
+    int,
+    typer.Option(
+        "-v",
+        "--verbose",
+        count=True,
+        metavar=FLAG,
+        callback=set_verbosity,
+        show_default=False,
+        help="Show the traceback of an error.",
+    ),
+]
+Force = Annotated[bool, typer.Option("-f", "--force", metavar=FLAG, help="Overwrite existing files.")]
+Json = Annotated[bool, typer.Option("--json", metavar=FLAG, help="One JSON object per line on stdout.")]
+Threads = Annotated[int, typer.Option("--threads", min=0, metavar="N", help="CPU threads in all; 0: every core.")]
+Jobs = Annotated[int, typer.Option("--jobs", min=0, metavar="N", help="Files at once; 0: one per core.")]
+MaxPixels = Annotated[int, typer.Option("--max-pixels", min=1, metavar="N", help="Refuse larger pictures.")]
+FileModel = Annotated[
+    str | None,
+    typer.Option("-m", "--model", metavar="RUN", help="Run folder, for .rdc files of unreleased weights."),
+]
+Device = Annotated[Literal["auto", "cpu", "cuda"], typer.Option("--device", help="Where the networks run.")]
+NoProgress = Annotated[bool, typer.Option("--no-progress", metavar=FLAG, help="No progress bar, even on a terminal.")]
+
+
+# Messages and results
+
+
+def say(line: str) -> None:
+    """A line for the person, on stderr."""
+    sys.stderr.write(line + "\n")
+    sys.stderr.flush()
+
+
+def report(error: BaseException) -> int:
+    """Write an error as one line, `rdc: ...`, and return its exit code; with -v its traceback comes first."""
+    if logger.isEnabledFor(logging.DEBUG):
+        traceback.print_exception(error)
+    message, code = explain(error)
+    say("rdc: " + " ".join(message.split()))
+    return code
+
+
+def explain(error: BaseException) -> tuple[str, int]:
+    """Message and exit code of an exception."""
+    match error:
+        case RdcError():
+            return str(error), error.exit_code
+        case typer.TyperException():
+            text = error.format_message().rstrip(".")
+            command = getattr(getattr(error, "ctx", None), "command_path", "rdc")
+            return f"{text[:1].lower()}{text[1:]} (see {command} --help)", error.exit_code
+        case KeyboardInterrupt():
+            return "interrupted", 130
+        case OSError():
+            where = f"{error.filename}: " if error.filename else ""
+            return f"{where}{error.strerror or error}", 1
+        case MemoryError():
+            return OUT_OF_MEMORY, 1
+        case BrokenProcessPool():
+            return "a worker process died, perhaps out of memory: try fewer --jobs", 1
+        case RuntimeError() if re.search("out of memory|allocate memory", str(error)):  # torch's allocators
+            return OUT_OF_MEMORY, 1
+    return f"unexpected {type(error).__name__}: {error}: run again with -v and report what it shows", 1
+
+
+def write_text(text: str) -> None:
+    """Text of a result, on stdout."""
+    with _named_output("standard output"):
+        sys.stdout.write(text)
+        sys.stdout.flush()
+
+
+def json_line(kind: str, record: dict[str, Any]) -> None:
+    """One object per line on stdout; infinities and NaN, which JSON lacks, become null."""
+    clean = {
+        key: None if isinstance(value, float) and not math.isfinite(value) else value for key, value in record.items()
+    }
+    write_text(json.dumps({"schema": f"rdcodec.{kind}/1", **clean}) + "\n")
+
+
+def table(*columns: str) -> "Table":
+    """An empty table; a column whose name starts with '>' is for numbers."""
+    from rich import box
+    from rich.table import Table
+
+    made = Table(box=box.SIMPLE_HEAD, title_justify="left", title_style="bold", header_style="bold")
+    for column in columns:
+        is_number = column.startswith(">")
+        made.add_column(column.removeprefix(">"), justify="right" if is_number else "left", no_wrap=is_number)
+    return made
+
+
+def show(table: "Table", title: str | None = None) -> None:
+    """A table on stdout, as wide as it needs where that is no terminal."""
+    from rich.console import Console
+
+    table.title = title
+    console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    with _named_output("standard output"):
+        console.print(table, markup=False)
+
+
+def number(value: float | None, digits: int, sign: bool = False, unit: str = "") -> str:
+    """A figure for a table; '-' where there is none."""
+    return "-" if value is None else f"{value:{'+' if sign else ''}.{digits}f}{unit}"
+
+
+@contextlib.contextmanager
+def progress(verb: str, total: int, enabled: bool) -> Iterator[Callable[[], None]]:
+    """A bar on stderr if that is a terminal. Yields a function that advances it by one."""
+    if not (enabled and sys.stderr.isatty()):
+        yield lambda: None
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        SpinnerColumn,
+        TextColumn,
+        TimeElapsedColumn,
+    )
+
+    columns = [SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()]
+    if total > 1:
+        columns[2:2] = [BarColumn(), MofNCompleteColumn()]
+    bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty())
+    with bar:
+        task = bar.add_task(verb, total=total)
+        yield lambda: bar.advance(task)
+
+
+# Inputs and outputs
+
+
+@dataclass(frozen=True)
+class Item:
+    """One input and where its result goes; None is stdin, stdout."""
+
+    source: Path | None
+    target: Path | None
+
+    @property
+    def source_name(self) -> str:
+        return "standard input" if self.source is None else str(self.source)
+
+    @property
+    def target_name(self) -> str:
+        return "standard output" if self.target is None else str(self.target)
+
+
+def expand(inputs: Sequence[str], suffixes: frozenset[str]) -> list[Path | None]:
+    """The files that the arguments name: a folder stands for those in it with one of the suffixes."""
+    if STREAM in inputs and len(inputs) > 1:
+        raise UsageError("'-' (standard input) must be the only input")
+    return [path for text in inputs for path in _expand(text, suffixes)]
+
+
+def plan(inputs: Sequence[str], output: str | None, read_suffixes: frozenset[str], suffix: str) -> list[Item]:
+    """Pair every input with its output, and refuse what cannot be meant before any work is done.
+
+    Without `output`, a result lies beside its input under the new `suffix`; for several inputs `output` is a
+    folder. `expand` says what the inputs may be.
+    """
+    sources = expand(inputs, read_suffixes)
+    several = len(inputs) > 1 or Path(inputs[0]).is_dir()
+    if several and output == STREAM:
+        raise UsageError("several inputs cannot go to one standard output: give a folder with -o")
+    if several and output and Path(output).exists() and not Path(output).is_dir():
+        raise UsageError(f"{output}: is a file, but several inputs need a folder")
+    items = [Item(source, _target(source, output, suffix, several)) for source in sources]
+    _refuse_clashes(items)
+    return items
+
+
+def read_bytes(source: Path | None, magic: bytes = b"") -> bytes:
+    """All bytes of a file, or of stdin; only the first few if it does not start with `magic`."""
+    if source is None:
+        if sys.stdin.isatty():
+            raise UsageError("standard input is a terminal: pipe a file into it")
+        return _read_all(sys.stdin.buffer, magic)
+    try:
+        with source.open("rb") as file:
+            return _read_all(file, magic)
+    except OSError as error:
+        raise RdcError(f"{source}: cannot be read: {error.strerror}") from error
+
+
+def _read_all(file: BinaryIO, magic: bytes) -> bytes:
+    head = file.read(len(magic))
+    return head + file.read() if head == magic else head
+
+
+def refuse_existing(target: Path | None, force: bool) -> None:
+    """UsageError if writing would overwrite a file without --force, or put bytes on a terminal."""
+    if target is None:
+        if sys.stdout.isatty():
+            raise UsageError("standard output is a terminal: redirect it or name a file with -o")
+    elif target.is_dir():
+        raise UsageError(f"{target}: is a folder: name a file")
+    elif target.is_file() and not force:
+        raise UsageError(f"{target}: exists already: --force overwrites it")
+
+
+def write_output(target: Path | None, data: bytes, force: bool) -> None:
+    """Write a whole file or nothing: a temporary one beside it, renamed when complete. Makes its folder."""
+    refuse_existing(target, force)
+    if target is None:
+        with _named_output("standard output"):
+            sys.stdout.buffer.write(data)
+            sys.stdout.buffer.flush()
+        return
+    with _named_output(str(target)):
+        target = Path(os.path.realpath(target))  # through a symbolic link, as open() would write
+        if target.exists() and not target.is_file():
+            target.write_bytes(data)  # a device or a pipe: there is nothing to rename onto
+            return
+        target.parent.mkdir(parents=True, exist_ok=True)
+        temporary = target.with_name(f".rdc-{secrets.token_hex(8)}.part")
+        unfinished.add(temporary)
+        try:
+            with temporary.open("xb") as file:
+                file.write(data)
+            temporary.replace(target)
+        finally:
+            temporary.unlink(missing_ok=True)
+            unfinished.discard(temporary)
+
+
+@contextlib.contextmanager
+def _named_output(name: str) -> Iterator[None]:
+    """Give an OSError while writing the name of what was written."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise RdcError(f"{name}: cannot be written: {os.strerror(error.errno or 0)}") from error
+
+
+def _expand(text: str, suffixes: frozenset[str]) -> list[Path | None]:
+    if text == STREAM:
+        return [None]
+    path = Path(text)
+    if not path.is_dir():
+        return [path]
+    found = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes and p.is_file())
+    if not found:
+        raise BadInput(f"{path}: holds no {' '.join(sorted(suffixes))} file")
+    return list(found)
+
+
+def _target(source: Path | None, output: str | None, suffix: str, several: bool) -> Path | None:
+    if output == STREAM or (source is None and output is None):
+        return None
+    if source is None:
+        return Path(str(output))
+    if output is None:
+        return source.with_suffix(suffix)
+    folder = several or output.endswith(("/", os.sep)) or Path(output).is_dir()
+    return Path(output) / source.with_suffix(suffix).name if folder else Path(output)
+
+
+def _refuse_clashes(items: Sequence[Item]) -> None:
+    sources = {os.path.realpath(item.source) for item in items if item.source is not None}
+    writers: dict[str, Item] = {}
+    for item in items:
+        if item.target is None:
+            continue
+        place = os.path.realpath(item.target)
+        if place in sources:
+            raise UsageError(f"{item.target}: is an input too: choose another output with -o")
+        other = writers.setdefault(place, item)
+        if other is not item:
+            raise UsageError(f"{other.source_name} and {item.source_name} would both become {item.target}: rename one")

@@ -1,0 +1,86 @@
+"""`rdc`: the commands, and the one place where an exception becomes a line on stderr and an exit code."""
+
+import logging
+import os
+import signal
+import sys
+import threading
+import warnings
+from collections.abc import Sequence
+from typing import Annotated
+
+import typer
+
+from rdcodec.cli import codec, demo, io, measure, release, report, train, zoo
+
+app = typer.Typer(
+    name="rdc",
+    help="A neural image codec with real files, and the laboratory that measures it.",
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 bad input, 4 no model, 5 check failed, 130 interrupted.",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+for panel, commands in {
+    "Start here": (demo.demo,),
+    "Pictures": (codec.compress, codec.decompress, codec.info, measure.compare),
+    "Models": (zoo.models, zoo.flops, train.train, release.release),
+    "Laboratory": (measure.eval_, measure.bdrate, report.report),
+}.items():
+    for command in commands:
+        app.command(command.__name__.rstrip("_"), rich_help_panel=panel)(command)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        from rdcodec import __version__
+        from rdcodec.codec.container import VERSION
+
+        typer.echo(f"rdc {__version__}, format {VERSION}, torch {version('torch')}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    context: typer.Context,
+    verbose: io.Verbose = 0,
+    show_version: Annotated[
+        bool,
+        typer.Option("-V", "--version", metavar=io.FLAG, callback=_show_version, is_eager=True, help="Show versions."),
+    ] = False,
+) -> None:
+    if context.invoked_subcommand is None:
+        context.get_help()
+        raise typer.Exit(2)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line; returns the exit code. Every exception ends here, as one line on stderr."""
+    io.logger.setLevel(logging.WARNING)
+    if threading.current_thread() is threading.main_thread():
+        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like an interrupt, tidily
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # what matters to a user is an RdcError, in one line
+            code = app(arguments, prog_name="rdc", standalone_mode=False)
+            sys.stdout.flush()
+    except SystemExit as exit_:  # stdout was closed by its reader
+        code = exit_.code
+    except BaseException as error:
+        code = io.report(error)
+        _abandon_stdout()
+    if code == 130:
+        io.say("rdc: interrupted")
+    return code if isinstance(code, int) else 0
+
+
+def _abandon_stdout() -> None:
+    """Flush stdout; where that fails, leave the interpreter's flush at exit nothing to fail on again."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -1,0 +1,322 @@
+"""compare, eval, bdrate: rate and distortion of real files."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rdcodec.cli import io, pool
+from rdcodec.errors import BadInput, RdcError, UsageError
+
+if TYPE_CHECKING:
+    from rdcodec.codec.image import Picture
+    from rdcodec.codec.pipeline import Codec
+    from rdcodec.measure.bdrate import Curve
+    from rdcodec.measure.rd import Coder, Pictures, Row
+
+CLAIM_QUALITIES = "10,25,40,55,70,85"
+KODAK_ANCHOR = "bpg_444"
+KODAK_SHAPES = ((512, 768, 3), (768, 512, 3))
+
+
+def compare(
+    first: Annotated[str, typer.Argument(metavar="A", help="A picture or .rdc file.")],
+    second: Annotated[str, typer.Argument(metavar="B", help="A picture or .rdc file of the same size.")],
+    model: io.FileModel = None,
+    max_pixels: io.MaxPixels = io.MAX_PIXELS,
+    as_json: io.Json = False,
+    verbose: io.Verbose = 0,
+) -> None:
+    """Compare two pictures: file sizes, PSNR, MS-SSIM. Either may be a .rdc file.
+
+    Example: [bold]rdc compare photo.png photo.rdc[/bold]
+    """
+    from rdcodec.measure.quality import MS_SSIM_MIN_SIDE, ms_ssim, psnr_db, psnr_y_db
+
+    names = (first, second)
+    opened = [_open(name, model, max_pixels) for name in names]
+    (a, a_bytes), (b, b_bytes) = opened
+    if a.shape != b.shape:
+        sizes = " and ".join(f"{image.shape[1]}x{image.shape[0]}" for image in (a, b))
+        raise BadInput(f"{first}, {second}: differ in size ({sizes}): give two of one size")
+    height, width = a.shape[:2]
+    bpps = [file_bytes * 8 / (width * height) for file_bytes in (a_bytes, b_bytes)]
+    record: dict[str, Any] = {
+        "a": first,
+        "b": second,
+        "width": width,
+        "height": height,
+        "a_file_bytes": a_bytes,
+        "b_file_bytes": b_bytes,
+        "a_bpp": round(bpps[0], 5),
+        "b_bpp": round(bpps[1], 5),
+        "equal": bool((a == b).all()),
+        "psnr_db": psnr_db(a, b),
+        "psnr_y_db": psnr_y_db(a, b),
+        "ms_ssim": ms_ssim(a, b),
+    }
+    if as_json:
+        io.json_line("compare", record)
+        return
+    table = io.table("", ">A", ">B")
+    table.add_row("file", *names)
+    table.add_row("bytes", str(a_bytes), str(b_bytes))
+    table.add_row("bpp", *(f"{bpp:.3f}" for bpp in bpps))
+    io.show(table, title=f"{width}x{height}")
+    if record["equal"]:
+        io.write_text("the pictures are equal\n")
+        return
+    structure = f"none (a side is under {MS_SSIM_MIN_SIDE} pixels)"
+    if record["ms_ssim"] is not None:
+        structure = f"{record['ms_ssim']:.5f}"
+    io.write_text(f"PSNR {record['psnr_db']:.2f} dB   PSNR-Y {record['psnr_y_db']:.2f} dB   MS-SSIM {structure}\n")
+
+
+def eval_(
+    model: Annotated[
+        str,
+        typer.Argument(metavar="MODEL", help="A model, run folder, or classical codec (jpeg, webp, ...)."),
+    ],
+    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of pictures.")],
+    qualities: Annotated[
+        str | None, typer.Option("-q", "--qualities", metavar="Q,Q,...", help=f"Settings; {CLAIM_QUALITIES}.")
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("-o", "--output", metavar="FILE", help="Result file (JSON, a row per picture)."),
+    ] = None,
+    anchor: Annotated[
+        list[str] | None,
+        typer.Option("--anchor", metavar="CURVE", help="Published curve or result file; bpg_444 on Kodak."),
+    ] = None,
+    anchors: Annotated[
+        str | None,
+        typer.Option("--anchors", metavar="CODEC,...", help="Classical codecs to run on the same pictures."),
+    ] = None,
+    force: io.Force = False,
+    device: io.Device = "cpu",
+    jobs: io.Jobs = 1,
+    threads: io.Threads = 0,
+    no_progress: io.NoProgress = False,
+    verbose: io.Verbose = 0,
+) -> None:
+    """Measure rate, distortion and time of real files over a folder of pictures.
+
+    Rates and qualities are means over the pictures. With more than one job, times are left out.
+
+    Example: [bold]rdc eval I --data kodak -o I.json --anchors jpeg,webp[/bold]
+    """
+    if output is not None:
+        io.refuse_existing(output, force)
+    subject = _subject(model, qualities, device)
+    runners = [_anchor_subject(name) for name in _split(anchors)]
+    from rdcodec.measure.bdrate import load_curve
+    from rdcodec.measure.rd import Evaluation, ImageFolder, mean_curve
+
+    images = ImageFolder(data)
+    curves = [load_curve(name) for name in anchor or _default_anchors(images)]
+    pool.set_threads(threads)
+    jobs = jobs or pool.core_count()
+    rows = _measure(subject, images, jobs, not no_progress)
+    result = Evaluation.stamp(
+        rows, codec=subject.name, tag=subject.tag, dataset=data.resolve().name, images=images, jobs=jobs
+    )
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        result.save(output)
+    _show_rows(rows, f"{subject.name} on {len(images)} pictures of {data}")
+    curves += [mean_curve(_measure(runner, images, jobs, not no_progress), runner.name) for runner in runners]
+    _show_bd_rates([(result.curve(), curve) for curve in curves], refuse=False)
+
+
+def bdrate(
+    anchor: Annotated[str, typer.Argument(metavar="ANCHOR", help="Curve by name (bpg_444), or a file.")],
+    tests: Annotated[list[str], typer.Argument(metavar="TEST", help="Curves by name, or result files.")],
+    as_json: io.Json = False,
+    verbose: io.Verbose = 0,
+) -> None:
+    """BD-rate of curves against an anchor.
+
+    Per cent of rate at equal PSNR, negative where fewer bits do: PCHIP of log-rate over PSNR, over the whole
+    overlap and over 29 to 36 dB.
+
+    Example: [bold]rdc bdrate bpg_444 vtm_18.0 elic[/bold]
+    """
+    from rdcodec.measure.bdrate import load_curve
+
+    reference = load_curve(anchor)
+    curves = [load_curve(test) for test in tests]
+    if as_json:
+        for curve in curves:
+            io.json_line("bdrate", _bd_record(curve, reference))
+    else:
+        _show_bd_rates([(curve, reference) for curve in curves])
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A codec under measurement: ours or a classical one."""
+
+    name: str
+    tag: str
+    coder: "Coder[Any]"
+    settings: Sequence[float]
+
+
+@dataclass(frozen=True)
+class ModelCoder:
+    """Our codec as `measure.rd` calls every codec."""
+
+    codec: "Codec"
+
+    def encode(self, image: "Picture", setting: float, /) -> bytes:
+        """File bytes at a quality."""
+        return self.codec.compress(image, setting)
+
+    def decode(self, data: bytes, /) -> "Picture":
+        """The picture of these bytes."""
+        return self.codec.decompress(data)
+
+
+def _subject(model: str, qualities: str | None, device: str) -> Subject:
+    import rdcodec
+    from rdcodec.measure.anchors import ANCHORS
+
+    if model in ANCHORS:
+        subject = _anchor_subject(model)
+        return subject if qualities is None else replace(subject, settings=_numbers(qualities, int))
+    codec = rdcodec.load(model, device)
+    settings = _numbers(qualities or CLAIM_QUALITIES, float)
+    return Subject(codec.info.name, codec.info.tag, ModelCoder(codec), settings)
+
+
+def _anchor_subject(name: str) -> Subject:
+    from rdcodec.measure.anchors import ANCHORS
+
+    if name not in ANCHORS:
+        raise UsageError(f"{name} is no codec that can be run here: choose from {', '.join(ANCHORS)}")
+    anchor = ANCHORS[name]
+    return Subject(name, anchor.version(), anchor, anchor.settings)
+
+
+def _split(text: str | None) -> list[str]:
+    return [part.strip() for part in (text or "").split(",") if part.strip()]
+
+
+def _numbers(text: str, kind: type[int] | type[float]) -> list[float]:
+    try:
+        numbers = sorted({kind(part) for part in _split(text)})
+    except ValueError:
+        numbers = []
+    if not numbers or not all(0 <= number <= 100 for number in numbers):
+        raise UsageError(f"--qualities {text}: write numbers from 0 to 100, as in {CLAIM_QUALITIES}")
+    return list(numbers)
+
+
+def _default_anchors(images: "Mapping[str, Picture]") -> list[str]:
+    """The published curve that belongs to the Kodak set, if these pictures look like it."""
+    shapes = [image.shape for image in images.values()] if len(images) == 24 else []
+    return [KODAK_ANCHOR] if shapes and all(shape in KODAK_SHAPES for shape in shapes) else []
+
+
+def _measure(subject: Subject, images: "Pictures", jobs: int, show_progress: bool) -> "list[Row]":
+    from rdcodec.measure.rd import evaluate
+
+    count = len(images) * len(subject.settings)
+    with io.progress(f"measuring {subject.name}", count, show_progress) as advance:
+        return evaluate(subject.coder, images, subject.settings, progress=lambda row: advance(), jobs=jobs)
+
+
+def _show_rows(rows: "Sequence[Row]", title: str) -> None:
+    from rdcodec.measure.rd import means
+
+    table = io.table(">quality", ">bpp", ">PSNR dB", ">PSNR-Y dB", ">MS-SSIM", ">enc s", ">dec s")
+    digits = {"bpp": 4, "psnr_db": 2, "psnr_y_db": 2, "ms_ssim": 5, "enc_s": 3, "dec_s": 3}
+    for mean in means(rows):
+        setting = mean["setting"]
+        cells = [io.number(mean[key], places) for key, places in digits.items()]
+        table.add_row("-" if setting is None else f"{setting:g}", *cells)
+    io.show(table, title=title)
+
+
+def _bd_record(curve: "Curve", anchor: "Curve") -> dict[str, Any]:
+    """BD-rate over the whole overlap and in the reporting window, None where the curves do not cover it."""
+    from rdcodec.measure.bdrate import REPORTING_WINDOW, bd_rate
+
+    result = bd_rate(curve, anchor)
+    try:
+        windowed = bd_rate(curve, anchor, REPORTING_WINDOW).value
+    except UsageError:
+        windowed = None
+    return {
+        "test": curve.name,
+        "anchor": anchor.name,
+        "bd_rate_percent": result.value,
+        "bd_rate_29_36_db_percent": windowed,
+        "overlap_low_db": result.low,
+        "overlap_high_db": result.high,
+        "test_points": result.points[0],
+        "anchor_points": result.points[1],
+        "fit": "pchip",
+        "warning": result.warning,
+    }
+
+
+def _show_bd_rates(pairs: "Sequence[tuple[Curve, Curve]]", refuse: bool = True) -> None:
+    """A line for each (test, anchor); with `refuse` off, a pair that has no answer is a note, not an error."""
+    table = io.table("test", "anchor", ">BD-rate", ">29-36 dB", ">overlap", ">points")
+    notes: list[str] = []
+    for test, anchor in pairs:
+        try:
+            if len(test.bpp) == 1:
+                notes.append(_own_point(test, anchor))
+            else:
+                row = _bd_record(test, anchor)
+                table.add_row(*_bd_cells(row))
+                notes += [f"{test.name} against {anchor.name}: {row['warning']}"] if row["warning"] else []
+        except UsageError as error:
+            if refuse:
+                raise
+            notes.append(str(error))
+    if table.row_count:
+        io.show(table, title="PCHIP of log-rate over PSNR; negative: fewer bits than the anchor")
+    for note in notes:
+        io.write_text(note + "\n")
+
+
+def _own_point(test: "Curve", anchor: "Curve") -> str:
+    """What a single-rate codec has in the place of a BD-rate."""
+    from rdcodec.measure.bdrate import saving
+
+    percent = saving(test.bpp[0], test.psnr_db[0], anchor)
+    return f"{test.name} saves {percent:.1f} % over {anchor.name} at its only point, {test.bpp[0]:.3f} bpp"
+
+
+def _bd_cells(row: dict[str, Any]) -> list[str]:
+    return [
+        row["test"],
+        row["anchor"],
+        f"{row['bd_rate_percent']:+.2f} %",
+        io.number(row["bd_rate_29_36_db_percent"], 2, sign=True, unit=" %"),
+        f"{row['overlap_low_db']:.2f}-{row['overlap_high_db']:.2f} dB",
+        f"{row['test_points']} / {row['anchor_points']}",
+    ]
+
+
+def _open(name: str, model: str | None, max_pixels: int) -> "tuple[Picture, int]":
+    """A picture and the size of its file, whether .rdc or any other format."""
+    from rdcodec.codec.container import MAGIC, read_header
+    from rdcodec.codec.image import read_image
+
+    data = io.read_bytes(None if name == io.STREAM else Path(name))
+    if not data.startswith(MAGIC):
+        return read_image(data, max_pixels, name), len(data)
+    from rdcodec.codec.pipeline import codec_for
+
+    try:
+        codec = codec_for(read_header(data, max_pixels).header, model)
+        return codec.decompress(data, max_pixels), len(data)
+    except RdcError as error:
+        raise type(error)(f"{name}: {error}") from error

@@ -1,0 +1,36 @@
+"""release: weights with a tag, and their card, from a finished run."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rdcodec.cli import io
+from rdcodec.errors import RdcError
+
+
+def release(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    tag: Annotated[str, typer.Argument(metavar="TAG", help="Model name, dot, number: I.1.")],
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where weights and card go.")],
+    notes: Annotated[
+        Path | None,
+        typer.Option("--notes", metavar="FILE", help="Markdown for the card: data, licences, limits."),
+    ] = None,
+    results: Annotated[
+        list[Path] | None,
+        typer.Option("--results", metavar="FILE", help="Result file of `rdc eval` for the card; may be repeated."),
+    ] = None,
+    verbose: io.Verbose = 0,
+) -> None:
+    """Give a finished run's weights a tag, and write their model card beside them.
+
+    Example: [bold]rdc release runs/first I.2 -o weights --notes data.md[/bold]
+    """
+    from rdcodec.training.release import release as write
+
+    try:
+        text = notes.read_text(encoding="utf-8") if notes else ""
+    except OSError as error:
+        raise RdcError(f"{notes}: {error.strerror}; check the path") from error
+    io.say(str(write(run, tag, output, text, results or [])))
