@@ -23,8 +23,6 @@ from rdcodec.exact.fixed import ACTIVATION_MAX, CARRIER_LIMIT, to_integers
 # In float32 carriers the width of a weight costs no time. Without fine-tuning, 8 bits cost 0.5 to 0.7 % more rate
 # than 10, and 12 gain nothing more (docs/adr/0002-ten-bit-weights.md).
 WEIGHT_MAX = 511
-# The share of samples of a channel that may saturate: the few largest would cost all others their resolution.
-SATURATED = 1e-4
 MAX_SHIFT = 23
 Arrays = dict[str, NDArray[Any]]
 
@@ -158,8 +156,8 @@ def calibrate(
     """Quantise a chain of convolutions and ReLUs after training.
 
     samples: float inputs (B, I, h, w) as the trained chain sees them. step (I,): the float value of an input
-    integer of 1, per channel. After each ReLU the steps are such that all but the largest few samples of a
-    channel fit 0..255; output_step (O,) gives those of a last layer without ReLU.
+    integer of 1, per channel. After each ReLU the steps are such that the largest sample of a channel is
+    255; output_step (O,) gives those of a last layer without ReLU.
     """
     arrays: dict[str, Arrays] = {}
     current = list(samples)
@@ -182,9 +180,8 @@ def calibrate(
 
 
 def _activation_step(samples: Sequence[Tensor], group: int) -> Tensor:
-    """Largest value per channel, but for a few, over 255; channels that a pixel shuffle merges share theirs."""
-    values = torch.cat([x.transpose(0, 1).flatten(1) for x in samples], 1)
-    largest = values.topk(1 + int(values.shape[1] * SATURATED), 1).values[:, -1].double()
+    """Largest value per channel over 255; channels that a pixel shuffle merges share theirs."""
+    largest = torch.stack([x.amax((0, 2, 3)) for x in samples]).amax(0).double()
     shared = largest.reshape(-1, group).amax(1).repeat_interleave(group)
     return shared.clamp(min=1e-6) / ACTIVATION_MAX
 
