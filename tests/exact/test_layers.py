@@ -9,7 +9,16 @@ from torch import nn
 
 from rdcodec.errors import NeedsModel
 from rdcodec.exact.fixed import CARRIER_LIMIT, QUALITIES, interpolate
-from rdcodec.exact.layers import ACTIVATION, WEIGHT_MAX, IntegerChain, IntegerConv, Range, calibrate, reference
+from rdcodec.exact.layers import (
+    ACTIVATION,
+    WEIGHT_MAX,
+    IntegerChain,
+    IntegerConv,
+    Range,
+    calibrate,
+    exact_arithmetic,
+    reference,
+)
 
 SIGNED = Range(-4095, 4095)
 OUTPUT = Range(-32767, 32767)
@@ -151,3 +160,16 @@ def test_interpolation_is_linear_and_floored(tenths, seed):
     row, after = anchors[low].tolist(), anchors[min(low + 1, 7)].tolist()
     wanted = [(a * (QUALITIES - part) + b * part) // QUALITIES for a, b in zip(row, after, strict=True)]
     assert interpolate(anchors, tenths).tolist() == wanted
+
+
+@torch.no_grad()
+def test_a_callers_autocast_changes_nothing():
+    chain = small_chain()
+    x = torch.randint(-20, 21, (1, 6, 12, 12)).float()
+    done = calibrate(chain, [x], torch.ones(6), SIGNED, torch.full((5,), 1 / 64, dtype=torch.float64))
+    integers = IntegerChain(chain, done.arrays, SIGNED, OUTPUT)
+    wanted = integers(x)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not torch.equal(integers(x).float(), wanted), "the test needs a case that autocast does change"
+        with exact_arithmetic(torch.device("cpu")):
+            assert torch.equal(integers(x), wanted)

@@ -7,6 +7,7 @@ Scales of activations are folded into the weights, so that nothing but powers of
 arXiv:2202.07513, use fixed-point multipliers there). `reference` is the definition, in NumPy int64.
 """
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -42,8 +43,26 @@ class Range:
 ACTIVATION = Range(0, ACTIVATION_MAX)
 
 
+@contextlib.contextmanager
+def exact_arithmetic(device: torch.device) -> Iterator[None]:
+    """Context in which float32 convolutions add integers exactly, whatever the caller has switched on.
+
+    No casts to bfloat16; on CUDA no TF32, and no cuDNN, which may choose Winograd or Fourier transforms.
+    """
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(torch.autocast(device.type, enabled=False))
+        if device.type == "cuda":
+            stack.enter_context(torch.backends.cudnn.flags(enabled=False, allow_tf32=False))
+            matmul = torch.backends.cuda.matmul
+            stack.callback(setattr, matmul, "allow_tf32", matmul.allow_tf32)
+            matmul.allow_tf32 = False
+        yield
+
+
 class IntegerConv:
     """A convolution on integers in float32 carriers: (B, I, h, w) -> (B, O, h, w), borders of zeros.
+
+    Run it under `exact_arithmetic`.
 
     Raises NeedsModel unless sum |weight| * max |input| + |bias| < 2^24 for every output channel: then no partial
     sum can be rounded, in whatever order a machine adds.

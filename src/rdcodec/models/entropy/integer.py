@@ -25,7 +25,7 @@ from rdcodec.exact.fixed import (
     shift_right,
     to_integers,
 )
-from rdcodec.exact.layers import ACTIVATION, Arrays, IntegerChain, Range, calibrate
+from rdcodec.exact.layers import ACTIVATION, Arrays, IntegerChain, Range, calibrate, exact_arithmetic
 from rdcodec.exact.tables import LEVELS, SCALE_MAX, SCALE_MIN
 from rdcodec.models.entropy.checkerboard import (
     HYPER_STRIDE,
@@ -81,6 +81,10 @@ class IntegerCheckerboard:
         height, width: of the latents, any positive number; hyper-latents cover ceil(side / 4).
         tenths: quality, 0..1000.
         """
+        with exact_arithmetic(self.device):
+            return self._code(height, width, tenths, coder)
+
+    def _code(self, height: int, width: int, tenths: int, coder: SymbolCoder) -> Tensor:
         rows, columns = -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
         prior = _indexes(torch.zeros(rows, columns, 1, device=self.device), self._offset(self.prior_level, tenths))
         z = coder.z(prior).clamp(-HYPER_MAX, HYPER_MAX)
