@@ -137,7 +137,12 @@ def test_result_says_what_it_rests_on() -> None:
 def test_small_overlap_is_said() -> None:
     high = Curve("high", (0.8, 1.0, 1.2, 1.5), (36.0, 38.0, 40.0, 43.0))
     warning = bd_rate(high, A).warning
-    assert warning is not None and "19 %" in warning  # 36.0 to 38.1 of 27.0 to 38.1
+    assert warning is not None and "30 % of the range of high" in warning  # 36.0 to 38.1 of 36.0 to 43.0
+
+
+def test_a_short_curve_within_a_long_one_is_no_small_overlap() -> None:
+    long = Curve("long", (0.01, 0.1, 1.0, 10.0), (20.0, 28.0, 37.0, 53.0))
+    assert bd_rate(A, long).warning is None
 
 
 @pytest.mark.parametrize(

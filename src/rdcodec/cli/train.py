@@ -19,7 +19,9 @@ def train(
         list[Path] | None,
         typer.Option("--data", metavar="PATH", help="Folder or zip file of photographs; may be repeated."),
     ] = None,
-    recipe: Annotated[str, typer.Option("--recipe", metavar="NAME", help="Recipe name or TOML file.")] = "short",
+    recipe: Annotated[
+        str | None, typer.Option("--recipe", metavar="NAME", help="Recipe name or TOML file; without it: short.")
+    ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", min=0, metavar="N", help="Budget in steps; 0: random weights.")
     ] = None,
@@ -34,7 +36,9 @@ def train(
         str | None,
         typer.Option("--finish-in", metavar="TIME", help="With --resume: begin the decay now, end in 90s, 30m, 2h."),
     ] = None,
-    seed: Annotated[int, typer.Option("--seed", min=0, metavar="N", help="Of data order, noise and weights.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option("--seed", min=0, metavar="N", help="Of data order, noise and weights; without it: 0.")
+    ] = None,
     warm_start: Annotated[
         Path | None,
         typer.Option("--warm-start", metavar="FILE", help="Start from the weights of this .safetensors file."),
@@ -49,23 +53,20 @@ def train(
     """
     if resume is None:
         _check_new_run(config, output, steps, minutes, finish_in)
-    elif config or output or steps is not None or minutes is not None:
-        raise UsageError("--resume goes on with its own configuration and budget: leave out CONFIG, -o and the budget")
+    elif any(given is not None for given in (config, output, data, recipe, steps, minutes, seed, warm_start)):
+        raise UsageError("--resume goes on as the run began: give it nothing else but --finish-in and --device")
     finish_s = None if finish_in is None else parse_seconds(finish_in)
     pool.set_threads(threads)
-    import torch
-
+    from rdcodec.models.precision import pick_device
     from rdcodec.training import run
     from rdcodec.training.recipe import Budget
 
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    place = torch.device(device)
+    place = pick_device(device)
     if resume is not None:
         run.resume(resume, show_record, place, io.say, finish_s)
         return
     assert config is not None and output is not None
-    plan = run.plan_of(config, recipe, data or [], seed, warm_start)
+    plan = run.plan_of(config, recipe or "short", data or [], seed or 0, warm_start)
     if minutes is not None:
         budget = Budget.of("seconds", 60 * minutes, plan.recipe)
     else:

@@ -27,7 +27,7 @@ from rdcodec.errors import BadInput, NeedsModel, UsageError
 from rdcodec.exact.fixed import MEAN_ONE
 from rdcodec.models.base import STRIDE
 from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, take_parity
-from rdcodec.models.precision import fast_dtype
+from rdcodec.models.precision import fast_dtype, pick_device
 from rdcodec.models.weights import UNRELEASED, Weights, find_weights, read_weights
 
 Image = NDArray[np.uint8]
@@ -294,14 +294,7 @@ def load(model: str | Path = "I", device: str = "cpu") -> Codec:
 
     NeedsModel if it or its weights are not here; UsageError for a device that is not here.
     """
-    if device not in ("auto", "cpu", "cuda"):
-        raise UsageError(f"device {device}: give auto, cpu or cuda")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise UsageError("no CUDA device here; use --device cpu")
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    path = find_weights(str(model)).resolve()
-    return _load(path, path.stat().st_mtime_ns, device)
+    return _load(find_weights(str(model)), pick_device(device))
 
 
 @lru_cache(maxsize=4)

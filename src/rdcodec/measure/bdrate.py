@@ -73,7 +73,7 @@ class BDResult:
 
     value: per cent of rate (`bd_rate`) or dB (`bd_psnr`), test against anchor. low, high: the range both
     curves cover, in dB (`bd_rate`) or bpp (`bd_psnr`). points: how many points (test, anchor) have.
-    warning: set where the range is less than half of either curve's own, else None.
+    warning: set where the range is less than half of the shorter curve's own, else None.
     """
 
     value: float
@@ -231,7 +231,7 @@ def _common_range(
 
 def _narrow(test: Curve, anchor: Curve, x: Array, y: Array, low: float, high: float) -> str | None:
     shares = [((high - low) / (v[-1] - v[0]), curve.name) for v, curve in ((x, test), (y, anchor))]
-    share, name = min(shares)
+    share, name = max(shares)
     if share >= 0.5:
         return None
     return f"compared over {100 * share:.0f} % of the range of {name}"

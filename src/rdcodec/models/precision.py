@@ -4,12 +4,25 @@ import contextlib
 
 import torch
 
+from rdcodec.errors import UsageError
+
 
 def in_float32(device: torch.device) -> contextlib.AbstractContextManager[object]:
     """Context in which nothing is cast to bfloat16, whatever holds outside (the meta device knows no casts)."""
     if device.type == "meta":
         return contextlib.nullcontext()
     return torch.autocast(device.type, enabled=False)
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of "auto", "cpu" or "cuda"; UsageError for one that is unknown or not here."""
+    if name not in ("auto", "cpu", "cuda"):
+        raise UsageError(f"device {name}: give auto, cpu or cuda")
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UsageError("no CUDA device here; use --device cpu")
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    return torch.device(name)
 
 
 def fast_dtype(device: torch.device) -> torch.dtype:

@@ -59,11 +59,15 @@ class Weights:
     def build(self) -> ImageModel:
         """The model with these weights, float32, in evaluation mode."""
         model = ImageModel(self.config)
+        self.fill(model)
+        return model.eval().requires_grad_(False)
+
+    def fill(self, model: ImageModel) -> None:
+        """Copy the float networks into a model. NeedsModel if it has another configuration."""
         try:
             model.load_state_dict({name: tensor.float() for name, tensor in self.state.items()})
         except RuntimeError:
-            raise NeedsModel(f"{self.tag}: weights that do not fit their configuration; fetch them again") from None
-        return model.eval().requires_grad_(False)
+            raise NeedsModel(f"weights {self.tag} do not fit their model: take those of its configuration") from None
 
     def build_entropy(self, model: ImageModel) -> IntegerCheckerboard:
         """The entropy model on integers, which has the structure of the model's."""

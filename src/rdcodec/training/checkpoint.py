@@ -1,6 +1,7 @@
 """The state of a run on disk: written whole or not at all."""
 
 import math
+import zipfile
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -65,13 +66,21 @@ def load_checkpoint(run: Path, model: nn.Module, average: nn.Module, optimizer: 
     """Restore everything from RUN/checkpoint.pt; BadInput if it cannot be read."""
     path = run / CHECKPOINT
     try:
+        _check_sums(path)
         state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
         model.load_state_dict(state["model"])
         average.load_state_dict(state["average"])
         optimizer.load_state_dict(state["optimizer"])
+        progress = dict(state["progress"])
+        return Progress(Budget(**progress.pop("budget")), **progress)
     except FileNotFoundError:
         raise BadInput(f"{path}: no checkpoint to resume from") from None
     except Exception as error:  # torch raises many kinds for a damaged or foreign file
         raise BadInput(f"{path}: not a checkpoint of this model ({type(error).__name__})") from None
-    progress = dict(state["progress"])
-    return Progress(Budget(**progress.pop("budget")), **progress)
+
+
+def _check_sums(path: Path) -> None:
+    """A checkpoint is a zip file with checksums, which torch writes and does not read."""
+    with zipfile.ZipFile(path) as archive:
+        if damaged := archive.testzip():
+            raise zipfile.BadZipFile(damaged)

@@ -3,9 +3,11 @@
 import hashlib
 import io
 import zipfile
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -75,14 +77,22 @@ def _files(sources: Sequence[Path]) -> Iterator[tuple[str, bytes]]:
         if source.is_dir():
             for path in sorted(source.rglob("*")):
                 if path.suffix.lower() in SUFFIXES:
-                    yield str(path.relative_to(source)), path.read_bytes()
+                    yield str(path.relative_to(source)), _content(path.read_bytes)
         elif zipfile.is_zipfile(source):
             with zipfile.ZipFile(source) as archive:
                 for name in sorted(archive.namelist()):
                     if Path(name).suffix.lower() in SUFFIXES:
-                        yield name, archive.read(name)
+                        yield name, _content(partial(archive.read, name))
         else:
             raise UsageError(f"{source}: neither a folder nor a zip file of pictures")
+
+
+def _content(read: Callable[[], bytes]) -> bytes:
+    """Nothing, which is no picture, where it cannot be read: a folder with such a name, a damaged or locked entry."""
+    try:
+        return read()
+    except (OSError, zipfile.BadZipFile, zlib.error, RuntimeError):
+        return b""
 
 
 def _decode(file: tuple[str, bytes]) -> tuple[str, NDArray[np.uint8] | None]:

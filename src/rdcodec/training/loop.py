@@ -130,7 +130,7 @@ def fit(run: Run, report: Callable[[dict[str, Any]], None]) -> None:
                 emit(run, report, meter.record(progress))
             if progress.seconds - validated >= VALIDATE_SECONDS:
                 validated = progress.seconds
-                emit(run, report, validation_record(run))
+                emit_validation(run, report)
                 clock.lap()
             if progress.seconds - saved >= CHECKPOINT_SECONDS:
                 saved = progress.seconds
@@ -139,7 +139,7 @@ def fit(run: Run, report: Callable[[dict[str, Any]], None]) -> None:
     except KeyboardInterrupt:
         save(run)
         raise
-    emit(run, report, validation_record(run))
+    emit_validation(run, report)
     save(run)
 
 
@@ -152,6 +152,12 @@ def emit(run: Run, report: Callable[[dict[str, Any]], None], record: dict[str, A
     with (run.folder / "log.jsonl").open("a", encoding="utf-8") as log:
         log.write(json.dumps(record) + "\n")
     report(record)
+
+
+def emit_validation(run: Run, report: Callable[[dict[str, Any]], None]) -> None:
+    """Nothing in a run that holds no photograph out."""
+    if run.validation:
+        emit(run, report, validation_record(run))
 
 
 class Clock:

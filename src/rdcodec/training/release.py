@@ -15,7 +15,7 @@ from rdcodec.models.base import blueprint
 from rdcodec.models.rate import LMBDA_0, LMBDA_100
 from rdcodec.models.weights import FILE_NAME, TAG, Weights, read_weights, save_weights
 from rdcodec.training.recipe import Recipe
-from rdcodec.training.run import Plan
+from rdcodec.training.run import RUN_FILE, Plan
 
 
 def release(run: Path, tag: str, folder: Path, notes: str = "", evaluations: Sequence[Path] = ()) -> Path:
@@ -53,7 +53,7 @@ def card(run: Path, weights: Weights, notes: str, evaluations: Sequence[Path]) -
             ("entropy path", f"integers, hash {weights.entropy_hash.hex()}; tables {weights.tables.hash().hex()}"),
             ("synthesis", f"hash {weights.synthesis_hash.hex()}"),
         ),
-        "## Training\n\n" + _table(*_training(plan, log)),
+        "## Training\n\n" + _table(*_training(run, plan, log)),
         "## Validation\n\n" + _validation(log),
         "## Rate over training\n\n" + _progress(log),
         *(f"## {_title(path)}\n\n{_evaluation(path)}" for path in evaluations),
@@ -73,9 +73,9 @@ def read_log(run: Path) -> list[dict[str, Any]]:
         raise BadInput(f"{path}: damaged log ({error})") from None
 
 
-def _training(plan: Plan, log: list[dict[str, Any]]) -> list[tuple[str, str]]:
+def _training(run: Path, plan: Plan, log: list[dict[str, Any]]) -> list[tuple[str, str]]:
     last = log[-1]
-    here = machine()
+    here = json.loads((run / RUN_FILE).read_text(encoding="utf-8")).get("machine") or machine()
     recipe: Recipe = plan.recipe
     sources = ", ".join(Path(source).name for source in plan.sources)
     return [
@@ -91,7 +91,10 @@ def _training(plan: Plan, log: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def _validation(log: list[dict[str, Any]]) -> str:
-    record = [r for r in log if r["kind"] == "validation"][-1]
+    records = [r for r in log if r["kind"] == "validation"]
+    if not records:
+        return "No photograph was held out."
+    record = records[-1]
     rows = zip(record["quality"], record["bpp"], record["psnr_db"], strict=True)
     lines = [
         "Held-out photographs, estimated rate of the float model:",

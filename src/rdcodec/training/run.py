@@ -16,6 +16,7 @@ from rdcodec.errors import BadInput, UsageError
 from rdcodec.exact.tables import build_gaussian_tables
 from rdcodec.measure.bench import matmul_gflop_per_s
 from rdcodec.measure.flops import count_parts
+from rdcodec.measure.machine import machine
 from rdcodec.models.base import ImageModel
 from rdcodec.models.config import CONFIGS, ModelConfig, load_config, parse_record
 from rdcodec.models.entropy.integer import quantise
@@ -23,7 +24,7 @@ from rdcodec.models.precision import fast_dtype
 from rdcodec.models.weights import FILE_NAME, UNRELEASED, Weights, read_weights, save_weights, stored
 from rdcodec.training.checkpoint import Progress, load_checkpoint
 from rdcodec.training.data import BatchMaker, Photo, Photos, load_photos
-from rdcodec.training.loop import Run, emit, fit, make_optimizer, save, validation_record
+from rdcodec.training.loop import Run, emit_validation, fit, make_optimizer, save
 from rdcodec.training.recipe import Budget, Recipe, load_recipe
 from rdcodec.training.start import start_model
 from rdcodec.training.validation import anchor_curves, cut
@@ -50,6 +51,7 @@ class Plan:
             "sources": self.sources,
             "seed": self.seed,
             "warm_start": self.warm_start,
+            "machine": machine(),
         }
         (folder / RUN_FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
@@ -93,7 +95,7 @@ def start(
     folder.mkdir(parents=True, exist_ok=True)
     plan.save(folder)
     if budget.total:
-        emit(run, report, validation_record(run))
+        emit_validation(run, report)
         save(run)
         fit(run, report)
     export(run.average, folder / FILE_NAME, run.validation)
@@ -132,6 +134,9 @@ def _read_photos(plan: Plan, say: Callable[[str], None]) -> Photos:
     )
     if photos.unreadable:
         say(f"skipped, unreadable: {', '.join(photos.unreadable)}")
+    side = max(plan.recipe.crop, plan.recipe.large_crop)
+    if not any(min(photo.pixels.shape[:2]) >= side for photo in photos.train):
+        raise UsageError(f"no photograph has {side} pixels a side: lower the crops of the recipe")
     return photos
 
 
@@ -146,8 +151,7 @@ def _assemble(
     torch.manual_seed(plan.seed)
     model = ImageModel(plan.config)
     if plan.warm_start:
-        weights = read_weights(Path(plan.warm_start))
-        model.load_state_dict({name: tensor.float() for name, tensor in weights.state.items()})
+        read_weights(Path(plan.warm_start)).fill(model)
     elif photos:
         start_model(model, photos.train, plan.seed)
     model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
