@@ -294,13 +294,14 @@ def load(model: str | Path = "I", device: str = "cpu") -> Codec:
 
     NeedsModel if it or its weights are not here; UsageError for a device that is not here.
     """
-    return _load(find_weights(str(model)), pick_device(device))
+    path = find_weights(str(model))
+    return _load(path, path.stat().st_mtime_ns, pick_device(device))
 
 
 @lru_cache(maxsize=4)
-def _load(path: Path, modified_ns: int, device: str) -> Codec:
+def _load(path: Path, modified_ns: int, device: torch.device) -> Codec:
     """Kept as long as the file is the same: a run that goes on writes new weights."""
-    return Codec(read_weights(path), torch.device(device))
+    return Codec(read_weights(path), device)
 
 
 def codec_for(header: Header, model: str | Path | None = None, device: str = "cpu") -> Codec:
