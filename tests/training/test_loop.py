@@ -1,0 +1,561 @@
+"""Runs: started, interrupted, resumed, ended early, and what is left behind each time."""
+
+import copy
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from rdcodec.codec.pipeline import load
+from rdcodec.errors import BadInput, NeedsModel, RdcError, UsageError
+from rdcodec.measure.anchors import ANCHORS
+from rdcodec.measure.rd import evaluate
+from rdcodec.models.base import ImageModel
+from rdcodec.models.config import ModelConfig
+from rdcodec.models.rate import lmbda_of_quality
+from rdcodec.models.weights import FILE_NAME, read_weights
+from rdcodec.training import loop, run, validation
+from rdcodec.training.checkpoint import CHECKPOINT, Progress, load_checkpoint
+from rdcodec.training.data import Photo, is_held_out, load_photos
+from rdcodec.training.loop import Clock, Losses, make_optimizer, rate_distortion, train_step
+from rdcodec.training.recipe import Budget, Recipe
+from rdcodec.training.run import RUN_FILE, Plan
+from rdcodec.training.start import start_model
+from rdcodec.training.validation import anchor_curves, cut, validate
+
+CPU = torch.device("cpu")
+RECIPE = Recipe(
+    batch=2,
+    crop=64,
+    large_crop=128,
+    large_crop_share=0.5,
+    learning_rate=2e-3,
+    shortcut_rate=0.1,
+    warmup_steps=2,
+    decay_share=0.5,
+    clip_norm=1.0,
+    average_decay=0.5,
+    lmbda_weight=-0.5,
+)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def quick() -> Iterator[None]:
+    """One anchor, few patches for the start, and no time for the machine's own speed."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(validation, "VALIDATION_ANCHORS", ("jpeg",))
+        patch.setattr(run, "start_model", partial(start_model, patches=1500))
+        patch.setattr(run, "matmul_gflop_per_s", lambda *_: 100.0)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def one_thread(threads: Callable[[int], None]) -> None:
+    """What bit-equal resumption is promised for."""
+    threads(1)
+
+
+@pytest.fixture(scope="module")
+def plan(tiny_config: ModelConfig, picture_folder: Path) -> Plan:
+    return Plan(tiny_config, RECIPE, (str(picture_folder),), seed=0)
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Where runs lie side by side, so that anchors run once for all."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="module")
+def six_steps(plan: Plan, runs: Path) -> Path:
+    """A finished run."""
+    torch.set_num_threads(1)
+    start(plan, runs / "six", 6)
+    return runs / "six"
+
+
+@pytest.fixture
+def folder(runs: Path, request: pytest.FixtureRequest) -> Path:
+    """A folder for one more run."""
+    return runs / str(request.node.name)
+
+
+def quiet(what: object) -> None:
+    """Neither screen nor log."""
+
+
+def start(plan: Plan, folder: Path, steps: int) -> None:
+    run.start(plan, folder, Budget.of("steps", steps, plan.recipe), quiet, CPU, quiet)
+
+
+def resume(folder: Path, finish_in: float | None = None) -> None:
+    run.resume(folder, quiet, CPU, quiet, finish_in)
+
+
+def assemble(plan: Plan, folder: Path, steps: int) -> loop.Run:
+    photos = load_photos([Path(source) for source in plan.sources])
+    return run._assemble(plan, folder, photos, Progress(Budget.of("steps", steps, plan.recipe)), CPU, quiet)
+
+
+def parts(plan: Plan) -> tuple[ImageModel, ImageModel, torch.optim.Optimizer]:
+    """What a checkpoint is loaded into."""
+    model = ImageModel(plan.config)
+    return model, copy.deepcopy(model), make_optimizer(model, plan.recipe)
+
+
+def checkpoint(folder: Path) -> dict[str, Any]:
+    state: dict[str, Any] = torch.load(folder / CHECKPOINT, weights_only=True)
+    return state
+
+
+def log(folder: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
+
+
+def same(one: Any, other: Any) -> bool:
+    """Bit for bit, all the way down."""
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return torch.equal(one, other) if isinstance(one, torch.Tensor) else bool(one == other)
+
+
+Watcher = Callable[[loop.Run], None]
+
+
+def before_each_step(monkeypatch: pytest.MonkeyPatch, watch: Watcher) -> None:
+    def watched(state: loop.Run) -> Losses | None:
+        watch(state)
+        return train_step(state)
+
+    monkeypatch.setattr(loop, "train_step", watched)
+
+
+def stop_at(step: int, error: type[BaseException]) -> Watcher:
+    def stop(state: loop.Run) -> None:
+        if state.progress.step == step:
+            raise error
+
+    return stop
+
+
+def second_hand(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
+    """A clock that goes on by a second whenever the loop looks at it; set `now` to let time pass."""
+    clock = SimpleNamespace(now=0.0)
+
+    def perf_counter() -> float:
+        clock.now += 1
+        return float(clock.now)
+
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=perf_counter))
+    return clock
+
+
+# From start to end
+
+
+def test_what_a_run_leaves(six_steps: Path, plan: Plan) -> None:
+    assert sorted(path.name for path in six_steps.iterdir()) == [CHECKPOINT, "log.jsonl", RUN_FILE, FILE_NAME]
+    assert Plan.read(six_steps) == plan
+    first, last = log(six_steps)
+    assert (first["kind"], first["step"], last["kind"], last["step"]) == ("validation", 0, "validation", 6)
+    assert first["bpp"] != last["bpp"]
+    assert last["bpp"] == sorted(last["bpp"]) and last["psnr_db"] == sorted(last["psnr_db"])
+    assert set(last["bd_rate_percent"]) == {"jpeg"}
+
+
+def test_the_budget_is_spent_as_the_recipe_says(six_steps: Path, tiny_config: ModelConfig) -> None:
+    progress = checkpoint(six_steps)["progress"]
+    pixels = 2 * (5 * 64**2 + 128**2)  # the large crops come in the last half of the decay: one step
+    assert (progress["step"], progress["pixels"], progress["skipped_steps"]) == (6, pixels, 0)
+    assert progress["seconds"] > 0
+    assert progress["flops"] == pytest.approx(log(six_steps)[-1]["eflop"] * 1e18)
+    forward_macs = run.forward_macs_per_px(ImageModel(tiny_config))
+    assert progress["flops"] == pytest.approx(6 * forward_macs * pixels)  # 2 a multiply-add, backward as two forwards
+
+
+def test_the_weights_are_those_of_the_average(six_steps: Path) -> None:
+    state, average = read_weights(six_steps / FILE_NAME).state, checkpoint(six_steps)["average"]
+    assert all(torch.equal(tensor, average[name].to(tensor.dtype)) for name, tensor in state.items())
+
+
+def test_learning_rates(plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rates: list[list[float]] = []
+    state = assemble(plan, folder, 6)
+    for _ in range(6):
+        train_step(state)
+        rates.append([group["lr"] / RECIPE.learning_rate for group in state.optimizer.param_groups])
+    assert [rate for rate, _ in rates] == pytest.approx([0.5, 1, 1, 1, 2 / 3, 1 / 3])
+    assert [shortcut for _, shortcut in rates] == pytest.approx([0.1 * rate for rate, _ in rates])
+    slow = {id(p) for p in state.optimizer.param_groups[1]["params"]}
+    assert slow == {id(part.shortcut.weight) for part in (state.model.analysis, state.model.synthesis)}
+
+
+def test_the_average_follows_the_weights(plan: Plan, folder: Path) -> None:
+    state = assemble(plan, folder, 6)
+    before = [p.clone() for p in state.average.parameters()]
+    train_step(state)
+    for old, new, mean in zip(before, state.model.parameters(), state.average.parameters(), strict=True):
+        torch.testing.assert_close(mean, (old + new) / 2)
+
+
+def test_a_few_steps_lower_the_loss(plan: Plan, folder: Path) -> None:
+    """On crops that were not trained on."""
+    state = assemble(replace(plan, recipe=RECIPE.model_copy(update={"learning_rate": 5e-3})), folder, 30)
+    unseen = state.batches.batch(10**6, 64, range(8))
+    with torch.no_grad():
+        before = rate_distortion(state.model, unseen, RECIPE).loss
+    for _ in range(30):
+        train_step(state)
+    with torch.no_grad():
+        assert rate_distortion(state.model, unseen, RECIPE).loss < 0.98 * before
+
+
+def test_the_loss_is_its_formula(plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(loop, "fast_dtype", lambda device: torch.float32)
+    state = assemble(plan, folder, 1)
+    batch = state.batches.batch(0, 64, range(3))
+    losses = rate_distortion(state.model, batch, RECIPE)
+    with torch.no_grad():
+        out = state.model(*batch)
+    expected = []
+    for n in range(3):
+        bpp = (out.bits_y[n] + out.bits_z[n]) / 64**2
+        mse = (out.x_hat[n] - batch.x[n]).square().mean()
+        lmbda = lmbda_of_quality(batch.quality[n])
+        expected.append(((lmbda / 0.004) ** -0.5 * (bpp + lmbda * mse)).item())
+    assert losses.loss.item() == pytest.approx(np.mean(expected), rel=1e-5)
+
+
+# Interruption
+
+
+def test_three_steps_and_three_are_six(
+    plan: Plan, folder: Path, six_steps: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights, average, moments of the optimiser and what is exported: bit for bit."""
+    with monkeypatch.context() as patch:
+        before_each_step(patch, stop_at(3, KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            start(plan, folder, 6)
+    assert checkpoint(folder)["progress"]["step"] == 3
+    assert not (folder / FILE_NAME).exists()
+    resume(folder)
+    resumed, whole = checkpoint(folder), checkpoint(six_steps)
+    assert resumed["progress"].pop("seconds") and whole["progress"].pop("seconds")
+    assert same(resumed, whole)
+    one, other = (read_weights(path / FILE_NAME) for path in (folder, six_steps))
+    assert same(one.state, other.state)
+    assert (one.entropy_hash, one.synthesis_hash) == (other.entropy_hash, other.synthesis_hash)
+    assert log(folder)[-1]["bpp"] == log(six_steps)[-1]["bpp"]
+
+
+def test_a_finished_run_can_only_be_exported_again(six_steps: Path) -> None:
+    before = read_weights(six_steps / FILE_NAME).state, checkpoint(six_steps)
+    (six_steps / FILE_NAME).unlink()
+    resume(six_steps)
+    assert same((read_weights(six_steps / FILE_NAME).state, checkpoint(six_steps)), before)
+
+
+def test_another_seed_is_another_run(plan: Plan, folder: Path, six_steps: Path) -> None:
+    start(replace(plan, seed=1), folder, 6)
+    one, other = (read_weights(path / FILE_NAME) for path in (folder, six_steps))
+    assert one.synthesis_hash != other.synthesis_hash
+
+
+@pytest.mark.parametrize("timer", [2.0, 1000.0])
+def test_a_run_that_dies_loses_what_the_timer_allows(
+    plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch, timer: float
+) -> None:
+    second_hand(monkeypatch)
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", timer)
+    before_each_step(monkeypatch, stop_at(5, MemoryError))
+    with pytest.raises(MemoryError):
+        start(plan, folder, 6)
+    assert checkpoint(folder)["progress"]["step"] == (4 if timer == 2 else 0)
+
+
+def test_an_end_called_early(plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thousand steps were planned; after three, there is time for three more."""
+    second_hand(monkeypatch)
+    with monkeypatch.context() as patch:
+        before_each_step(patch, stop_at(3, KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            start(plan, folder, 1000)
+    rates: list[float] = []
+    before_each_step(monkeypatch, lambda state: rates.append(state.progress.budget.rate_factor(state.progress.spent)))
+    resume(folder, finish_in=3.0)
+    progress = checkpoint(folder)["progress"]
+    assert progress["step"] == 6 and progress["budget"] == {"unit": "steps", "total": 6.0, "decay_start": 3}
+    assert rates == pytest.approx([1, 2 / 3, 1 / 3])
+    load(folder)
+
+
+# Time
+
+
+def test_a_budget_in_seconds(plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    second_hand(monkeypatch)
+    run.start(plan, folder, Budget.of("seconds", 4, RECIPE), quiet, CPU, quiet)
+    assert (checkpoint(folder)["progress"]["step"], checkpoint(folder)["progress"]["seconds"]) == (4, 4)
+
+
+def test_validation_and_checkpoints_burn_no_schedule(plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = second_hand(monkeypatch)
+    validated: list[int] = []
+
+    def slow(state: loop.Run) -> dict[str, Any]:
+        clock.now += 1000
+        validated.append(state.progress.step)
+        return {"kind": "validation"}
+
+    monkeypatch.setattr(loop, "validation_record", slow)
+    monkeypatch.setattr(loop, "VALIDATE_SECONDS", 2.0)
+    run.start(plan, folder, Budget.of("seconds", 5, RECIPE), quiet, CPU, quiet)
+    assert checkpoint(folder)["progress"]["step"] == 5
+    assert validated == [0, 2, 4, 5]
+
+
+def test_a_pause_counts_as_a_usual_lap(monkeypatch: pytest.MonkeyPatch) -> None:
+    times = iter([0.0, 1.0, 2.0, 10_000.0, 10_001.0, 10_003.0])
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=partial(next, times)))
+    clock = Clock()
+    assert [clock.lap() for _ in range(5)] == [1, 1, 1, 1, 2]
+
+
+def test_the_log_says_how_fast_it_goes(plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    second_hand(monkeypatch)
+    monkeypatch.setattr(loop, "LOG_STEPS", 2)
+    reported: list[dict[str, Any]] = []
+    run.start(plan, folder, Budget.of("steps", 5, RECIPE), reported.append, CPU, quiet)
+    assert reported == log(folder)
+    records = [record for record in reported if record["kind"] == "train"]
+    assert [(r["step"], r["seconds"], r["steps_per_s"], r["eta_s"]) for r in records] == [(2, 2, 1, 3), (4, 4, 1, 1)]
+    for record in records:
+        assert record["roofline_share"] == record["gflop_per_s"] / 100
+        assert all(math.isfinite(record[key]) for key in ("loss", "bpp", "psnr_db"))
+
+
+# Steps that go wrong
+
+
+def test_a_step_that_is_not_finite_is_skipped_and_counted(
+    plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[Any] = []
+    before_each_step(monkeypatch, lambda state: seen.append(copy.deepcopy(state.model.state_dict())))
+
+    def second_is_nan(*arguments: Any) -> Losses:
+        losses = rate_distortion(*arguments)
+        return losses._replace(loss=losses.loss * math.nan) if len(seen) == 2 else losses
+
+    monkeypatch.setattr(loop, "rate_distortion", second_is_nan)
+    start(plan, folder, 4)
+    assert [same(one, other) for one, other in pairwise(seen)] == [False, True, False]
+    state = checkpoint(folder)
+    assert (state["progress"]["step"], state["progress"]["skipped_steps"]) == (4, 1)
+    assert all(torch.isfinite(t).all() for part in ("model", "average") for t in state[part].values())
+
+
+def test_gradients_far_beyond_the_usual_are_not_followed() -> None:
+    progress = Progress(Budget("steps", 1000, 500))
+    for _ in range(100):
+        assert progress.is_sound(2.0, spike=8.0)
+        progress.step += 1
+    assert progress.usual_norm == pytest.approx(2)
+    assert not progress.is_sound(17.0, spike=8.0)
+    assert not any(progress.is_sound(norm, spike=8.0) for norm in (math.nan, math.inf))
+    assert progress.usual_norm < 2.5
+    assert progress.is_sound(15.0, spike=8.0)
+    followed = [progress.is_sound(40.0, spike=8.0) for _ in range(60)]
+    assert not followed[0] and followed[-1]  # what stays is the new usual
+
+
+# Weights without training
+
+
+def test_no_steps_give_random_weights_that_work(tiny_config: ModelConfig, folder: Path) -> None:
+    start(Plan(tiny_config, RECIPE, (), seed=3), folder, 0)
+    assert sorted(path.name for path in folder.iterdir()) == [RUN_FILE, FILE_NAME]
+    codec = load(folder)
+    assert codec.info.tag == "Tiny.0"
+    image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
+    encoded = codec.encode(image, 60)
+    np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
+
+
+def test_a_warm_start_goes_on_from_weights(plan: Plan, folder: Path, six_steps: Path) -> None:
+    warm = replace(plan, warm_start=str(six_steps / FILE_NAME))
+    start(warm, folder, 0)
+    old, new = (read_weights(path / FILE_NAME) for path in (six_steps, folder))
+    assert same(old.state, new.state)
+    assert Plan.read(folder).warm_start == warm.warm_start
+
+
+def test_a_warm_start_from_another_model(plan: Plan, folder: Path, six_steps: Path) -> None:
+    wider = plan.config.model_copy(update={"latent_channels": 48})
+    with pytest.raises(NeedsModel, match=r"weights Tiny\.0 do not fit"):
+        start(replace(plan, config=wider, warm_start=str(six_steps / FILE_NAME)), folder, 0)
+    assert not folder.exists()
+
+
+# What cannot be
+
+
+def test_a_folder_with_a_run_is_left_alone(plan: Plan, six_steps: Path) -> None:
+    before = {path.name: path.read_bytes() for path in six_steps.iterdir()}
+    with pytest.raises(UsageError, match="--resume"):
+        start(plan, six_steps, 6)
+    assert {path.name: path.read_bytes() for path in six_steps.iterdir()} == before
+
+
+def test_training_needs_photographs(plan: Plan, folder: Path) -> None:
+    with pytest.raises(UsageError, match="--data"):
+        start(replace(plan, sources=()), folder, 1)
+    assert not folder.exists()
+
+
+def test_photographs_smaller_than_the_largest_crop(plan: Plan, folder: Path) -> None:
+    """Said at the start, not when the large crops begin."""
+    with pytest.raises(UsageError, match="512 pixels"):
+        start(replace(plan, recipe=RECIPE.model_copy(update={"large_crop": 512})), folder, 6)
+    assert not folder.exists()
+
+
+def test_nothing_to_resume(tmp_path: Path, tiny_config: ModelConfig, picture_folder: Path) -> None:
+    with pytest.raises(BadInput, match="not a run folder"):
+        resume(tmp_path)
+    Plan(tiny_config, RECIPE, (str(picture_folder),), 0).save(tmp_path)
+    with pytest.raises(BadInput, match="no checkpoint to resume from"):
+        resume(tmp_path)
+
+
+def damaged(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    def rewrite(path: Path) -> None:
+        state = torch.load(path, weights_only=True)
+        change(state)
+        torch.save(state, path)
+
+    return rewrite
+
+
+def truncated(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-1000])
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        truncated,
+        lambda path: path.write_bytes(b""),
+        lambda path: path.write_bytes(b"no checkpoint"),
+        lambda path: torch.save([1, 2], path),
+        damaged(lambda state: state.pop("average")),
+        damaged(lambda state: state.pop("progress")),
+        damaged(lambda state: state["progress"].pop("budget")),
+        damaged(lambda state: state["progress"].update(novelty=1)),
+        damaged(lambda state: state["model"].pop("log_gain.values")),
+        damaged(lambda state: state["optimizer"]["param_groups"].pop()),
+    ],
+)
+def test_a_damaged_checkpoint(plan: Plan, six_steps: Path, tmp_path: Path, damage: Callable[[Path], None]) -> None:
+    plan.save(tmp_path)
+    (tmp_path / CHECKPOINT).write_bytes((six_steps / CHECKPOINT).read_bytes())
+    damage(tmp_path / CHECKPOINT)
+    with pytest.raises(BadInput, match=rf"{CHECKPOINT}: not a checkpoint of this model"):
+        resume(tmp_path)
+    assert not (tmp_path / FILE_NAME).exists()
+
+
+def test_a_flipped_bit_of_a_checkpoint(plan: Plan, six_steps: Path, tmp_path: Path) -> None:
+    plan.save(tmp_path)
+    data = (six_steps / CHECKPOINT).read_bytes()
+    for at in np.linspace(1000, len(data) - 100, 8).astype(int):
+        (tmp_path / CHECKPOINT).write_bytes(data[:at] + bytes([data[at] ^ 16]) + data[at + 1 :])
+        with pytest.raises(BadInput, match="checkpoint"):
+            load_checkpoint(tmp_path, *parts(plan))
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"config": 1}'])
+def test_a_damaged_plan(tmp_path: Path, text: str) -> None:
+    (tmp_path / RUN_FILE).write_text(text)
+    with pytest.raises(RdcError, match=RUN_FILE):
+        Plan.read(tmp_path)
+
+
+# Validation
+
+
+@pytest.fixture
+def held_out(picture_folder: Path) -> list[Photo]:
+    return load_photos([picture_folder]).validation
+
+
+@pytest.fixture
+def evaluations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The anchors that were run."""
+    ran: list[str] = []
+
+    def counting(anchor: Any, *arguments: Any) -> Any:
+        ran.append(anchor.name)
+        return evaluate(anchor, *arguments)
+
+    monkeypatch.setattr(validation, "evaluate", counting)
+    return ran
+
+
+def test_anchors_run_once(held_out: list[Photo], tmp_path: Path, evaluations: list[str]) -> None:
+    said: list[str] = []
+    first = anchor_curves(held_out, tmp_path / "cache", said.append)
+    assert evaluations == ["jpeg"] and len(said) == 1
+    assert anchor_curves(held_out, tmp_path / "cache", said.append) == first
+    assert evaluations == ["jpeg"] and len(said) == 1
+    other = [Photo(held_out[0].name, held_out[0].pixels[::-1])]
+    assert anchor_curves(other, tmp_path / "cache", said.append) != first
+    assert evaluations == ["jpeg", "jpeg"]
+
+
+def test_a_missing_anchor_is_done_without(
+    held_out: list[Photo], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def missing() -> str:
+        raise NeedsModel("libwonder: missing; install it")
+
+    monkeypatch.setattr(validation, "VALIDATION_ANCHORS", ("wonder", "jpeg"))
+    monkeypatch.setitem(ANCHORS, "wonder", replace(ANCHORS["webp"], name="wonder", version=missing))
+    said: list[str] = []
+    assert set(anchor_curves(held_out, tmp_path, said.append)) == {"jpeg"}
+    assert any("libwonder: missing" in line for line in said)
+
+
+def test_a_run_without_held_out_photographs(plan: Plan, picture_folder: Path, tmp_path: Path) -> None:
+    """As most small folders are: one name in 32 is held out."""
+    (tmp_path / "few").mkdir()
+    for path in picture_folder.iterdir():
+        if not is_held_out(path.name):
+            (tmp_path / "few" / path.name).write_bytes(path.read_bytes())
+    start(replace(plan, sources=(str(tmp_path / "few"),)), tmp_path / "run", 1)
+    assert load(tmp_path / "run").info.name == "Tiny"
+
+
+def test_validation_measures_what_files_will(fair_run: Path, photo: np.ndarray) -> None:
+    codec = load(fair_run)
+    found = validate(read_weights(fair_run / FILE_NAME).build(), [Photo("photo", photo)], CPU, (40, 70))
+    for bpp, psnr_db, quality in zip(found["bpp"], found["psnr_db"], (40, 70), strict=True):
+        encoded = codec.encode(photo, quality)
+        assert bpp == pytest.approx(encoded.estimate_bits / (192 * 256), rel=0.01)
+        assert psnr_db == pytest.approx(encoded.psnr_db, abs=0.1)
+
+
+def test_pictures_are_cut_to_what_needs_no_padding(photo: np.ndarray) -> None:
+    assert cut(Photo("photo", photo[:150, :129])).shape == (128, 128, 3)
