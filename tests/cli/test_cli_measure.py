@@ -123,7 +123,9 @@ def test_bdrate_agrees_with_the_library(rdc: Rdc) -> None:
     assert (record["test_points"], record["anchor_points"], record["fit"]) == (*expected.points, "pchip")
     text = rdc("bdrate", "bpg_444", "vtm_18.0", "webp").out
     assert f"{expected.value:+.2f} %" in text and "PCHIP" in text
-    assert "the figure says little" in " ".join(text.split()), "the narrow overlap of webp is said"
+    high = {"codec": "high", "bpp": [6.0, 8.0, 10.0, 12.0], "psnr_rgb": [50.0, 60.0, 75.0, 90.0]}
+    Path("high.json").write_text(json.dumps(high))
+    assert "the figure says little" in " ".join(rdc("bdrate", "bpg_444", "high.json").out.split())
 
 
 def test_bdrate_refuses_what_has_no_answer(rdc: Rdc, work: Path) -> None:
@@ -151,7 +153,9 @@ def test_training_options(rdc: Rdc, work: Path) -> None:
         (["--steps", "5", "-o", "run"], "CONFIG"),
         (["I", "-o", "run", "--steps", "5", "--minutes", "1"], "one budget"),
         (["I", "-o", "run", "--steps", "5", "--finish-in", "1m"], "--resume"),
-        (["I", "--resume", "run"], "leave out"),
+        (["I", "--resume", "run"], "nothing else"),
+        (["--resume", "run", "--data", "photos"], "nothing else"),
+        (["--resume", "run", "--seed", "0"], "nothing else"),
         (["none.toml", "--steps", "0", "-o", "run"], "none.toml"),
     ):
         done = rdc("train", *arguments)

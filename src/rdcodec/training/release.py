@@ -32,10 +32,11 @@ def release(run: Path, tag: str, folder: Path, notes: str = "", evaluations: Seq
     target = folder / f"{tag}.safetensors"
     if target.exists():
         raise UsageError(f"{target}: exists, and released weights never change: give the next tag")
-    folder.mkdir(parents=True, exist_ok=True)
     released = replace(weights, tag=tag)
+    text = card(run, released, notes, evaluations)
+    folder.mkdir(parents=True, exist_ok=True)
     save_weights(target, released)
-    target.with_suffix(".md").write_text(card(run, released, notes, evaluations), encoding="utf-8")
+    target.with_suffix(".md").write_text(text, encoding="utf-8")
     return target
 
 
