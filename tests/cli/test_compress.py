@@ -6,10 +6,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import Pipe, Rdc, listing, photo, shell
 from PIL import Image
 
 import rdcodec
+from conftest import Pipe, Rdc, listing, photo, shell
 from rdcodec.codec.container import read_header
 from rdcodec.codec.image import read_image
 
