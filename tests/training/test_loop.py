@@ -469,16 +469,21 @@ def truncated(path: Path) -> None:
     ],
 )
 def test_a_damaged_checkpoint(plan: Plan, six_steps: Path, tmp_path: Path, damage: Callable[[Path], None]) -> None:
-    plan.save(tmp_path)
     (tmp_path / CHECKPOINT).write_bytes((six_steps / CHECKPOINT).read_bytes())
     damage(tmp_path / CHECKPOINT)
     with pytest.raises(BadInput, match=rf"{CHECKPOINT}: not a checkpoint of this model"):
+        load_checkpoint(tmp_path, *parts(plan))
+
+
+def test_a_damaged_run_is_not_resumed(plan: Plan, six_steps: Path, tmp_path: Path) -> None:
+    plan.save(tmp_path)
+    (tmp_path / CHECKPOINT).write_bytes((six_steps / CHECKPOINT).read_bytes()[:-1000])
+    with pytest.raises(BadInput, match=CHECKPOINT):
         resume(tmp_path)
     assert not (tmp_path / FILE_NAME).exists()
 
 
 def test_a_flipped_bit_of_a_checkpoint(plan: Plan, six_steps: Path, tmp_path: Path) -> None:
-    plan.save(tmp_path)
     data = (six_steps / CHECKPOINT).read_bytes()
     for at in np.linspace(1000, len(data) - 100, 8).astype(int):
         (tmp_path / CHECKPOINT).write_bytes(data[:at] + bytes([data[at] ^ 16]) + data[at + 1 :])

@@ -1,91 +1,104 @@
-"""Released weights: tagged, never changed, with a card that says where they come from."""
+"""Releases: weights under a tag that never changes, with a card that says where they come from."""
 
 import json
-import shutil
 from pathlib import Path
+from typing import Any
 
-import numpy as np
 import pytest
 
-import rdcodec
-from rdcodec.cli.main import main
-from rdcodec.errors import BadInput, UsageError
+from rdcodec.codec.pipeline import load
+from rdcodec.errors import BadInput, NeedsModel, UsageError
 from rdcodec.models.config import ModelConfig
+from rdcodec.models.weights import FILE_NAME, read_weights
 from rdcodec.training.recipe import load_recipe
 from rdcodec.training.release import release
 from rdcodec.training.run import Plan
 
-CURVE = {"quality": [10.0, 40.0, 70.0, 85.0], "psnr_db": [25.0, 29.0, 33.0, 35.0]}
+CURVE = {"quality": [10.0, 40.0, 70.0, 85.0], "bpp": [0.1, 0.3, 0.7, 1.1], "psnr_db": [28.0, 31.0, 35.0, 37.0]}
+LATER = {**CURVE, "bpp": [0.09, 0.27, 0.63, 0.99]}
+
+
+def record(kind: str, step: int, **more: Any) -> dict[str, Any]:
+    return {"kind": kind, "step": step, "seconds": 60.0 * step, "eflop": 1e-6 * step, **more}
 
 
 @pytest.fixture
-def finished(tiny_run: Path, tiny_config: ModelConfig, tmp_path: Path) -> Path:
-    """A run folder with the weights of the tiny model, and a log as training writes it."""
+def finished(fair_run: Path, tiny_config: ModelConfig, tmp_path: Path) -> Path:
+    """A run folder as training leaves it, but for its checkpoint."""
     folder = tmp_path / "run"
-    shutil.copytree(tiny_run, folder)
-    Plan(tiny_config, load_recipe("short"), ("photos.zip",), seed=7).save(folder)
-    spent = {"seconds": 3600.0, "eflop": 0.001}
-    log = [
-        {"kind": "validation", "step": 0, **spent, **CURVE, "bpp": [0.2, 0.5, 1.2, 2.2], "bd_rate_percent": {}},
-        {"kind": "train", "step": 1000, **spent},
-        {"kind": "validation", "step": 1000, **spent, **CURVE, "bpp": [0.1, 0.25, 0.6, 1.1]}
-        | {"bd_rate_percent": {"jpeg": -40.0, "webp": None}},
-    ]
-    (folder / "log.jsonl").write_text("".join(json.dumps(record) + "\n" for record in log))
+    folder.mkdir()
+    (folder / FILE_NAME).write_bytes((fair_run / FILE_NAME).read_bytes())
+    Plan(tiny_config, load_recipe("short"), ("photos/train.zip",), seed=0).save(folder)
+    write_log(
+        folder,
+        record("validation", 0, **CURVE, bd_rate_percent={"jpeg": 5.0, "webp": None}),
+        record("train", 50, loss=1.0),
+        record("validation", 60, **LATER, bd_rate_percent={"jpeg": -12.34, "webp": None}),
+    )
     return folder
 
 
-def test_a_release_decodes_what_it_codes(
-    finished: Path, tiny_config: ModelConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    tag = f"{tiny_config.name}.3"
-    path = release(finished, tag, tmp_path / "weights", notes="Licence: none.")
-    assert path == tmp_path / "weights" / f"{tag}.safetensors"
-    monkeypatch.setenv("RDCODEC_WEIGHTS", str(path.parent))
-    image = np.full((20, 30, 3), 77, np.uint8)
-    data = rdcodec.compress(image, model=tag)
-    assert tag.encode() in data
-    assert np.array_equal(rdcodec.decompress(data), rdcodec.load(tag).encode(image).reconstruction)
+def write_log(folder: Path, *records: dict[str, Any]) -> None:
+    (folder / "log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
 
 
-def test_the_card_says_what_the_weights_are(finished: Path, tiny_config: ModelConfig, tmp_path: Path) -> None:
-    tag = f"{tiny_config.name}.1"
-    card = release(finished, tag, tmp_path, notes="Licence: none.").with_suffix(".md").read_text()
-    for words in (f"# {tag}", "photos.zip", "1,000 of 8 crops", "| seed | 7 |", "0.001000 EFLOP", "jpeg -40.0 %"):
-        assert words in card, words
-    assert "| 0 | 1.00 | 0.001000 | +100.0 % |" in card, "twice the rate of the end"
-    assert "| 1,000 | 1.00 | 0.001000 | +0.0 % |" in card
-    assert card.endswith("Licence: none.\n") and "webp" not in card and str(tmp_path) not in card
+def test_released_weights_are_those_of_the_run(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shelf = tmp_path / "shelf"
+    path = release(finished, "Tiny.3", shelf, notes="Trained on nothing.")
+    assert path == shelf / "Tiny.3.safetensors"
+    assert sorted(p.name for p in shelf.iterdir()) == ["Tiny.3.md", "Tiny.3.safetensors"]
+    monkeypatch.setenv("RDCODEC_WEIGHTS", str(shelf))
+    run, codec = read_weights(finished / FILE_NAME), load("Tiny")
+    assert codec.info.tag == "Tiny.3"
+    assert codec.hashes == (run.entropy_hash, run.synthesis_hash)
 
 
-def test_a_released_tag_never_changes(finished: Path, tiny_config: ModelConfig, tmp_path: Path) -> None:
-    path = release(finished, f"{tiny_config.name}.1", tmp_path)
-    before = path.read_bytes()
-    with pytest.raises(UsageError, match="never change"):
-        release(finished, f"{tiny_config.name}.1", tmp_path)
-    assert path.read_bytes() == before
+def test_the_card(finished: Path, tmp_path: Path) -> None:
+    text = release(finished, "Tiny.3", tmp_path, notes="Trained on nothing.").with_suffix(".md").read_text("utf-8")
+    weights = read_weights(finished / FILE_NAME)
+    assert text.startswith("# Tiny.3\n") and text.endswith("Trained on nothing.\n")
+    for expected in ("train.zip", weights.entropy_hash.hex(), weights.synthesis_hash.hex(), "| 40 | 0.270 | 31.00 |"):
+        assert expected in text
+    assert "jpeg -12.3 %" in text and "webp" not in text
+    assert "photos/" not in text  # paths of a machine
 
 
-@pytest.mark.parametrize("tag", ["other.1", "{}.0", "{}", "{}.x"])
-def test_tags_that_do_not_fit(finished: Path, tiny_config: ModelConfig, tmp_path: Path, tag: str) -> None:
-    with pytest.raises(UsageError, match="a tag of this model"):
-        release(finished, tag.format(tiny_config.name), tmp_path / "none")
-    assert not (tmp_path / "none").exists()
+@pytest.mark.parametrize("tag", ["Tiny", "Tiny.0", "Other.1", "Tiny.1.1", "../Tiny.1", ""])
+def test_tags_that_do_not_fit(finished: Path, tmp_path: Path, tag: str) -> None:
+    with pytest.raises(UsageError, match=r"Tiny\.1, Tiny\.2"):
+        release(finished, tag, tmp_path / "shelf")
+    assert not (tmp_path / "shelf").exists()
 
 
-def test_runs_that_cannot_be_released(finished: Path, tiny_config: ModelConfig, tmp_path: Path) -> None:
+def test_a_released_tag_never_changes(finished: Path, tmp_path: Path) -> None:
+    path = release(finished, "Tiny.1", tmp_path)
+    before = path.read_bytes(), path.with_suffix(".md").read_bytes()
+    with pytest.raises(UsageError, match="next tag"):
+        release(finished, "Tiny.1", tmp_path, notes="other")
+    assert (path.read_bytes(), path.with_suffix(".md").read_bytes()) == before
+
+
+def test_a_run_that_cannot_be_released_leaves_nothing(finished: Path, tmp_path: Path) -> None:
+    shelf = tmp_path / "shelf"
     (finished / "log.jsonl").write_text("{")
-    with pytest.raises(BadInput, match="damaged log"):
-        release(finished, f"{tiny_config.name}.1", tmp_path / "a")
+    with pytest.raises(BadInput, match=r"log\.jsonl"):
+        release(finished, "Tiny.1", shelf)
     (finished / "log.jsonl").unlink()
-    with pytest.raises(BadInput, match="no log"):
-        release(finished, f"{tiny_config.name}.1", tmp_path / "b")
-    assert not list(tmp_path.glob("?/*")), "nothing half-written"
+    with pytest.raises(BadInput, match=r"log\.jsonl"):
+        release(finished, "Tiny.1", shelf)
+    (finished / FILE_NAME).unlink()
+    with pytest.raises(NeedsModel):
+        release(finished, "Tiny.1", shelf)
+    assert not shelf.exists() or not list(shelf.iterdir())
 
 
-def test_from_the_command_line(finished: Path, tiny_config: ModelConfig, tmp_path: Path) -> None:
-    tag = f"{tiny_config.name}.2"
-    assert main(["release", str(finished), tag, "-o", str(tmp_path / "out")]) == 0
-    assert (tmp_path / "out" / f"{tag}.md").is_file()
-    assert main(["release", str(finished), tag, "-o", str(tmp_path / "out")]) == 2
-    assert main(["release", str(finished), f"{tiny_config.name}.9", "-o", str(tmp_path), "--notes", "none.md"]) == 1
+def test_a_run_that_held_nothing_out(finished: Path, tmp_path: Path) -> None:
+    write_log(finished, record("train", 50, loss=1.0))
+    assert "held out" in release(finished, "Tiny.1", tmp_path).with_suffix(".md").read_text("utf-8")
+
+
+def test_curves_that_do_not_meet(finished: Path, tmp_path: Path) -> None:
+    """A start so far below the end that there is no rate to compare."""
+    poor = {**CURVE, "psnr_db": [18.0, 19.0, 20.0, 21.0]}
+    write_log(finished, record("validation", 0, **poor), record("validation", 60, **LATER))
+    assert release(finished, "Tiny.1", tmp_path).is_file()
