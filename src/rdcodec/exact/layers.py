@@ -176,7 +176,7 @@ def calibrate(
 
     samples: float inputs (B, I, h, w) as the trained chain sees them. step (I,): the float value of an input
     integer of 1, per channel. After each ReLU the steps are such that the largest sample of a channel is
-    255; output_step (O,) gives those of a last layer without ReLU.
+    ACTIVATION_MAX; output_step (O,) gives those of a last layer without ReLU.
     """
     arrays: dict[str, Arrays] = {}
     current = list(samples)
@@ -199,7 +199,7 @@ def calibrate(
 
 
 def _activation_step(samples: Sequence[Tensor], group: int) -> Tensor:
-    """Largest value per channel over 255; channels that a pixel shuffle merges share theirs."""
+    """Largest value per channel over ACTIVATION_MAX; channels that a pixel shuffle merges share theirs."""
     largest = torch.stack([x.amax((0, 2, 3)) for x in samples]).amax(0).double()
     shared = largest.reshape(-1, group).amax(1).repeat_interleave(group)
     return shared.clamp(min=1e-6) / ACTIVATION_MAX

@@ -16,6 +16,7 @@ from rdcodec.models.rate import LMBDA_0, LMBDA_100
 from rdcodec.models.weights import FILE_NAME, TAG, Weights, read_weights, save_weights
 from rdcodec.training.recipe import Recipe
 from rdcodec.training.run import RUN_FILE, Plan
+from rdcodec.training.validation import bd_rates
 
 
 def release(run: Path, tag: str, folder: Path, notes: str = "", evaluations: Sequence[Path] = ()) -> Path:
@@ -56,7 +57,7 @@ def card(run: Path, weights: Weights, notes: str, evaluations: Sequence[Path]) -
         ),
         "## Training\n\n" + _table(*_training(run, plan, log)),
         "## Validation\n\n" + _validation(log),
-        "## Rate over training\n\n" + _progress(log),
+        _progress(log),
         *(f"## {_title(path)}\n\n{_evaluation(path)}" for path in evaluations),
         notes.strip(),
     ]
@@ -113,17 +114,22 @@ def _validation(log: list[dict[str, Any]]) -> str:
 def _progress(log: list[dict[str, Any]]) -> str:
     """BD-rate of each validation against the last one: how much rate the training took off."""
     records = [r for r in log if r["kind"] == "validation"]
+    if not records:
+        return ""
     final = _curve(records[-1])
     lines = [
+        "## Rate over training",
+        "",
         "Averaged weights on the held-out photographs, BD-rate against the end of the run:",
         "",
         "| steps | hours | EFLOP | excess rate |",
         "|---:|---:|---:|---:|",
     ]
     for record in records:
-        excess = bd_rate(_curve(record), final).value
+        excess = bd_rates(record, {"end": final})["end"]
         hours = record["seconds"] / 3600
-        lines.append(f"| {record['step']:,} | {hours:.2f} | {record['eflop']:.6f} | {excess:+.1f} % |")
+        shown = "-" if excess is None else f"{excess:+.1f} %"
+        lines.append(f"| {record['step']:,} | {hours:.2f} | {record['eflop']:.6f} | {shown} |")
     return "\n".join(lines)
 
 
