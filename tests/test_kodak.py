@@ -36,3 +36,14 @@ def test_file_and_its_size(name: str, threads: Callable[[int], None]) -> None:
         difference = np.abs(codec.decompress(coded.data).astype(int) - coded.reconstruction)
         assert difference.max() <= 2 and np.mean(difference > 1) < 0.001
     assert sizes == sorted(sizes)
+
+
+@pytest.mark.parametrize("name", ["kodim05.png", "kodim15.png", "kodim20.png", "kodim23.png"])
+@pytest.mark.parametrize(("width", "height"), [(640, 427), (700, 500), (33, 17)])
+def test_sides_that_are_no_multiples(name: str, width: int, height: int) -> None:
+    image = read_image(Path(str(KODAK)) / name)[:height, :width]
+    codec = rdcodec.load("I")
+    for quality in (10, 50, 85):
+        coded = codec.encode(image, quality)
+        assert np.array_equal(codec.decompress(coded.data), coded.reconstruction)
+        assert 8 * len(coded.data) <= 1.01 * coded.estimate_bits + 600

@@ -13,6 +13,7 @@ from rdcodec.exact.tables import SCALE_MAX, SCALE_MIN
 from rdcodec.models.base import ImageModel
 from rdcodec.models.entropy.checkerboard import (
     Noise,
+    mirror_edge,
     parity_mask,
     spread_parity,
     take_parity,
@@ -186,3 +187,15 @@ def test_straight_round_rounds_with_the_gradient_of_one() -> None:
     assert rounded.tolist() == [-2, 0, 2]
     (rounded * torch.tensor([1.0, 2.0, 3.0])).sum().backward()  # type: ignore[no-untyped-call]
     assert value.grad is not None and value.grad.tolist() == [1, 2, 3]
+
+
+@pytest.mark.parametrize(("height", "width"), [(1, 1), (4, 8), (5, 8), (4, 7), (2, 3), (6, 1)])
+def test_the_mirrored_edge(height: int, width: int) -> None:
+    """Beyond a side that is no multiple of 4, what stands there is of pass 0 where pass 0 would be."""
+    y = torch.arange(1.0, 4 * height * width + 1).reshape(1, 4, height, width)
+    first = y * parity_mask(y)
+    seen = mirror_edge(first)
+    assert torch.equal(seen[:, :, :height, :width], first)
+    more = [int(side % 4 > 0 and side > 1) for side in (height, width)]
+    assert [seen.shape[2] - height, seen.shape[3] - width] == more
+    assert torch.equal(seen != 0, parity_mask(seen))

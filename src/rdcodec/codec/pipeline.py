@@ -15,7 +15,6 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -26,6 +25,7 @@ from rdcodec.codec.search import largest_below, smallest_above
 from rdcodec.errors import BadInput, NeedsModel, UsageError
 from rdcodec.exact.fixed import MEAN_ONE
 from rdcodec.models.base import STRIDE
+from rdcodec.models.blocks import pad_to_multiple
 from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, take_parity
 from rdcodec.models.precision import fast_dtype, pick_device
 from rdcodec.models.weights import UNRELEASED, Weights, find_weights, read_weights
@@ -192,9 +192,8 @@ class Codec:
     @torch.inference_mode()
     def estimate_bits(self, y: Tensor, quality: float) -> float:
         """Rate of latents in quantised units (1, M, h, w) under the float model, in bits."""
-        rated = self.model.entropy(pad_to_multiple(y, HYPER_STRIDE), self._at(_tenths(quality)))
-        bits_y = rated.bits_y[..., : y.shape[2], : y.shape[3]]
-        return float(bits_y.double().sum() + rated.bits_z.double().sum())
+        rated = self.model.entropy(y, self._at(_tenths(quality)))
+        return float(rated.bits_y.double().sum() + rated.bits_z.double().sum())
 
     def encode_target(
         self,
@@ -281,12 +280,6 @@ def _tenths(quality: float) -> int:
 def _symbols_crc(symbols: NDArray[np.int32]) -> int:
     """CRC-32C over the symbols as 16-bit little-endian integers, in coding order."""
     return crc32c(symbols.astype("<i2"))
-
-
-def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
-    """Replicate the last row and column of (B, C, H, W) until both sides are multiples."""
-    bottom, right = (-side % multiple for side in x.shape[2:])
-    return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
 
 
 def load(model: str | Path = "I", device: str = "cpu") -> Codec:

@@ -1,5 +1,6 @@
 """Building blocks shared by the transforms and the entropy networks."""
 
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -40,3 +41,9 @@ def shrink(layer: nn.Module, factor: float) -> None:
     assert isinstance(layer, nn.Conv2d) and layer.bias is not None
     nn.init.zeros_(layer.bias)
     layer.weight.data.mul_(factor)
+
+
+def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
+    """Replicate the last row and column of (B, C, H, W) until both sides are multiples."""
+    bottom, right = (-side % multiple for side in x.shape[2:])
+    return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x

@@ -10,9 +10,10 @@ ReLU alone, so that they can be computed in integers: files are coded by `intege
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rdcodec.models.blocks import depthwise, pointwise, shrink
+from rdcodec.models.blocks import depthwise, pad_to_multiple, pointwise, shrink
 from rdcodec.models.config import CheckerboardEntropy
 from rdcodec.models.entropy.factorized import FactorizedPrior
 from rdcodec.models.entropy.gaussian import gaussian_bits, straight_round
@@ -95,16 +96,21 @@ class CheckerboardModel(nn.Module):
         return z.float() * HYPER_UNIT - shift
 
     def forward(self, y: Tensor, quality: Tensor, noise: Noise | None = None) -> Rated:
-        """Rate under noise, straight-through rounding for what the networks see (Minnen & Singh 2020,
-        arXiv:2007.08739); without noise the rate is that of the rounded values."""
-        z = self.analyse(y, quality)
+        """y (B, M, h, w), any h and w.
+
+        Rate under noise, straight-through rounding for what the networks see (Minnen & Singh 2020,
+        arXiv:2007.08739); without noise the rate is that of the rounded values.
+        """
+        height, width = y.shape[2:]
+        z = self.analyse(pad_to_multiple(y, HYPER_STRIDE), quality)
         z_hat = straight_round(z)
         bits_z = self.factorized_prior(z_hat if noise is None else z + noise.z, quality)
-        features = self.hyper_synthesis(z_hat)
+        features = self.hyper_synthesis(z_hat)[:, :, :height, :width]
         even = parity_mask(y)
         mean_0, log_scale_0 = self._mean_and_scale(self.first(features), quality)
         y_0 = (straight_round(y - mean_0) + mean_0) * even
-        seen = torch.cat([features, self.context(y_0)], 1)
+        context = self.context(mirror_edge(y_0))[:, :, :height, :width]
+        seen = torch.cat([features, context], 1)
         mean_1, log_scale_1 = self._mean_and_scale(self.second(seen), quality)
         mean = torch.where(even, mean_0, mean_1)
         log_scale = torch.where(even, log_scale_0, log_scale_1)
@@ -115,6 +121,16 @@ class CheckerboardModel(nn.Module):
     def _mean_and_scale(self, raw: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_scale = raw.float().chunk(2, 1)
         return mean, log_scale + self.log_scale(quality)
+
+
+def mirror_edge(y: Tensor) -> Tensor:
+    """Mirror a row and a column beyond sides that are no multiple of 4, where the hyper-latents see more than y.
+
+    There the features do not show the border, and zeros beyond it would pass for decoded latents. The mirrored
+    elements are of the same pass as those that would stand there. A side of 1 has nothing to mirror.
+    """
+    bottom, right = (int(side % HYPER_STRIDE > 0 and side > 1) for side in y.shape[2:])
+    return F.pad(y, (0, right, 0, bottom), mode="reflect")
 
 
 def parity_mask(y: Tensor) -> Tensor:

@@ -30,6 +30,7 @@ from rdcodec.exact.tables import LEVELS, SCALE_MAX, SCALE_MIN
 from rdcodec.models.entropy.checkerboard import (
     HYPER_STRIDE,
     CheckerboardModel,
+    mirror_edge,
     parity_mask,
     spread_parity,
     take_parity,
@@ -92,7 +93,7 @@ class IntegerCheckerboard:
         offset = self._offset(self.level, tenths)
         y_0 = _code_pass(0, self.chains["first"](features), offset, coder)
         seen = shift_right(y_0 + MEAN_ONE // LATENT_ONE // 2, 2).clamp_(-LATENT_MAX, LATENT_MAX)
-        context = self.chains["context"](seen)
+        context = self.chains["context"](mirror_edge(seen))[:, :, :height, :width]
         y_1 = _code_pass(1, self.chains["second"](torch.cat([features, context], 1)), offset, coder)
         return (y_0 + y_1) / MEAN_ONE
 
