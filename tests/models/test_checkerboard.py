@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rdcodec.exact.tables import SCALE_MAX, SCALE_MIN
 from rdcodec.models.base import ImageModel
+from rdcodec.models.blocks import lower_bound
 from rdcodec.models.entropy.checkerboard import (
     Noise,
     mirror_edge,
@@ -18,7 +19,7 @@ from rdcodec.models.entropy.checkerboard import (
     spread_parity,
     take_parity,
 )
-from rdcodec.models.entropy.gaussian import LOG_SCALE_MIN, LowerBound, gaussian_bits, straight_round
+from rdcodec.models.entropy.gaussian import LOG_SCALE_MIN, gaussian_bits, straight_round
 
 QUALITY = torch.tensor([60.0])
 
@@ -175,7 +176,7 @@ def test_gradient_of_the_bits() -> None:
 )
 def test_lower_bound_lets_a_value_come_back(x: float, gradient: float, passed: float) -> None:
     value = torch.tensor([x], requires_grad=True)
-    bounded = LowerBound.apply(value, 1.0)  # type: ignore[no-untyped-call]
+    bounded = lower_bound(value, 1.0)
     assert bounded.item() == max(x, 1.0)
     (gradient * bounded).sum().backward()
     assert value.grad is not None and value.grad.item() == passed

@@ -1,5 +1,6 @@
 """Configurations: frozen, strict, and errors that name the key and what it should have been."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,7 @@ from pydantic import ValidationError
 from rdcodec.errors import UsageError
 from rdcodec.models.config import CONFIGS, ModelConfig, config_names, load_config, parse_record
 
+BENCHMARKS = Path(__file__).parents[2] / "benchmarks" / "configs"
 SOUND = (CONFIGS / "J.toml").read_text(encoding="utf-8")
 
 
@@ -23,7 +25,7 @@ def test_a_configuration_survives_json(tiny_config: ModelConfig) -> None:
 
 
 def test_packaged_models() -> None:
-    assert {"H", "I", "J"} <= set(config_names())
+    assert {"G", "H", "I", "J"} <= set(config_names())
 
 
 def test_a_configuration_is_frozen(tiny_config: ModelConfig) -> None:
@@ -48,7 +50,11 @@ def test_a_configuration_is_frozen(tiny_config: ModelConfig) -> None:
         ("latent_channels = 256", "latent_channels = 256.0", "latent_channels: .*integer"),
         ("latent_channels = 256", "latent_channels = 100000", "latent_channels: .*less than"),
         ("hidden = 128", "", "entropy.hidden: .*required"),
-        ('kind = "checkerboard"', 'kind = "charm"', "entropy.kind: .*checkerboard"),
+        ('kind = "checkerboard"', 'kind = "charm"', "entropy.kind: .*checkerboard.*hyperprior"),
+        ('kind = "checkerboard"', 'kid = "checkerboard"', "entropy.kind: "),
+        ('kind = "light"', 'kind = "conv"', "unknown key analysis.stride8$"),
+        ("latent_channels", "lmbda = 0\nlatent_channels", "lmbda: .*greater than 0"),
+        ("latent_channels", "lmbda = 0.01\nlatent_channels", "one rate, but checkerboard and light parts follow"),
         ('name = "J"', 'name = "../J"', "name: .*pattern"),
         ('name = "J"', 'name = "J.1"', "name: .*pattern"),
         ("blocks = 3", "blocks = -1", "analysis.stride8.blocks: .*greater than"),
@@ -60,6 +66,54 @@ def test_errors_name_file_and_key(tmp_path: Path, old: str, new: str, message: s
         load(tmp_path, SOUND.replace(old, new, 1))
     text = str(raised.value)
     assert text.startswith(str(tmp_path / "model.toml")) and "\n" not in text
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        ("norm", "nrom", "unknown key analysis.nrom; did you mean norm?"),
+        ('norm = "gdn"', 'norm = "gnd"', "analysis.norm: .*'gdn' or 'gdn-sqrt'"),
+        ("[128, 128, 128]", "[128, 128]", r"analysis.channels.2: .*required"),
+        ("[128, 128, 128]", "[128, 128.0, 128]", r"analysis.channels.1: .*integer"),
+        ("[128, 128, 128]", "[128, 128, 0]", r"analysis.channels.2: .*greater than 0"),
+        (
+            "strides = [1, 2, 2]",
+            "stride = [1, 2, 2]",
+            "entropy.hyper_analysis.stride; did you mean strides?",
+        ),
+        ("strides = [1, 2, 2]", "strides = [1, 2]", "entropy.hyper_analysis: .*one number per layer"),
+        ("strides = [1, 2, 2]", "strides = [1, 1, 2]", "entropy.hyper_analysis: .*make up 4"),
+        ("kernels = [3, 5, 5]", "kernels = [3, 5, 4]", "entropy.hyper_analysis.kernels.2: "),
+        ("480, 640]", "480, 642]", "hyper_synthesis.channels has to be twice latent_channels"),
+        ('activation = "relu"', 'activation = "gelu"', "entropy.activation: .*relu"),
+        ("filters = [3, 3]", "filters = []", "entropy.filters: .*at least 1"),
+        ("lmbda = 0.013", 'lmbda = "high"', "lmbda: .*number"),
+    ],
+)
+def test_errors_of_the_papers_models(tmp_path: Path, old: str, new: str, message: str) -> None:
+    sound = (CONFIGS / "G.toml").read_text(encoding="utf-8")
+    assert old in sound
+    with pytest.raises(UsageError, match=message) as raised:
+        load(tmp_path, sound.replace(old, new, 1))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize("path", [*CONFIGS.glob("*.toml"), *BENCHMARKS.glob("*.toml")], ids=lambda path: path.stem)
+def test_every_configuration_survives_json(path: Path) -> None:
+    config = load_config(path)
+    assert config.name == path.stem
+    for data in (
+        config.model_dump(),
+        json.loads(json.dumps(config.model_dump())),
+        json.loads(config.model_dump_json()),
+    ):
+        assert parse_record(ModelConfig, data, "here") == config
+
+
+def test_a_configuration_without_lmbda_is_of_all_rates(tiny_config: ModelConfig) -> None:
+    data = tiny_config.model_dump()
+    del data["lmbda"]
+    assert parse_record(ModelConfig, data, "older weights") == tiny_config
 
 
 def test_a_key_unlike_any_other_gets_no_advice(tmp_path: Path) -> None:

@@ -1,17 +1,27 @@
 """One network for every configuration: transforms, gains and an entropy model, put together."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, CheckerboardModel, Noise
-from rdcodec.models.rate import RateVector
+from rdcodec.models.entropy.hyperprior import HyperpriorModel
+from rdcodec.models.rate import RateVector, lmbda_of_quality
+from rdcodec.models.transforms.conv import ConvAnalysis, ConvSynthesis
 from rdcodec.models.transforms.light import LightAnalysis, LightSynthesis
 
 STRIDE = 16  # pixels of a side per latent
+
+Analysis = LightAnalysis | ConvAnalysis
+Synthesis = LightSynthesis | ConvSynthesis
+Entropy = CheckerboardModel | HyperpriorModel
+# What each `kind` of a configuration builds, from its record and the number of latent channels.
+ANALYSES: dict[str, Callable[[Any, int], Analysis]] = {"light": LightAnalysis, "conv": ConvAnalysis}
+SYNTHESES: dict[str, Callable[[Any, int], Synthesis]] = {"light": LightSynthesis, "conv": ConvSynthesis}
+ENTROPIES: dict[str, Callable[[Any, int], Entropy]] = {"checkerboard": CheckerboardModel, "hyperprior": HyperpriorModel}
 
 
 class Output(NamedTuple):
@@ -23,24 +33,34 @@ class Output(NamedTuple):
 
 
 class ImageModel(nn.Module):
-    """A variable-rate image model: analysis g_a, gains, entropy model, gains undone, synthesis g_s.
+    """An image model: analysis g_a, gains, entropy model, gains undone, synthesis g_s.
 
     The gains are the inverse quantisation steps, one per latent channel and quality: the entropy model
-    lives in quantised units, the transforms in those of the picture.
+    lives in quantised units, the transforms in those of the picture. A model of one rate has no gains and takes
+    no notice of quality.
     """
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.config = config
-        self.analysis = LightAnalysis(config.analysis, config.latent_channels)
-        self.synthesis = LightSynthesis(config.synthesis, config.latent_channels)
-        self.entropy = CheckerboardModel(config.entropy, config.latent_channels)
-        self.log_gain = RateVector(config.latent_channels)
+        m = config.latent_channels
+        self.analysis = ANALYSES[config.analysis.kind](config.analysis, m)
+        self.synthesis = SYNTHESES[config.synthesis.kind](config.synthesis, m)
+        self.entropy = ENTROPIES[config.entropy.kind](config.entropy, m)
+        self.log_gain = RateVector(m) if config.lmbda is None else None
 
     def gain(self, quality: Tensor) -> Tensor:
-        """Quantised units per unit of the latents, (B, M, 1, 1)."""
+        """Quantised units per unit of the latents, (B, M, 1, 1); (B, 1, 1, 1) for a model of one rate."""
+        if self.log_gain is None:
+            return quality.new_ones(len(quality), 1, 1, 1)
         log_gain: Tensor = self.log_gain(quality)
         return log_gain.exp()
+
+    def lmbda(self, quality: Tensor) -> Tensor:
+        """What weighs the mean squared error of each sample against its bits per pixel, (B,) float32."""
+        if self.config.lmbda is None:
+            return lmbda_of_quality(quality)
+        return torch.full_like(quality, self.config.lmbda, dtype=torch.float32)
 
     def forward(self, x: Tensor, quality: Tensor, noise: Noise | None = None) -> Output:
         """Training pass. x (B, 3, H, W) on the 0..255 scale, sides multiples of 64; quality (B,) in [0, 100];
@@ -51,8 +71,8 @@ class ImageModel(nn.Module):
         return Output(self.synthesis(rated.y_hat / gain, quality), bits_y, bits_z)
 
     def inexact(self) -> list[nn.Module]:
-        """The networks that may run in bfloat16: neither the linear shortcuts nor anything of the entropy model."""
-        return [self.analysis.trunk, self.synthesis.enter, self.synthesis.trunk]
+        """The networks that may run in bfloat16: nothing of the entropy model."""
+        return [*self.analysis.inexact(), *self.synthesis.inexact()]
 
     def latent_shapes(self, height: int, width: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
         """Shapes of y and z of a picture, (channels, rows, columns) each."""
@@ -63,20 +83,13 @@ class ImageModel(nn.Module):
 
     def decode_parts(self, height: int, width: int) -> dict[str, Callable[[], object]]:
         """The decoder's networks for a picture of that size, one call each, on zeros: to count and to time."""
-        (m, rows, columns), (n, z_rows, z_columns) = self.latent_shapes(height, width)
-        entropy = self.entropy
         at = next(self.parameters())
-        y = at.new_zeros(1, m, rows, columns).contiguous(memory_format=torch.channels_last)
-        z = at.new_zeros(1, n, z_rows, z_columns).contiguous(memory_format=torch.channels_last)
-        features = at.new_zeros(1, self.config.entropy.features, rows, columns)
-        features = features.contiguous(memory_format=torch.channels_last)
+        y, z = (
+            at.new_zeros(1, *shape).contiguous(memory_format=torch.channels_last)
+            for shape in self.latent_shapes(height, width)
+        )
         quality = at.new_full((1,), 50.0)
-        return {
-            "hyper_synthesis": lambda: entropy.hyper_synthesis(z),
-            "context pass 0": lambda: entropy.first(features),
-            "context pass 1": lambda: entropy.second(torch.cat([features, entropy.context(y)], 1)),
-            "synthesis": lambda: self.synthesis(y, quality),
-        }
+        return {**self.entropy.decode_parts(y, z), "synthesis": lambda: self.synthesis(y, quality)}
 
 
 def blueprint(config: ModelConfig) -> ImageModel:

@@ -1,5 +1,9 @@
 """Building blocks shared by the transforms and the entropy networks."""
 
+import math
+from typing import Any, TypeVar
+
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
@@ -12,6 +16,29 @@ def pointwise(inputs: int, outputs: int) -> nn.Conv2d:
 def depthwise(channels: int, multiplier: int = 1) -> nn.Conv2d:
     """A 3x3 convolution of each channel by itself, zeros beyond the border."""
     return nn.Conv2d(channels, channels * multiplier, 3, padding=1, groups=channels)
+
+
+def down(inputs: int, outputs: int, kernel: int = 5, stride: int = 2) -> nn.Conv2d:
+    """A convolution (B, inputs, h, w) -> (B, outputs, h / stride, w / stride), zeros beyond the border."""
+    layer = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
+    return keep_size(layer, inputs * kernel**2)
+
+
+def up(inputs: int, outputs: int, kernel: int = 5, stride: int = 2) -> nn.ConvTranspose2d:
+    """A transposed convolution (B, inputs, h, w) -> (B, outputs, h * stride, w * stride)."""
+    layer = nn.ConvTranspose2d(inputs, outputs, kernel, stride, kernel // 2, stride - 1)
+    return keep_size(layer, inputs * kernel**2 / stride**2)
+
+
+C = TypeVar("C", nn.Conv2d, nn.ConvTranspose2d)
+
+
+def keep_size(layer: C, terms: float, gain: float = 1.0) -> C:
+    """Start a layer so that its outputs, sums of so many terms, are `gain` times the size of its inputs."""
+    assert layer.bias is not None
+    nn.init.normal_(layer.weight, std=gain / math.sqrt(terms))
+    nn.init.zeros_(layer.bias)
+    return layer
 
 
 class LightBlock(nn.Module):
@@ -38,7 +65,7 @@ class LightBlock(nn.Module):
 
 def shrink(layer: nn.Module, factor: float) -> None:
     """Scale the initial weights of a convolution by `factor` and clear its bias."""
-    assert isinstance(layer, nn.Conv2d) and layer.bias is not None
+    assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and layer.bias is not None
     nn.init.zeros_(layer.bias)
     layer.weight.data.mul_(factor)
 
@@ -47,3 +74,28 @@ def pad_to_multiple(x: Tensor, multiple: int) -> Tensor:
     """Replicate the last row and column of (B, C, H, W) until both sides are multiples."""
     bottom, right = (-side % multiple for side in x.shape[2:])
     return F.pad(x, (0, right, 0, bottom), mode="replicate") if bottom or right else x
+
+
+class LowerBound(torch.autograd.Function):
+    """max(x, bound), but a gradient that would raise x passes even below the bound.
+
+    A plain clamp never lets a scale come back once it has fallen below (Balle et al., TFC `lower_bound`).
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, bound: float) -> Tensor:
+        ctx.save_for_backward(x)
+        ctx.bound = bound
+        return x.clamp(min=bound)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (x,) = ctx.saved_tensors
+        (gradient,) = gradients
+        return gradient * ((x >= ctx.bound) | (gradient < 0)), None
+
+
+def lower_bound(x: Tensor, bound: float) -> Tensor:
+    """max(x, bound) with the gradient of LowerBound; any shape."""
+    bounded: Tensor = LowerBound.apply(x, bound)  # type: ignore[no-untyped-call]
+    return bounded

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 # Quality 10 is about 0.1 bpp and 85 about 1.1 bpp on the validation slice.
 LMBDA_0 = 0.00023
 LMBDA_100 = 0.065
+LMBDA_REFERENCE = 0.004  # the middle of the scale, where losses are weighted by one
 ANCHORS = 8
 
 

@@ -26,7 +26,7 @@ from rdcodec.exact.layers import Arrays
 from rdcodec.exact.tables import Tables
 from rdcodec.models.base import ImageModel
 from rdcodec.models.config import ModelConfig, config_names, parse_record
-from rdcodec.models.entropy.integer import IntegerCheckerboard
+from rdcodec.models.entropy.integer import IntegerCheckerboard, with_integer_form
 
 FORMAT = "rdcodec-weights-1"
 FILE_NAME = "weights.safetensors"  # in a run folder
@@ -71,7 +71,7 @@ class Weights:
 
     def build_entropy(self, model: ImageModel) -> IntegerCheckerboard:
         """The entropy model on integers, which has the structure of the model's."""
-        return IntegerCheckerboard(model.entropy, self.entropy)
+        return IntegerCheckerboard(with_integer_form(model.entropy), self.entropy)
 
 
 def _hash(arrays: Arrays) -> bytes:
@@ -86,7 +86,7 @@ def _hash(arrays: Arrays) -> bytes:
 
 def stored(model: ImageModel) -> dict[str, Tensor]:
     """The state of a model as a weights file keeps it."""
-    exact = (".shortcut.", "log_gain.", "log_scale.", "hyper_shift.", ".tint.")
+    exact = (".shortcut.", "log_gain.", "log_scale.", "hyper_shift.", ".tint.", ".root_", "analysis.last.", "_prior.")
     return {
         name: tensor.detach().cpu().to(torch.float32 if any(e in f".{name}" for e in exact) else torch.bfloat16)
         for name, tensor in model.state_dict().items()

@@ -7,6 +7,7 @@ swapped between channels: EVC, arXiv:2302.05071). The decoder's networks are cha
 ReLU alone, so that they can be computed in integers: files are coded by `integer.py`, made from this model.
 """
 
+from collections.abc import Callable
 from typing import NamedTuple
 
 import torch
@@ -47,6 +48,7 @@ class CheckerboardModel(nn.Module):
         features, hidden = config.features, config.hidden
         self.latent_channels = m
         self.hyper_channels = n
+        self.features = features
         self.factorized_prior = FactorizedPrior(n)
         self.hyper_shift = RateVector(n)
         self.hyper_analysis = nn.Sequential(
@@ -117,6 +119,15 @@ class CheckerboardModel(nn.Module):
         symbols = straight_round(y - mean)
         bits_y = gaussian_bits(symbols if noise is None else y + noise.y - mean, log_scale)
         return Rated(symbols + mean, bits_y, bits_z)
+
+    def decode_parts(self, y: Tensor, z: Tensor) -> dict[str, Callable[[], object]]:
+        """The networks that decode latents of the shapes of y and z, one call each."""
+        features = y.new_zeros(1, self.features, *y.shape[2:]).contiguous(memory_format=torch.channels_last)
+        return {
+            "hyper_synthesis": lambda: self.hyper_synthesis(z),
+            "context pass 0": lambda: self.first(features),
+            "context pass 1": lambda: self.second(torch.cat([features, self.context(y)], 1)),
+        }
 
     def _mean_and_scale(self, raw: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
         mean, log_scale = raw.float().chunk(2, 1)

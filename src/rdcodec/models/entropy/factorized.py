@@ -1,9 +1,20 @@
-"""Factorized prior: each hyper-latent channel has a Gaussian of its own that changes with quality."""
+"""Factorized priors of the hyper-latents: a Gaussian per channel that changes with quality, or a free density."""
 
+import math
+from collections.abc import Sequence
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rdcodec.models.blocks import lower_bound
 from rdcodec.models.entropy.gaussian import gaussian_bits
+from rdcodec.models.precision import in_float32
 from rdcodec.models.rate import RateVector
+
+START_WIDTH = 10.0  # the free density starts logistic, of about this scale
+MIN_RISE = 1e-9  # of the cumulative logit over one step: far out float32 no longer tells two neighbours apart
 
 
 class FactorizedPrior(nn.Module):
@@ -20,3 +31,46 @@ class FactorizedPrior(nn.Module):
     def forward(self, z: Tensor, quality: Tensor) -> Tensor:
         """z (B, N, h, w), rounded or with noise -> bits of every element."""
         return gaussian_bits(z, self.log_scale(quality).expand_as(z))
+
+
+class DeepFactorizedPrior(nn.Module):
+    """p(z): independent over positions, a density of free form per channel; it does not depend on quality.
+
+    The cumulative density is a monotone network of 1, `filters` and 1 units for each channel (Balle et al. 2018,
+    arXiv:1802.01436, appendix 6.1).
+    """
+
+    def __init__(self, channels: int, filters: Sequence[int]) -> None:
+        super().__init__()
+        units = (1, *filters, 1)
+        slope = START_WIDTH ** (-1 / (len(units) - 1))
+        self.matrices = nn.ParameterList()
+        self.biases = nn.ParameterList()
+        self.factors = nn.ParameterList(torch.zeros(channels, count, 1) for count in filters)
+        for inputs, outputs in pairwise(units):
+            raw = math.log(math.expm1(slope / outputs))  # softplus makes it slope / outputs
+            self.matrices.append(nn.Parameter(torch.full((channels, outputs, inputs), raw)))
+            self.biases.append(nn.Parameter(torch.empty(channels, outputs, 1).uniform_(-0.5, 0.5)))
+
+    def logits(self, z: Tensor) -> Tensor:
+        """Logit of the cumulative density at z (N, 1, values) -> the same shape, rising with z."""
+        for index, (matrix, bias) in enumerate(zip(self.matrices, self.biases, strict=True)):
+            z = F.softplus(matrix) @ z + bias
+            if index < len(self.factors):
+                z = z + torch.tanh(self.factors[index]) * torch.tanh(z)
+        return z
+
+    def forward(self, z: Tensor) -> Tensor:
+        """z (B, N, h, w) float32, rounded or with noise -> bits of every element, finite for finite z."""
+        batch, channels, height, width = z.shape
+        with in_float32(z.device):
+            values = z.transpose(0, 1).reshape(channels, 1, -1)
+            bits = self._bits(self.logits(values - 0.5), self.logits(values + 0.5))
+        return bits.reshape(channels, batch, height, width).transpose(0, 1)
+
+    @staticmethod
+    def _bits(lower: Tensor, upper: Tensor) -> Tensor:
+        # sigmoid(u) - sigmoid(l) = sigmoid(u) sigmoid(-l) (1 - exp(l - u)): no tail is too far out for its gradient.
+        rise = lower_bound(upper - lower, MIN_RISE)
+        log_mass = torch.log(-torch.expm1(-rise)) - F.softplus(-upper) - F.softplus(lower)
+        return log_mass / -math.log(2)

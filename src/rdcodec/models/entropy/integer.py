@@ -11,9 +11,9 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
-from rdcodec.errors import NeedsModel
+from rdcodec.errors import NeedsModel, UsageError
 from rdcodec.exact.fixed import (
     HYPER_MAX,
     LATENT_MAX,
@@ -131,13 +131,21 @@ def _nested(arrays: Arrays, chain: str) -> dict[str, Arrays]:
     return nested
 
 
+def with_integer_form(model: nn.Module) -> CheckerboardModel:
+    """The entropy model itself; UsageError for one that has no integer form, without which it codes no files."""
+    if not isinstance(model, CheckerboardModel):
+        raise UsageError(f"{type(model).__name__} has no integer form yet: it can be trained, not used to code files")
+    return model
+
+
 @torch.no_grad()
-def quantise(model: CheckerboardModel, latents: Sequence[tuple[Tensor, float]]) -> Arrays:
-    """Integer arrays of a trained entropy model.
+def quantise(model: nn.Module, latents: Sequence[tuple[Tensor, float]]) -> Arrays:
+    """Integer arrays of a trained entropy model; UsageError for one without an integer form.
 
     latents: y in quantised units (1, M, h, w), sides multiples of 4, each with its quality, to measure how far
     activations reach: a score of photographs at low, middle and high quality.
     """
+    model = with_integer_form(model)
     m = model.latent_channels
     at = [(y, y.new_tensor([quality])) for y, quality in latents]
     z_hat = [model.analyse(y, quality).round().clamp(-HYPER_MAX, HYPER_MAX) for y, quality in at]

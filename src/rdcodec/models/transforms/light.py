@@ -67,6 +67,10 @@ class LightAnalysis(nn.Module):
         residual: Tensor = self.trunk(x / PIXEL_UNIT)
         return linear + residual.float() * LATENT_UNIT
 
+    def inexact(self) -> list[nn.Module]:
+        """The networks that may run in bfloat16: all but the linear shortcut."""
+        return [self.trunk]
+
 
 class LightSynthesis(nn.Module):
     """Synthesis transform g_s: (B, M, h, w) latents -> (B, 3, 16h, 16w) samples on the 0..255 scale.
@@ -96,3 +100,7 @@ class LightSynthesis(nn.Module):
             linear = self.shortcut.synthesis(y)
         residual: Tensor = self.trunk(entered)
         return linear + residual.float() * PIXEL_UNIT + PIXEL_MEAN
+
+    def inexact(self) -> list[nn.Module]:
+        """The networks that may run in bfloat16: all but the linear shortcut."""
+        return [self.enter, self.trunk]

@@ -1,0 +1,105 @@
+"""Convolutional transforms of the paper's models: four 5x5 layers of stride 2 with GDN between them.
+
+Samples are on the 0..255 scale; latents are in quantisation steps of a single-rate model. Constants bring both
+near one inside the networks, where weights start so that they keep the size of what passes.
+"""
+
+import math
+from itertools import pairwise
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rdcodec.models.blocks import down, lower_bound, shrink, up
+from rdcodec.models.config import ConvTransform, Norm
+from rdcodec.models.precision import in_float32
+from rdcodec.models.transforms.light import PIXEL_MEAN
+
+PIXEL_UNIT = 64.0  # about the deviation of natural images
+LATENT_UNIT = 4.0  # latents start this many steps wide, where rounding still lets them through
+# GDN learns roots; the pedestal keeps the gradient of a square alive at zero (Balle et al., TFC `gdn.py`).
+PEDESTAL = 2.0**-36
+BETA_MIN = 1e-6
+GAMMA_START = 0.1
+# An inverse is a polynomial of degree 2, three of them one of degree 8: weak at first, or outliers blow training up.
+INVERSE_GAMMA_START = 0.01
+
+
+class GDN(nn.Module):
+    """Generalised divisive normalisation, (B, C, h, w) -> the same; the inverse multiplies where it divides.
+
+    "gdn" divides by beta + gamma |x| (Johnston et al. 2019, arXiv:1912.08771), "gdn-sqrt" by
+    sqrt(beta + gamma x^2) (Balle et al. 2016, arXiv:1511.06281); gamma is a C x C matrix, beta and gamma >= 0.
+    """
+
+    def __init__(self, channels: int, form: Norm, inverse: bool = False) -> None:
+        super().__init__()
+        self.form = form
+        self.inverse = inverse
+        gamma = (INVERSE_GAMMA_START if inverse else GAMMA_START) * torch.eye(channels)
+        self.root_beta = nn.Parameter((torch.ones(channels) + PEDESTAL).sqrt())
+        self.root_gamma = nn.Parameter((gamma + PEDESTAL).sqrt())
+
+    def forward(self, x: Tensor) -> Tensor:
+        beta = _square(self.root_beta, BETA_MIN)
+        gamma = _square(self.root_gamma, 0.0)
+        if self.form == "gdn":
+            norm = _mix(x.abs(), gamma, beta)
+            return x * norm if self.inverse else x / norm
+        norm = _mix(x.square(), gamma, beta)
+        return x * (norm.sqrt() if self.inverse else norm.rsqrt())
+
+
+def _mix(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
+    """A 1x1 convolution, as the matrix product that it is when channels lie last."""
+    return F.linear(x.permute(0, 2, 3, 1), gamma, beta).permute(0, 3, 1, 2)
+
+
+def _square(root: Tensor, minimum: float) -> Tensor:
+    """What `root` stands for, at least `minimum`."""
+    return lower_bound(root, math.sqrt(minimum + PEDESTAL)).square() - PEDESTAL
+
+
+class ConvAnalysis(nn.Module):
+    """Analysis transform g_a: (B, 3, 16h, 16w) samples on the 0..255 scale -> (B, M, h, w) latents.
+
+    The last layer runs in float32: bfloat16 holds latents beyond 64 in half steps only.
+    """
+
+    def __init__(self, config: ConvTransform, latent_channels: int) -> None:
+        super().__init__()
+        widths = (3, *config.channels)
+        stages = [(down(a, b), GDN(b, config.norm)) for a, b in pairwise(widths)]
+        self.trunk = nn.Sequential(*(layer for stage in stages for layer in stage))
+        self.last = down(widths[-1], latent_channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        features: Tensor = self.trunk((x - PIXEL_MEAN) / PIXEL_UNIT)
+        with in_float32(x.device):
+            latents: Tensor = self.last(features.float())
+        return latents * LATENT_UNIT
+
+    def inexact(self) -> list[nn.Module]:
+        """The convolutions that may run in bfloat16."""
+        return [layer for layer in self.trunk if isinstance(layer, nn.Conv2d)]
+
+
+class ConvSynthesis(nn.Module):
+    """Synthesis transform g_s: (B, M, h, w) latents -> (B, 3, 16h, 16w) samples on the 0..255 scale."""
+
+    def __init__(self, config: ConvTransform, latent_channels: int) -> None:
+        super().__init__()
+        widths = (latent_channels, *config.channels)
+        stages = [(up(a, b), GDN(b, config.norm, inverse=True)) for a, b in pairwise(widths)]
+        self.trunk = nn.Sequential(*(layer for stage in stages for layer in stage), up(widths[-1], 3))
+        shrink(self.trunk[-1], 0.1)
+
+    def forward(self, y: Tensor, quality: Tensor) -> Tensor:
+        """The latents alone say how coarse they are: quality is not used."""
+        x: Tensor = self.trunk(y / LATENT_UNIT)
+        return x.float() * PIXEL_UNIT + PIXEL_MEAN
+
+    def inexact(self) -> list[nn.Module]:
+        """The convolutions that may run in bfloat16."""
+        return [layer for layer in self.trunk if isinstance(layer, nn.ConvTranspose2d)]
