@@ -1,5 +1,8 @@
 """Every error that a user can meet, each with the exit code of the command line."""
 
+import errno
+import re
+
 
 class RdcError(Exception):
     """One line: what went wrong, where, and what to do. Exit code 1 (failed)."""
@@ -29,3 +32,11 @@ class CheckFailed(RdcError):
     """The work was done, but a check that was asked for did not hold."""
 
     exit_code = 5
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the machine or its GPU had no memory left. torch's allocators say so in words alone."""
+    if isinstance(error, OSError):
+        return error.errno == errno.ENOMEM
+    words = "out of memory|allocate memory|not enough memory|bad_alloc|ALLOC_FAILED"
+    return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(re.search(words, str(error))))

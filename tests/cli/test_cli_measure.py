@@ -144,18 +144,18 @@ def test_bdrate_refuses_what_has_no_answer(rdc: Rdc, work: Path) -> None:
 
 
 def test_training_options(rdc: Rdc, work: Path) -> None:
-    assert [parse_seconds(text) for text in ("90s", "30m", "1.5h")] == [90, 1800, 5400]
+    assert [parse_seconds("--finish-in", text) for text in ("90s", "30m", "1.5h")] == [90, 1800, 5400]
     for text in ("30", "m", "-5m", "1d"):
-        with pytest.raises(UsageError, match="30m"):
-            parse_seconds(text)
+        with pytest.raises(UsageError, match=r"--pause-after .*30m"):
+            parse_seconds("--pause-after", text)
     for arguments, words in (
         (["I", "--steps", "5"], "folder"),
         (["--steps", "5", "-o", "run"], "CONFIG"),
         (["I", "-o", "run", "--steps", "5", "--minutes", "1"], "one budget"),
         (["I", "-o", "run", "--steps", "5", "--finish-in", "1m"], "--resume"),
-        (["I", "--resume", "run"], "nothing else"),
-        (["--resume", "run", "--data", "photos"], "nothing else"),
-        (["--resume", "run", "--seed", "0"], "nothing else"),
+        (["I", "--resume", "run"], "as the run began"),
+        (["--resume", "run", "--recipe", "short"], "as the run began"),
+        (["--resume", "run", "--seed", "0"], "as the run began"),
         (["none.toml", "--steps", "0", "-o", "run"], "none.toml"),
     ):
         done = rdc("train", *arguments)

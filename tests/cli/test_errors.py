@@ -48,7 +48,7 @@ ERRORS = {
     "output is a folder": (["compress", "photo.png", "-o", "-", "--json"], 2, "--json"),
     "bad geometry": (["flops", "I", "--size", "large"], 2, "768x512"),
     "unknown anchor": (["eval", "I", "--data", ".", "--anchors", "jepg"], 2, "choose from"),
-    "new run without a budget": (["train", "I", "-o", "run"], 2, "--steps or --minutes"),
+    "new run without a budget": (["train", "I", "-o", "run"], 2, "--steps, --minutes or --tflop"),
     "foreign picture": (["compress", "photo.rdc", "-o", "x.rdc"], 3, "photo.rdc: is not a PNG"),
     "transparent picture": (["compress", "alpha.png"], 3, "alpha.png: has transparency"),
     "empty picture": (["compress", "empty.png"], 3, "empty.png: is empty"),

@@ -1,6 +1,11 @@
 """Photographs and batches: what is read, what is held out, and that a sample depends on its number alone."""
 
+import gzip
+import io
+import tarfile
 import zipfile
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from rdcodec.errors import BadInput, UsageError
-from rdcodec.training.data import HOLD_OUT, Batch, BatchMaker, Photo, Photos, is_held_out, load_photos
+from rdcodec.errors import BadInput, RdcError, UsageError
+from rdcodec.training import data
+from rdcodec.training.data import HOLD_OUT, Batch, BatchMaker, Photo, Photos, first_few, is_held_out, load_photos
+from rdcodec.training.sources import expand_braces
 
 
 def ramp(height: int, width: int) -> Photo:
@@ -35,17 +42,17 @@ def parts(batch: Batch) -> tuple[torch.Tensor, ...]:
 @settings(max_examples=30, deadline=None)
 def test_a_sample_depends_on_seed_step_and_index_alone(step: int, indexes: list[int], random: object) -> None:
     """Not on the samples it is asked with, nor on any generator outside."""
-    together = parts(maker().batch(step, 64, indexes))
+    together = parts(maker().batch(step, 64, indexes, 1001))
     np.random.seed(step % 2**32)
     torch.manual_seed(step)
     for place, index in enumerate(indexes):
-        alone = parts(maker().batch(step, 64, [index]))
+        alone = parts(maker().batch(step, 64, [index], 1001))
         assert all(torch.equal(a[0], b[place]) for a, b in zip(alone, together, strict=True))
 
 
 def test_seed_step_and_index_each_make_a_difference() -> None:
     samples = [
-        maker(seed).batch(step, 64, [index]) for seed, step, index in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
+        maker(seed).batch(step, 64, [index], 2) for seed, step, index in [(0, 0, 0), (1, 0, 0), (0, 1, 0), (0, 0, 1)]
     ]
     for part in zip(*(parts(sample) for sample in samples), strict=True):
         for n, one in enumerate(part):
@@ -53,22 +60,31 @@ def test_seed_step_and_index_each_make_a_difference() -> None:
 
 
 def test_shapes_and_ranges() -> None:
-    batch = maker().batch(3, 128, range(5))
+    batch = maker().batch(3, 128, range(5), 5)
     assert batch.x.shape == (5, 3, 128, 128) and batch.x.is_contiguous(memory_format=torch.channels_last)
     assert batch.noise.y.shape == (5, 6, 8, 8) and batch.noise.z.shape == (5, 2, 2, 2)
     assert {part.dtype for part in parts(batch)} == {torch.float32}
     assert batch.x.min() >= 0 and batch.x.max() <= 255
     noise = torch.cat([n.flatten() for n in batch.noise])
     assert -0.5 <= noise.min() < -0.45 and 0.45 < noise.max() <= 0.5
-    quality = maker().batch(0, 64, range(100)).quality
+    quality = maker().batch(0, 64, range(100), 100).quality
     assert 0 <= quality.min() < 10 and 90 < quality.max() <= 100
+
+
+def test_stratified_qualities_lie_one_in_each_part_of_the_scale() -> None:
+    """Also where several processes share the batch; the crops stay the same."""
+    plain = maker().batch(7, 64, range(20), 20)
+    halves = [maker(stratified=True).batch(7, 64, range(rank, 20, 2), 20) for rank in (0, 1)]
+    quality = torch.stack([half.quality for half in halves], 1).flatten()
+    assert torch.equal((quality / 5).floor(), torch.arange(20.0))
+    assert torch.equal(halves[1].x, plain.x[1::2]) and not torch.equal(quality, plain.quality)
 
 
 def test_crops_are_windows_turned_in_every_way() -> None:
     """Of the unscaled ones: red and green change by one along one axis each, blue nowhere."""
     row, column = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
     found = set()
-    for crop in maker(down_scaled=0).batch(0, 64, range(64)).x.long():
+    for crop in maker(down_scaled=0).batch(0, 64, range(64), 64).x.long():
         turn = [(int(c[1, 0] - c[0, 0]), int(c[0, 1] - c[0, 0])) for c in crop]
         for channel, (down, right) in zip(crop, turn, strict=True):
             assert torch.equal(channel, channel[0, 0] + down * row + right * column)
@@ -80,7 +96,7 @@ def test_crops_are_windows_turned_in_every_way() -> None:
 
 def test_some_crops_are_scaled_down() -> None:
     """By up to a factor of two, so that red changes by up to two levels a pixel."""
-    x = maker().batch(0, 64, range(200)).x
+    x = maker().batch(0, 64, range(200), 200).x
     rise = torch.stack([c[:, 10:-10, 10:-10].diff(dim=axis).abs().mean((1, 2)) for c in x[:, :2] for axis in (1, 2)])
     largest = rise.reshape(200, 2, 2).amax((1, 2))
     scaled = largest > 1.02
@@ -90,10 +106,10 @@ def test_some_crops_are_scaled_down() -> None:
 
 def test_crops_come_from_photographs_that_are_large_enough() -> None:
     photos = [ramp(64, 300), Photo("large", np.full((128, 128, 3), 9, np.uint8))]
-    x = BatchMaker(photos, 0, 2, 2).batch(0, 128, range(8)).x
+    x = BatchMaker(photos, 0, 2, 2).batch(0, 128, range(8), 8).x
     assert (x == 9).all()
     with pytest.raises(UsageError, match="192 pixels"):
-        BatchMaker(photos, 0, 2, 2).batch(0, 192, [0])
+        BatchMaker(photos, 0, 2, 2).batch(0, 192, [0], 1)
 
 
 # Photographs
@@ -176,12 +192,14 @@ def test_a_damaged_entry_of_a_zip_file(mixed: Path, tmp_path: Path) -> None:
     assert "grey.PNG" in photos.unreadable and len(photos.train) == 7
 
 
-@pytest.mark.parametrize("content", [None, b"not a zip file"])
-def test_a_source_that_is_none(tmp_path: Path, content: bytes | None) -> None:
-    source = tmp_path / "pictures.zip"
+@pytest.mark.parametrize(
+    ("name", "content"), [("pictures.zip", None), ("pictures.zip", b"not a zip file"), ("pictures.tar", None)]
+)
+def test_a_source_that_is_none(tmp_path: Path, name: str, content: bytes | None) -> None:
+    source = tmp_path / name
     if content:
         source.write_bytes(content)
-    with pytest.raises(UsageError, match=r"pictures\.zip: neither a folder nor a zip file"):
+    with pytest.raises(UsageError, match=rf"{name}: neither a folder nor a zip or tar file"):
         load_photos([source])
 
 
@@ -189,3 +207,171 @@ def test_nothing_to_train_on(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"broken")
     with pytest.raises(BadInput, match="no readable picture of 256 pixels"):
         load_photos([tmp_path])
+
+
+def test_a_damaged_zip_file(mixed: Path, tmp_path: Path) -> None:
+    """Its table of contents, at the end."""
+    archive = zipped(mixed, tmp_path / "pictures.zip")
+    content = bytearray(archive.read_bytes())
+    content[content.index(b"PK\x01\x02")] ^= 0xFF
+    archive.write_bytes(content)
+    with pytest.raises(BadInput, match=r"unreadable: the rest of pictures\.zip \(Bad magic number"):
+        load_photos([archive])
+
+
+# Tar files
+
+
+def tarred(folder: Path, target: Path, prefix: str = "") -> Path:
+    """As WebDataset has them: a text beside each picture. In no order."""
+    with tarfile.open(target, "w:gz" if target.suffix in (".gz", ".tgz") else "w") as archive:
+        for path in sorted(folder.rglob("*"), key=lambda path: path.name[::-1]):
+            if path.is_file():
+                name = prefix + str(path.relative_to(folder))
+                archive.add(path, name)
+                _add(archive, f"{name.rpartition('.')[0]}.json", b"{}")
+    return target
+
+
+def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
+    member = tarfile.TarInfo(name)
+    member.size = len(content)
+    archive.addfile(member, io.BytesIO(content))
+
+
+def assert_same(ours: Photos, theirs: Photos) -> None:
+    for a, b in ((ours.train, theirs.train), (ours.validation, theirs.validation)):
+        assert [photo.name for photo in a] == [photo.name for photo in b]
+        for one, other in zip(a, b, strict=True):
+            np.testing.assert_array_equal(one.pixels, other.pixels)
+
+
+@pytest.mark.parametrize("name", ["pictures.tar", "pictures.tar.gz", "PICTURES.TGZ"])
+@pytest.mark.parametrize("prefix", ["", "./"])
+def test_a_tar_file_is_as_good_as_its_folder(mixed: Path, tmp_path: Path, name: str, prefix: str) -> None:
+    before = sorted(tmp_path.rglob("*"))
+    archive = tarred(mixed, tmp_path / name, prefix)
+    photos = load_photos([archive])
+    assert_same(photos, load_photos([mixed]))
+    assert sorted(photos.unreadable) == ["cut.png", "damaged.jpg"]
+    assert sorted(tmp_path.rglob("*")) == sorted([*before, archive])  # nothing was unpacked
+
+
+def test_members_that_point_elsewhere_are_harmless(picture_folder: Path, tmp_path: Path) -> None:
+    picture = next(picture_folder.iterdir()).read_bytes()
+    (tmp_path / "in").mkdir()
+    source = tmp_path / "in" / "pictures.tar"
+    with tarfile.open(source, "w") as archive:
+        for name in ("../x.png", "/rdcodec-test/y.png", "link.png", "hard.png", "folder.png"):
+            member = tarfile.TarInfo(name)
+            member.size = len(picture)
+            if name.startswith(("l", "h", "f")):
+                kinds = {"link.png": tarfile.SYMTYPE, "hard.png": tarfile.LNKTYPE, "folder.png": tarfile.DIRTYPE}
+                member.type, member.linkname, member.size = kinds[name], "/etc/passwd", 0
+            archive.addfile(member, io.BytesIO(picture))
+    photos = load_photos([source])
+    assert sorted(photo.name for photo in photos.train + photos.validation) == ["../x.png", "/rdcodec-test/y.png"]
+    assert photos.unreadable == ["link.png", "hard.png"]
+    assert sorted(path.name for path in tmp_path.rglob("*")) == ["in", "pictures.tar"]
+    assert not Path("/rdcodec-test").exists()
+
+
+def offsets(archive: Path) -> list[tuple[int, int]]:
+    """Where the header and the content of each picture begin."""
+    with tarfile.open(archive) as opened:
+        return [(m.offset, m.offset_data) for m in opened if m.name.endswith(".png")]
+
+
+@pytest.mark.parametrize("damage", ["in a picture", "in a header", "between members", "of a header"])
+def test_a_damaged_tar_file_gives_what_comes_before(picture_folder: Path, tmp_path: Path, damage: str) -> None:
+    archive = tarred(picture_folder, tmp_path / "shard.tar")
+    content = bytearray(archive.read_bytes())
+    header, pixels = offsets(archive)[5]
+    if damage == "of a header":
+        content[header + 5] ^= 0xFF
+    else:
+        del content[{"in a picture": pixels + 1000, "in a header": header + 100, "between members": header}[damage] :]
+    archive.write_bytes(content)
+    photos = load_photos([archive, picture_folder])
+    assert len(photos.train + photos.validation) == 5 + 8
+    (name,) = photos.unreadable
+    assert name.startswith("the rest of shard.tar (")
+
+
+@pytest.mark.parametrize("cut", [True, False])
+def test_a_damaged_compressed_tar_file(picture_folder: Path, tmp_path: Path, cut: bool) -> None:
+    plain = tarred(picture_folder, tmp_path / "shard.tar")
+    content = bytearray(gzip.compress(plain.read_bytes(), 1))
+    middle = len(content) // 2
+    content[middle : len(content) if cut else middle + 100] = b"" if cut else bytes(100)
+    (tmp_path / "shard.tar.gz").write_bytes(content)
+    photos = load_photos([tmp_path / "shard.tar.gz"])
+    assert 0 < len(photos.train) < 7
+    assert photos.unreadable[-1].startswith("the rest of shard.tar.gz (")
+
+
+@pytest.mark.parametrize("content", [b"", b"no tar file at all" * 100])
+def test_what_is_no_tar_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "shard.tar").write_bytes(content)
+    with pytest.raises(BadInput, match=r"no readable picture.*unreadable: the rest of shard\.tar"):
+        load_photos([tmp_path / "shard.tar"])
+
+
+def test_braces_stand_for_several_files(picture_folder: Path, tmp_path: Path) -> None:
+    for n, path in enumerate(sorted(picture_folder.iterdir())):
+        with tarfile.open(tmp_path / f"shard-{n:03}.tar", "w") as archive:
+            archive.add(path, path.name)
+    (tmp_path / "a{1..3}b.tar").mkdir()
+    photos = load_photos([tmp_path / "shard-{000..007}.tar"])
+    assert names(photos) == names(load_photos([picture_folder]))
+    with pytest.raises(UsageError, match=r"shard-008\.tar: neither"):
+        load_photos([tmp_path / "shard-{000..999999999}.tar"])
+    assert list(expand_braces(tmp_path / "a{1..3}b.tar")) == [tmp_path / "a{1..3}b.tar"]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "paths"),
+    [
+        ("a.tar", ["a.tar"]),
+        ("{8..11}.tar", ["8.tar", "9.tar", "10.tar", "11.tar"]),
+        ("{08..10}.tar", ["08.tar", "09.tar", "10.tar"]),
+        ("{a,b}/{0..1}", ["a/0", "a/1", "b/0", "b/1"]),
+        ("{one}.tar", ["{one}.tar"]),
+    ],
+)
+def test_braces(pattern: str, paths: list[str]) -> None:
+    assert [str(path) for path in expand_braces(Path(pattern))] == [str(Path(path)) for path in paths]
+
+
+# Memory and messages
+
+
+def test_few_files_are_held_while_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "WINDOW", 4)
+    taken = 0
+
+    def items() -> Iterator[int]:
+        nonlocal taken
+        while taken < 100:
+            taken += 1
+            yield taken
+
+    with ThreadPoolExecutor(2) as pool:
+        for done, item in enumerate(data._in_window(pool, int, items()), 1):
+            assert item == done and taken - done < 4
+    assert taken == 100
+
+
+def test_no_memory_for_a_picture_is_no_damage(picture_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def decode(file: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(Image, "open", decode)
+    with pytest.raises(RdcError, match="out of memory while reading photographs: give fewer sources"):
+        load_photos([picture_folder])
+
+
+def test_a_list_for_a_message() -> None:
+    assert first_few([]) == ""
+    assert first_few(list("abcde")) == "a, b, c, d, e"
+    assert first_few(list("abcdefg")) == "a, b, c, d, e and 2 more"

@@ -1,7 +1,6 @@
 """Runs: started, interrupted, resumed, ended early, and what is left behind each time."""
 
 import copy
-import json
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -14,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tiny_runs import MUON, RECIPE, Watcher, assemble, checkpoint, learned, log, make_quick, quiet, resume, same, start
 
 from rdcodec.codec.pipeline import load
 from rdcodec.errors import BadInput, NeedsModel, RdcError, UsageError
@@ -25,36 +25,24 @@ from rdcodec.models.rate import lmbda_of_quality
 from rdcodec.models.weights import FILE_NAME, read_weights
 from rdcodec.training import loop, run, validation
 from rdcodec.training.checkpoint import CHECKPOINT, Progress, load_checkpoint
-from rdcodec.training.data import Photo, is_held_out, load_photos
-from rdcodec.training.loop import Clock, Losses, make_optimizer, rate_distortion, train_step
-from rdcodec.training.recipe import Budget, Recipe
-from rdcodec.training.run import RUN_FILE, Plan
-from rdcodec.training.start import start_model
+from rdcodec.training.data import Batch, Photo, is_held_out, load_photos
+from rdcodec.training.feed import Feed
+from rdcodec.training.logs import TENSORBOARD
+from rdcodec.training.loop import Clock, Losses, Step, rate_distortion, train_step
+from rdcodec.training.optimizer import Muon, make_optimizers
+from rdcodec.training.plan import RUN_FILE, Plan
+from rdcodec.training.recipe import Budget, Stage
+from rdcodec.training.run import Setting
 from rdcodec.training.validation import anchor_curves, cut, validate
 
 CPU = torch.device("cpu")
-RECIPE = Recipe(
-    batch=2,
-    crop=64,
-    large_crop=128,
-    large_crop_share=0.5,
-    learning_rate=2e-3,
-    shortcut_rate=0.1,
-    warmup_steps=2,
-    decay_share=0.5,
-    clip_norm=1.0,
-    average_decay=0.5,
-    lmbda_weight=-0.5,
-)
 
 
 @pytest.fixture(autouse=True, scope="module")
 def quick() -> Iterator[None]:
     """One anchor, few patches for the start, and no time for the machine's own speed."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(validation, "VALIDATION_ANCHORS", ("jpeg",))
-        patch.setattr(run, "start_model", partial(start_model, patches=1500))
-        patch.setattr(run, "matmul_gflop_per_s", lambda *_: 100.0)
+        make_quick(patch.setattr)
         yield
 
 
@@ -89,52 +77,14 @@ def folder(runs: Path, request: pytest.FixtureRequest) -> Path:
     return runs / str(request.node.name)
 
 
-def quiet(what: object) -> None:
-    """Neither screen nor log."""
-
-
-def start(plan: Plan, folder: Path, steps: int) -> None:
-    run.start(plan, folder, Budget.of("steps", steps, plan.recipe), quiet, CPU, quiet)
-
-
-def resume(folder: Path, finish_in: float | None = None) -> None:
-    run.resume(folder, quiet, CPU, quiet, finish_in)
-
-
-def assemble(plan: Plan, folder: Path, steps: int) -> loop.Run:
-    photos = load_photos([Path(source) for source in plan.sources])
-    return run._assemble(plan, folder, photos, Progress(Budget.of("steps", steps, plan.recipe)), CPU, quiet)
-
-
-def parts(plan: Plan) -> tuple[ImageModel, ImageModel, torch.optim.Optimizer]:
+def parts(plan: Plan) -> tuple[ImageModel, ImageModel, list[torch.optim.Optimizer]]:
     """What a checkpoint is loaded into."""
     model = ImageModel(plan.config)
-    return model, copy.deepcopy(model), make_optimizer(model, plan.recipe)
-
-
-def checkpoint(folder: Path) -> dict[str, Any]:
-    state: dict[str, Any] = torch.load(folder / CHECKPOINT, weights_only=True)
-    return state
-
-
-def log(folder: Path) -> list[dict[str, Any]]:
-    return [json.loads(line) for line in (folder / "log.jsonl").read_text(encoding="utf-8").splitlines()]
-
-
-def same(one: Any, other: Any) -> bool:
-    """Bit for bit, all the way down."""
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return torch.equal(one, other) if isinstance(one, torch.Tensor) else bool(one == other)
-
-
-Watcher = Callable[[loop.Run], None]
+    return model, copy.deepcopy(model), make_optimizers(model, plan.recipe)
 
 
 def before_each_step(monkeypatch: pytest.MonkeyPatch, watch: Watcher) -> None:
-    def watched(state: loop.Run) -> Losses | None:
+    def watched(state: loop.Run) -> Step:
         watch(state)
         return train_step(state)
 
@@ -150,22 +100,31 @@ def stop_at(step: int, error: type[BaseException]) -> Watcher:
 
 
 def second_hand(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
-    """A clock that goes on by a second whenever the loop looks at it; set `now` to let time pass."""
+    """A clock that goes on by a second with every step, while it waits for data; set `now` to let more time pass."""
     clock = SimpleNamespace(now=0.0)
+    take = Feed.take
 
-    def perf_counter() -> float:
+    def slow_take(feed: Feed, step: int, stage: Stage) -> list[Batch]:
         clock.now += 1
-        return float(clock.now)
+        return take(feed, step, stage)
 
-    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=perf_counter))
+    monkeypatch.setattr(Feed, "take", slow_take)
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=lambda: clock.now))
     return clock
+
+
+def batch_of(state: loop.Run, step: int, samples: int) -> Batch:
+    """One batch of a step, crops of 64 pixels."""
+    (batch,) = state.feed.make(step, Stage(until=1.0, batch=samples, crop=64))
+    return batch
 
 
 # From start to end
 
 
 def test_what_a_run_leaves(six_steps: Path, plan: Plan) -> None:
-    assert sorted(path.name for path in six_steps.iterdir()) == [CHECKPOINT, "log.jsonl", RUN_FILE, FILE_NAME]
+    left = sorted(path.name for path in six_steps.iterdir())
+    assert left == [CHECKPOINT, "log.jsonl", RUN_FILE, TENSORBOARD, FILE_NAME]
     assert Plan.read(six_steps) == plan
     first, last = log(six_steps)
     assert (first["kind"], first["step"], last["kind"], last["step"]) == ("validation", 0, "validation", 6)
@@ -194,10 +153,10 @@ def test_learning_rates(plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatc
     state = assemble(plan, folder, 6)
     for _ in range(6):
         train_step(state)
-        rates.append([group["lr"] / RECIPE.learning_rate for group in state.optimizer.param_groups])
+        rates.append([group["lr"] / RECIPE.learning_rate for group in state.optimizers[0].param_groups])
     assert [rate for rate, _ in rates] == pytest.approx([0.5, 1, 1, 1, 2 / 3, 1 / 3])
     assert [shortcut for _, shortcut in rates] == pytest.approx([0.1 * rate for rate, _ in rates])
-    slow = {id(p) for p in state.optimizer.param_groups[1]["params"]}
+    slow = {id(p) for p in state.optimizers[0].param_groups[1]["params"]}
     assert slow == {id(part.shortcut.weight) for part in (state.model.analysis, state.model.synthesis)}
 
 
@@ -212,20 +171,21 @@ def test_the_average_follows_the_weights(plan: Plan, folder: Path) -> None:
 def test_a_few_steps_lower_the_loss(plan: Plan, folder: Path) -> None:
     """On crops that were not trained on."""
     state = assemble(replace(plan, recipe=RECIPE.model_copy(update={"learning_rate": 5e-3})), folder, 30)
-    unseen = state.batches.batch(10**6, 64, range(8))
+    unseen = batch_of(state, 10**6, 8)
+    lmbda = lmbda_of_quality(unseen.quality)
     with torch.no_grad():
-        before = rate_distortion(state.model, unseen, RECIPE).loss
+        before = rate_distortion(state.model, unseen, lmbda, -0.5).loss
     for _ in range(30):
         train_step(state)
     with torch.no_grad():
-        assert rate_distortion(state.model, unseen, RECIPE).loss < 0.98 * before
+        assert rate_distortion(state.model, unseen, lmbda, -0.5).loss < 0.98 * before
 
 
 def test_the_loss_is_its_formula(plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "fast_dtype", lambda device: torch.float32)
     state = assemble(plan, folder, 1)
-    batch = state.batches.batch(0, 64, range(3))
-    losses = rate_distortion(state.model, batch, RECIPE)
+    batch = batch_of(state, 0, 3)
+    losses = rate_distortion(state.model, batch, state.model.lmbda(batch.quality), -0.5)
     with torch.no_grad():
         out = state.model(*batch)
     expected = []
@@ -251,9 +211,7 @@ def test_three_steps_and_three_are_six(
     assert checkpoint(folder)["progress"]["step"] == 3
     assert not (folder / FILE_NAME).exists()
     resume(folder)
-    resumed, whole = checkpoint(folder), checkpoint(six_steps)
-    assert resumed["progress"].pop("seconds") and whole["progress"].pop("seconds")
-    assert same(resumed, whole)
+    assert same(learned(folder), learned(six_steps))
     one, other = (read_weights(path / FILE_NAME) for path in (folder, six_steps))
     assert same(one.state, other.state)
     assert (one.entropy_hash, one.synthesis_hash) == (other.entropy_hash, other.synthesis_hash)
@@ -306,8 +264,27 @@ def test_an_end_called_early(plan: Plan, folder: Path, monkeypatch: pytest.Monke
 
 def test_a_budget_in_seconds(plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     second_hand(monkeypatch)
-    run.start(plan, folder, Budget.of("seconds", 4, RECIPE), quiet, CPU, quiet)
+    run.start(plan, folder, Budget.of("seconds", 4, RECIPE), quiet, quiet, Setting())
     assert (checkpoint(folder)["progress"]["step"], checkpoint(folder)["progress"]["seconds"]) == (4, 4)
+
+
+def test_a_budget_in_computation(plan: Plan, folder: Path) -> None:
+    """Ends with the step that spends it; the stages and the decay follow the computation, not the steps."""
+    step_flops = 3 * 2 * run.forward_macs_per_px(ImageModel(plan.config)) * 2 * 64**2
+    run.start(plan, folder, Budget.of("flops", 10 * step_flops, RECIPE), quiet, quiet, Setting())
+    progress = checkpoint(folder)["progress"]
+    assert progress["step"] == 9  # eight steps of small crops, one of large ones, which has four times the pixels
+    assert progress["pixels"] == 2 * (8 * 64**2 + 128**2)
+    assert progress["flops"] == pytest.approx(12 * step_flops)
+    assert progress["budget"] == {"unit": "flops", "total": 10 * step_flops, "decay_start": 5 * step_flops}
+
+
+def test_muon_counts_its_own_computation(plan: Plan, folder: Path) -> None:
+    state = assemble(replace(plan, recipe=MUON), folder, 6)
+    muon = next(optimizer for optimizer in state.optimizers if isinstance(optimizer, Muon))
+    train_step(state)
+    assert muon.flops > 0
+    assert state.progress.flops == pytest.approx(6 * state.forward_macs_per_px * 2 * 64**2 + muon.flops)
 
 
 def test_validation_and_checkpoints_burn_no_schedule(plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -317,13 +294,26 @@ def test_validation_and_checkpoints_burn_no_schedule(plan: Plan, folder: Path, m
     def slow(state: loop.Run) -> dict[str, Any]:
         clock.now += 1000
         validated.append(state.progress.step)
-        return {"kind": "validation"}
+        return {"kind": "validation", "step": state.progress.step, "quality": [], "bpp": [], "psnr_db": []}
 
     monkeypatch.setattr(loop, "validation_record", slow)
     monkeypatch.setattr(loop, "VALIDATE_SECONDS", 2.0)
-    run.start(plan, folder, Budget.of("seconds", 5, RECIPE), quiet, CPU, quiet)
+    run.start(plan, folder, Budget.of("seconds", 5, RECIPE), quiet, quiet, Setting())
     assert checkpoint(folder)["progress"]["step"] == 5
     assert validated == [0, 2, 4, 5]
+
+
+def test_a_resumed_run_forgets_what_the_interruption_undid(
+    plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Records after the checkpoint, and a line that was cut off, are about to come again."""
+    start(plan, folder, 4)
+    whole = log(folder)
+    with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
+        file.write('{"kind": "train", "step": 5}\n{"kind": "tra')
+    resume(folder)
+    assert log(folder)[: len(whole)] == whole
+    assert all(record["step"] <= 4 for record in log(folder))
 
 
 def test_a_pause_counts_as_a_usual_lap(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -337,12 +327,14 @@ def test_the_log_says_how_fast_it_goes(plan: Plan, folder: Path, monkeypatch: py
     second_hand(monkeypatch)
     monkeypatch.setattr(loop, "LOG_STEPS", 2)
     reported: list[dict[str, Any]] = []
-    run.start(plan, folder, Budget.of("steps", 5, RECIPE), reported.append, CPU, quiet)
+    run.start(plan, folder, Budget.of("steps", 5, RECIPE), reported.append, quiet, Setting())
     assert reported == log(folder)
     records = [record for record in reported if record["kind"] == "train"]
     assert [(r["step"], r["seconds"], r["steps_per_s"], r["eta_s"]) for r in records] == [(2, 2, 1, 3), (4, 4, 1, 1)]
     for record in records:
         assert record["roofline_share"] == record["gflop_per_s"] / 100
+        assert record["data_share"] == 1  # the clock stands still but for the data
+        assert record["done"] == record["step"] / 5
         assert all(math.isfinite(record[key]) for key in ("loss", "bpp", "psnr_db"))
 
 
@@ -394,6 +386,15 @@ def test_no_steps_give_random_weights_that_work(tiny_config: ModelConfig, folder
     np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
 
 
+def test_what_a_run_starts_from(plan: Plan, folder: Path) -> None:
+    """Both shortcuts are the KLT, or random and two."""
+    for start_from, alike in (("klt", True), ("random", False)):
+        mine = replace(plan, recipe=RECIPE.model_copy(update={"start": start_from}))
+        start(mine, folder / start_from, 0)
+        state = read_weights(folder / start_from / FILE_NAME).state
+        assert torch.equal(state["analysis.shortcut.weight"], state["synthesis.shortcut.weight"]) == alike
+
+
 def test_a_warm_start_goes_on_from_weights(plan: Plan, folder: Path, six_steps: Path) -> None:
     warm = replace(plan, warm_start=str(six_steps / FILE_NAME))
     start(warm, folder, 0)
@@ -413,10 +414,13 @@ def test_a_warm_start_from_another_model(plan: Plan, folder: Path, six_steps: Pa
 
 
 def test_a_folder_with_a_run_is_left_alone(plan: Plan, six_steps: Path) -> None:
-    before = {path.name: path.read_bytes() for path in six_steps.iterdir()}
+    def files() -> dict[Path, bytes]:
+        return {path: path.read_bytes() for path in six_steps.rglob("*") if path.is_file()}
+
+    before = files()
     with pytest.raises(UsageError, match="--resume"):
         start(plan, six_steps, 6)
-    assert {path.name: path.read_bytes() for path in six_steps.iterdir()} == before
+    assert files() == before
 
 
 def test_training_needs_photographs(plan: Plan, folder: Path) -> None:
@@ -427,8 +431,9 @@ def test_training_needs_photographs(plan: Plan, folder: Path) -> None:
 
 def test_photographs_smaller_than_the_largest_crop(plan: Plan, folder: Path) -> None:
     """Said at the start, not when the large crops begin."""
+    stages = (*RECIPE.stages[:1], Stage(until=1.0, batch=2, crop=512))
     with pytest.raises(UsageError, match="512 pixels"):
-        start(replace(plan, recipe=RECIPE.model_copy(update={"large_crop": 512})), folder, 6)
+        start(replace(plan, recipe=RECIPE.model_copy(update={"stages": stages})), folder, 6)
     assert not folder.exists()
 
 
@@ -465,7 +470,7 @@ def truncated(path: Path) -> None:
         damaged(lambda state: state["progress"].pop("budget")),
         damaged(lambda state: state["progress"].update(novelty=1)),
         damaged(lambda state: state["model"].pop("log_gain.values")),
-        damaged(lambda state: state["optimizer"]["param_groups"].pop()),
+        damaged(lambda state: state["optimizers"][0]["param_groups"].pop()),
     ],
 )
 def test_a_damaged_checkpoint(plan: Plan, six_steps: Path, tmp_path: Path, damage: Callable[[Path], None]) -> None:
@@ -484,11 +489,20 @@ def test_a_damaged_run_is_not_resumed(plan: Plan, six_steps: Path, tmp_path: Pat
 
 
 def test_a_flipped_bit_of_a_checkpoint(plan: Plan, six_steps: Path, tmp_path: Path) -> None:
-    data = (six_steps / CHECKPOINT).read_bytes()
-    for at in np.linspace(1000, len(data) - 100, 8).astype(int):
+    """Is noticed, unless it lies where nothing is: the file has gaps between its tensors."""
+    data, whole = (six_steps / CHECKPOINT).read_bytes(), checkpoint(six_steps)
+    refused = 0
+    for at in np.linspace(1000, len(data) - 100, 12).astype(int):
         (tmp_path / CHECKPOINT).write_bytes(data[:at] + bytes([data[at] ^ 16]) + data[at + 1 :])
-        with pytest.raises(BadInput, match="checkpoint"):
-            load_checkpoint(tmp_path, *parts(plan))
+        model, average, optimizers = parts(plan)
+        try:
+            load_checkpoint(tmp_path, model, average, optimizers)
+        except BadInput:
+            refused += 1
+        else:
+            found = model.state_dict(), average.state_dict(), [optimizer.state_dict() for optimizer in optimizers]
+            assert same(found, (whole["model"], whole["average"], whole["optimizers"]))
+    assert refused >= 6
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"config": 1}'])

@@ -10,9 +10,9 @@ from rdcodec.codec.pipeline import load
 from rdcodec.errors import BadInput, NeedsModel, UsageError
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.weights import FILE_NAME, read_weights
+from rdcodec.training.plan import Plan
 from rdcodec.training.recipe import load_recipe
 from rdcodec.training.release import release
-from rdcodec.training.run import Plan
 
 CURVE = {"quality": [10.0, 40.0, 70.0, 85.0], "bpp": [0.1, 0.3, 0.7, 1.1], "psnr_db": [28.0, 31.0, 35.0, 37.0]}
 LATER = {**CURVE, "bpp": [0.09, 0.27, 0.63, 0.99]}
@@ -61,6 +61,18 @@ def test_the_card(finished: Path, tmp_path: Path) -> None:
         assert expected in text
     assert "jpeg -12.3 %" in text and "webp" not in text
     assert "photos/" not in text  # paths of a machine
+
+
+def test_the_card_says_how_it_was_trained(finished: Path, tiny_config: ModelConfig, tmp_path: Path) -> None:
+    text = release(finished, "Tiny.1", tmp_path).with_suffix(".md").read_text("utf-8")
+    stages = "to 80% of the budget 8 crops of 256 pixels, to 100% of the budget 8 crops of 384 pixels"
+    for expected in (f"60: {stages}", "adam, learning rate 0.0015", "KLT of the photographs' patches"):
+        assert expected in text
+    other = load_recipe("short").model_copy(update={"start": "random", "optimizer": "muon"})
+    for warm_start, expected in ((None, "| start | random |"), ("some/where/Tiny.1.safetensors", "| start | Tiny.1.")):
+        Plan(tiny_config, other, ("train.zip",), seed=0, warm_start=warm_start).save(finished)
+        text = release(finished, f"Tiny.{len(expected)}", tmp_path).with_suffix(".md").read_text("utf-8")
+        assert expected in text and "muon, learning rate" in text
 
 
 @pytest.mark.parametrize("tag", ["Tiny", "Tiny.0", "Other.1", "Tiny.1.1", "../Tiny.1", ""])

@@ -5,7 +5,7 @@ import torch
 from numpy.typing import NDArray
 
 from rdcodec.models.base import ImageModel
-from rdcodec.models.config import ModelConfig
+from rdcodec.models.config import CONFIGS, ModelConfig, load_config
 from rdcodec.models.rate import anchor_qualities, lmbda_of_quality
 from rdcodec.models.transforms.light import PIXEL_MEAN
 from rdcodec.training.data import Photo
@@ -50,3 +50,10 @@ def test_steps_fit_each_rate(tiny_config: ModelConfig, photo: NDArray[np.uint8])
     expected = (STEP_SQUARED / lmbda_of_quality(anchor_qualities())).sqrt()[:, None]
     torch.testing.assert_close(step, expected.expand_as(step), rtol=1e-4, atol=0)
     assert torch.equal(model.analysis.shortcut.weight, model.synthesis.shortcut.weight)
+
+
+def test_a_model_without_shortcuts_keeps_its_values(photo: NDArray[np.uint8]) -> None:
+    model = ImageModel(load_config(CONFIGS / "G.toml"))
+    before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    start_model(model, [Photo("photo", photo)], seed=0)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in model.state_dict().items())

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import typer
 
-from rdcodec.errors import BadInput, RdcError, UsageError
+from rdcodec.errors import BadInput, RdcError, UsageError, is_out_of_memory
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -112,11 +112,9 @@ def explain(error: BaseException) -> tuple[str, int]:
         case OSError():
             where = f"{error.filename}: " if error.filename else ""
             return f"{where}{error.strerror or error}", 1
-        case MemoryError():
-            return OUT_OF_MEMORY, 1
         case BrokenProcessPool():
             return "a worker process died, perhaps out of memory: try fewer --jobs", 1
-        case RuntimeError() if re.search("out of memory|allocate memory", str(error)):  # torch's allocators
+        case _ if is_out_of_memory(error):
             return OUT_OF_MEMORY, 1
     return f"unexpected {type(error).__name__}: {error}: run again with -v and report what it shows", 1
 

@@ -1,12 +1,15 @@
 """train: a model from a configuration, a recipe and photographs."""
 
+import math
 import re
+import time
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from rdcodec.cli import io, pool
+from rdcodec.cli.screen import training_log
 from rdcodec.errors import UsageError
 
 
@@ -17,7 +20,11 @@ def train(
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="RUN", help="Folder of the new run.")] = None,
     data: Annotated[
         list[Path] | None,
-        typer.Option("--data", metavar="PATH", help="Folder or zip file of photographs; may be repeated."),
+        typer.Option(
+            "--data",
+            metavar="PATH",
+            help="Folder, zip or tar file of photographs; may be repeated. With --resume: others.",
+        ),
     ] = None,
     recipe: Annotated[
         str | None, typer.Option("--recipe", metavar="NAME", help="Recipe name or TOML file; without it: short.")
@@ -29,12 +36,20 @@ def train(
         float | None,
         typer.Option("--minutes", min=0.01, metavar="X", help="Budget in minutes of summed step time."),
     ] = None,
+    tflop: Annotated[
+        float | None,
+        typer.Option("--tflop", min=0.01, metavar="X", help="Budget in training computation, 10^12 FLOPs."),
+    ] = None,
     resume: Annotated[
         Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run that was interrupted.")
     ] = None,
     finish_in: Annotated[
         str | None,
         typer.Option("--finish-in", metavar="TIME", help="With --resume: begin the decay now, end in 90s, 30m, 2h."),
+    ] = None,
+    lmbda: Annotated[
+        float | None,
+        typer.Option("--lmbda", min=1e-6, metavar="X", help="For a model of one rate: loss is bpp + X * MSE."),
     ] = None,
     seed: Annotated[
         int | None, typer.Option("--seed", min=0, metavar="N", help="Of data order, noise and weights; without it: 0.")
@@ -43,67 +58,76 @@ def train(
         Path | None,
         typer.Option("--warm-start", metavar="FILE", help="Start from the weights of this .safetensors file."),
     ] = None,
+    pause_after: Annotated[
+        str | None,
+        typer.Option("--pause-after", metavar="TIME", help="Stop 90s, 30m, 2h after the start, to be resumed."),
+    ] = None,
+    micro_batch: Annotated[
+        int | None,
+        typer.Option("--micro-batch", min=1, metavar="N", help="Crops in memory at once; results do not change."),
+    ] = None,
+    compiled: Annotated[bool, typer.Option("--compile", help="Run through torch.compile: for long GPU runs.")] = False,
+    no_anchors: Annotated[
+        bool, typer.Option("--no-anchors", metavar=io.FLAG, help="Validate without classical codecs beside.")
+    ] = False,
     device: io.Device = "cpu",
     threads: io.Threads = 0,
+    no_progress: io.NoProgress = False,
     verbose: io.Verbose = 0,
 ) -> None:
     """Train a model, or go on with a run. An interrupted run loses five minutes at most.
 
     Example: [bold]rdc train I --data photos/ --minutes 60 -o runs/first[/bold]
     """
+    began = time.perf_counter()
     if resume is None:
-        _check_new_run(config, output, steps, minutes, finish_in)
-    elif any(given is not None for given in (config, output, data, recipe, steps, minutes, seed, warm_start)):
-        raise UsageError("--resume goes on as the run began: give it nothing else but --finish-in and --device")
-    finish_s = None if finish_in is None else parse_seconds(finish_in)
+        _check_new_run(config, output, (steps, minutes, tflop), finish_in)
+    elif any(given is not None for given in (config, output, recipe, steps, minutes, tflop, lmbda, seed, warm_start)):
+        raise UsageError("--resume goes on as the run began: give it neither model, recipe, budget, lmbda nor seed")
+    finish_s = None if finish_in is None else parse_seconds("--finish-in", finish_in)
+    pause_s = math.inf if pause_after is None else parse_seconds("--pause-after", pause_after)
     pool.set_threads(threads)
     from rdcodec.models.precision import pick_device
     from rdcodec.training import run
+    from rdcodec.training.memory import explain_out_of_memory, smaller_steps
+    from rdcodec.training.plan import RUN_FILE, Plan, plan_of
     from rdcodec.training.recipe import Budget
 
-    place = pick_device(device)
+    setting = run.Setting(pick_device(device), micro_batch, pause_s, compiled, began, not no_anchors)
     if resume is not None:
-        run.resume(resume, show_record, place, io.say, finish_s)
+        remedy = f"{smaller_steps(Plan.read(resume).recipe)}, in {resume / RUN_FILE}"
+        with explain_out_of_memory("training", remedy), training_log(not no_progress) as show:
+            run.resume(resume, show, io.say, setting, finish_s, data or [])
         return
     assert config is not None and output is not None
-    plan = run.plan_of(config, recipe or "short", data or [], seed or 0, warm_start)
+    plan = plan_of(config, recipe or "short", data or [], seed or 0, warm_start, lmbda)
     if minutes is not None:
         budget = Budget.of("seconds", 60 * minutes, plan.recipe)
+    elif tflop is not None:
+        budget = Budget.of("flops", 1e12 * tflop, plan.recipe)
+    elif (given := plan.recipe.steps if steps is None else steps) is not None:
+        budget = Budget.of("steps", given, plan.recipe)
     else:
-        budget = Budget.of("steps", steps or 0, plan.recipe)
-    run.start(plan, output, budget, show_record, place, io.say)
+        raise UsageError("a new run needs one budget: --steps, --minutes or --tflop")
+    with explain_out_of_memory("training", smaller_steps(plan.recipe)), training_log(not no_progress) as show:
+        run.start(plan, output, budget, show, io.say, setting)
 
 
-def parse_seconds(text: str) -> float:
+def parse_seconds(option: str, text: str) -> float:
     """'90s', '30m' or '2h' in seconds."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)([smh])", text.strip())
     if not match:
-        raise UsageError(f"--finish-in {text}: write a time as 90s, 30m or 2h")
+        raise UsageError(f"{option} {text}: write a time as 90s, 30m or 2h")
     return float(match[1]) * {"s": 1, "m": 60, "h": 3600}[match[2]]
 
 
-def show_record(record: dict[str, Any]) -> None:
-    """One line on stderr for a record of the training log."""
-    if record["kind"] == "validation":
-        points = [f"{bpp:.3f} bpp {psnr:.2f} dB" for bpp, psnr in zip(record["bpp"], record["psnr_db"], strict=True)]
-        deltas = [f"{name} {io.number(delta, 1, True, ' %')}" for name, delta in record["bd_rate_percent"].items()]
-        io.say("  ".join([f"step {record['step']}  validation", *points, *deltas]))
-        return
-    io.say(
-        f"step {record['step']}  {record['seconds'] / 60:.1f} min  loss {record['loss']:.4f}  "
-        f"{record['bpp']:.3f} bpp  {record['psnr_db']:.2f} dB  {record['steps_per_s']:.2f} steps/s  "
-        f"{record['gflop_per_s']:.0f} GFLOP/s ({record['roofline_share']:.0%} of a matrix product)  "
-        f"{record['eta_s'] / 60:.0f} min left"
-    )
-
-
 def _check_new_run(
-    config: str | None, output: Path | None, steps: int | None, minutes: float | None, finish_in: str | None
+    config: str | None, output: Path | None, budgets: tuple[float | None, ...], finish_in: str | None
 ) -> None:
     if config is None or output is None:
         raise UsageError("a new run needs a CONFIG and a folder: rdc train I --minutes 60 -o RUN")
-    if (steps is None) == (minutes is None):
-        raise UsageError("a new run needs one budget: --steps or --minutes")
+    if sum(budget is not None for budget in budgets) > 1:
+        raise UsageError("a new run needs one budget alone: --steps, --minutes or --tflop")
     if finish_in is not None:
         raise UsageError("--finish-in ends a run early: give it with --resume")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):

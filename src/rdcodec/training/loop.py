@@ -1,33 +1,35 @@
 """The training loop: one text for CPU and CUDA."""
 
-import json
+import math
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 
+from rdcodec.errors import is_out_of_memory
 from rdcodec.measure.bdrate import Curve
 from rdcodec.models.base import ImageModel
 from rdcodec.models.precision import fast_dtype
-from rdcodec.models.rate import lmbda_of_quality
+from rdcodec.models.rate import LMBDA_REFERENCE
 from rdcodec.training.checkpoint import Progress, save_checkpoint
-from rdcodec.training.data import Batch, BatchMaker, Photo
+from rdcodec.training.data import Batch, Photo
+from rdcodec.training.feed import Feed
+from rdcodec.training.group import Group
 from rdcodec.training.recipe import Recipe
 from rdcodec.training.validation import validation_summary
 
 CHECKPOINT_SECONDS = 180.0
 VALIDATE_SECONDS = 600.0
 LOG_STEPS = 50
-# With 0.999 a parameter whose gradients are rare meets a stale small denominator: one run at 2e-3 blew up so.
-BETAS = (0.9, 0.99)
 SPIKE = 8.0  # a gradient this many times the usual norm is not followed
 # A step that took this many times the usual was paused, not worked on: it burns no schedule.
 PAUSED = 5.0
-LMBDA_REFERENCE = 0.004
 
 
 class Losses(NamedTuple):
@@ -46,63 +48,112 @@ class Run:
     recipe: Recipe
     model: ImageModel
     average: ImageModel
-    optimizer: torch.optim.Optimizer
-    batches: BatchMaker
+    parallel: nn.Module  # the model, its gradients averaged over the processes of `group`
+    forward: nn.Module  # `parallel`, or that compiled
+    optimizers: list[torch.optim.Optimizer]
+    feed: Feed
     validation: list[Photo]
     anchors: dict[str, Curve]
     progress: Progress
+    group: Group
     device: torch.device
     forward_macs_per_px: float
+    optimizer_flops: float  # of a step
     matmul_gflop_per_s: float
+    emit: Callable[[dict[str, Any]], None]
+    say: Callable[[str], None]
+
+    @property
+    def compiled(self) -> bool:
+        return self.forward is not self.parallel
 
 
-def make_optimizer(model: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """Adam; the linear shortcuts, which start as the KLT, learn slower."""
-    shortcuts = [p for name, p in model.named_parameters() if ".shortcut." in name]
-    others = [p for name, p in model.named_parameters() if ".shortcut." not in name]
-    groups = [
-        {"params": others, "scale": 1.0},
-        {"params": shortcuts, "scale": recipe.shortcut_rate},
-    ]
-    return torch.optim.Adam(groups, lr=recipe.learning_rate, betas=BETAS, fused=True)
-
-
-def rate_distortion(model: nn.Module, batch: Batch, recipe: Recipe) -> Losses:
-    """Loss of a batch: (bpp + lmbda * MSE), weighted so that no rate starves."""
+def rate_distortion(forward: nn.Module, batch: Batch, lmbda: Tensor, lmbda_weight: float) -> Losses:
+    """Loss of a batch: (bpp + lmbda * MSE), weighted so that no rate starves. lmbda (B,)."""
     device = batch.x.device
-    dtype = fast_dtype(device)
-    with torch.autocast(device.type, dtype, enabled=dtype != torch.float32):
-        out = model(batch.x, batch.quality, batch.noise)
+    dtype = fast_dtype(device) if batch.x.dtype == torch.float32 else batch.x.dtype
+    with torch.autocast(device.type, dtype, enabled=dtype == torch.bfloat16):
+        out = forward(batch.x, batch.quality, batch.noise)
     mse = (out.x_hat - batch.x).square().mean((1, 2, 3))
     bpp = (out.bits_y + out.bits_z) / (batch.x.shape[2] * batch.x.shape[3])
-    lmbda = lmbda_of_quality(batch.quality)
-    weight = (lmbda / LMBDA_REFERENCE) ** recipe.lmbda_weight
+    weight = (lmbda / LMBDA_REFERENCE) ** lmbda_weight
     psnr = 10 * torch.log10(255**2 / mse.detach())
     return Losses((weight * (bpp + lmbda * mse)).mean(), bpp.detach().mean(), psnr.mean())
 
 
-def train_step(run: Run) -> Losses | None:
-    """One optimiser step; None, counted, if the gradient was not finite or far beyond the usual."""
+class Step(NamedTuple):
+    """What a step measured: Losses of the global batch, seconds that this process waited for data."""
+
+    losses: Losses
+    sound: bool
+    data_seconds: float
+
+
+def train_step(run: Run) -> Step:
+    """One optimiser step; not followed, and counted, if the gradient was not finite or far beyond the usual."""
     recipe, progress = run.recipe, run.progress
-    size = progress.budget.crop(progress.spent, recipe)
-    batch = run.batches.batch(progress.step, size, range(recipe.batch)).to(run.device)
-    warm = min(1.0, (progress.step + 1) / recipe.warmup_steps)
-    for group in run.optimizer.param_groups:
-        group["lr"] = recipe.learning_rate * group["scale"] * warm * progress.budget.rate_factor(progress.spent)
-    losses = rate_distortion(run.model, batch, recipe)
-    run.optimizer.zero_grad(set_to_none=True)
-    losses.loss.backward()  # type: ignore[no-untyped-call]
+    stage = progress.budget.stage(progress.spent, recipe)
+    began = time.perf_counter()
+    batches = run.feed.take(progress.step, stage)
+    data_seconds = time.perf_counter() - began
+    _set_rates(run)
+    losses = _gradients(run, batches, stage.batch)
     norm = nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip_norm)
     sound = progress.is_sound(norm.item(), SPIKE)
     if sound:
-        run.optimizer.step()
+        for optimizer in run.optimizers:
+            optimizer.step()
         update_average(run.average, run.model, recipe.average_decay)
-    pixels = recipe.batch * size * size
+    pixels = stage.batch * stage.crop**2
     progress.pixels += pixels
-    progress.flops += 3 * 2 * run.forward_macs_per_px * pixels
+    progress.flops += 3 * 2 * run.forward_macs_per_px * pixels + run.optimizer_flops
     progress.step += 1
     progress.skipped_steps += not sound
-    return losses if sound else None
+    return Step(losses, sound, data_seconds)
+
+
+def _set_rates(run: Run) -> None:
+    progress, recipe = run.progress, run.recipe
+    warm = min(1.0, (progress.step - progress.warm_from + 1) / recipe.warmup_steps)
+    rate = recipe.learning_rate * warm * progress.budget.rate_factor(progress.spent)
+    for optimizer in run.optimizers:
+        for group in optimizer.param_groups:
+            group["lr"] = rate * group["scale"]
+
+
+def _gradients(run: Run, batches: list[Batch], of: int) -> Losses:
+    """_backward; where the network cannot be compiled, the run goes on without."""
+    try:
+        return _backward(run, batches, of)
+    except Exception as error:  # a compiler may raise anything
+        if not run.compiled or is_out_of_memory(error):
+            raise
+        reason = next(iter(str(error).strip().splitlines()), "")
+        run.say(f"torch.compile failed, so the run goes on without it ({type(error).__name__}: {reason[:200]})")
+        run.forward = run.parallel
+        return _backward(run, batches, of)
+
+
+def _backward(run: Run, batches: list[Batch], of: int) -> Losses:
+    """Gradients of the mean over the global batch of `of` samples; the means of its losses."""
+    for optimizer in run.optimizers:
+        optimizer.zero_grad(set_to_none=True)
+    sums = torch.zeros(3, dtype=torch.float64, device=run.device)
+    for index, batch in enumerate(batches):
+        share = len(batch.x) / of
+        with _quiet_until_last(run.parallel, index == len(batches) - 1):
+            losses = rate_distortion(run.forward, batch, run.model.lmbda(batch.quality), run.recipe.lmbda_weight)
+            # Gradients are averaged over the processes, and their shares may differ: hence this factor.
+            (losses.loss * (share * run.group.size)).backward()  # type: ignore[no-untyped-call]
+        sums += share * torch.stack([part.detach() for part in losses])
+    return Losses(*run.group.sum(sums, run.device))
+
+
+def _quiet_until_last(parallel: nn.Module, last: bool) -> AbstractContextManager[object]:
+    """Processes exchange gradients once a step."""
+    if isinstance(parallel, DistributedDataParallel) and not last:
+        return parallel.no_sync()
+    return nullcontext()
 
 
 def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
@@ -111,26 +162,35 @@ def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
         torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
 
 
-def fit(run: Run, report: Callable[[dict[str, Any]], None]) -> None:
-    """Train until the budget is spent; checkpoints and validates on a timer, logs to RUN/log.jsonl.
+def fit(run: Run, pause_after: float = math.inf, began: float | None = None) -> bool:
+    """Train until the budget is spent; checkpoints and validates on a timer. False if it paused before the end.
 
-    `report` gets each log record. Interrupt it at any moment: the last checkpoint is at most
-    CHECKPOINT_SECONDS old, and a keyboard interrupt writes one first.
+    pause_after: seconds of wall time from `began` on, by time.perf_counter, or from this call. Interrupt it at any
+    moment: the last checkpoint is at most CHECKPOINT_SECONDS old, and a keyboard interrupt writes one first.
     """
     progress = run.progress
+    if began is None:
+        began = time.perf_counter()
+    if run.compiled and progress.spent < progress.budget.total:
+        _warm_up(run)
     clock = Clock()
     meter = Meter(progress, run.matmul_gflop_per_s)
     saved = validated = progress.seconds
     try:
         while progress.spent < progress.budget.total:
-            losses = train_step(run)
-            progress.seconds += clock.lap()
-            meter.add(losses)
+            step = train_step(run)
+            seconds = run.group.sum([clock.lap(), time.perf_counter() - began], run.device) / run.group.size
+            step_seconds, wall_seconds = seconds.tolist()
+            progress.seconds += step_seconds
+            meter.add(step)
             if progress.step % LOG_STEPS == 0:
-                emit(run, report, meter.record(progress))
+                run.emit(meter.record(progress))
+            if wall_seconds >= pause_after:
+                save(run)
+                return False
             if progress.seconds - validated >= VALIDATE_SECONDS:
                 validated = progress.seconds
-                emit_validation(run, report)
+                emit_validation(run)
                 clock.lap()
             if progress.seconds - saved >= CHECKPOINT_SECONDS:
                 saved = progress.seconds
@@ -139,25 +199,27 @@ def fit(run: Run, report: Callable[[dict[str, Any]], None]) -> None:
     except KeyboardInterrupt:
         save(run)
         raise
-    emit_validation(run, report)
+    emit_validation(run)
     save(run)
+    return True
+
+
+def _warm_up(run: Run) -> None:
+    """Compile for the present stage's shapes, in time that no budget counts."""
+    stage = run.progress.budget.stage(run.progress.spent, run.recipe)
+    run.say("compiling")
+    _gradients(run, run.feed.take(run.progress.step, stage), stage.batch)
 
 
 def save(run: Run) -> None:
-    save_checkpoint(run.folder, run.progress, run.model, run.average, run.optimizer)
+    if run.group.leads:
+        save_checkpoint(run.folder, run.progress, run.model, run.average, run.optimizers)
 
 
-def emit(run: Run, report: Callable[[dict[str, Any]], None], record: dict[str, Any]) -> None:
-    """Append a record to the log and hand it to the screen."""
-    with (run.folder / "log.jsonl").open("a", encoding="utf-8") as log:
-        log.write(json.dumps(record) + "\n")
-    report(record)
-
-
-def emit_validation(run: Run, report: Callable[[dict[str, Any]], None]) -> None:
-    """Nothing in a run that holds no photograph out."""
-    if run.validation:
-        emit(run, report, validation_record(run))
+def emit_validation(run: Run) -> None:
+    """Nothing in a run that holds no photograph out; one process measures for all."""
+    if run.validation and run.group.leads:
+        run.emit(validation_record(run))
 
 
 class Clock:
@@ -184,22 +246,25 @@ class Meter:
         self.restart(progress)
 
     def restart(self, progress: Progress) -> None:
-        self.sums = torch.zeros(3, dtype=torch.float64)
+        self.sums: Tensor | float = 0.0
         self.count = 0
+        self.data_seconds = 0.0
         self.step, self.seconds, self.flops = progress.step, progress.seconds, progress.flops
 
-    def add(self, losses: Losses | None) -> None:
-        if losses is not None:
-            self.sums += torch.stack([x.detach().double().cpu() for x in losses])
+    def add(self, step: Step) -> None:
+        self.data_seconds += step.data_seconds
+        if step.sound:
+            self.sums = self.sums + torch.stack(step.losses)
             self.count += 1
 
     def record(self, progress: Progress) -> dict[str, Any]:
-        loss, bpp, psnr = (self.sums / max(self.count, 1)).tolist()
+        loss, bpp, psnr = (torch.zeros(3) + self.sums / max(self.count, 1)).tolist()
         elapsed = max(progress.seconds - self.seconds, 1e-9)
         gflop_per_s = (progress.flops - self.flops) / elapsed / 1e9
         record = {
             "kind": "train",
             "step": progress.step,
+            "done": min(1.0, progress.spent / progress.budget.total),
             "seconds": round(progress.seconds, 2),
             "eflop": progress.flops / 1e18,
             "loss": loss,
@@ -208,6 +273,7 @@ class Meter:
             "steps_per_s": (progress.step - self.step) / elapsed,
             "gflop_per_s": gflop_per_s,
             "roofline_share": gflop_per_s / self.matmul_gflop_per_s,
+            "data_share": self.data_seconds / elapsed,
             "skipped_steps": progress.skipped_steps,
             "eta_s": _seconds_left(progress, (progress.step - self.step) / elapsed),
         }
@@ -216,8 +282,11 @@ class Meter:
 
 
 def _seconds_left(progress: Progress, steps_per_s: float) -> float:
+    spent_per_step = progress.spent / max(progress.step, 1)
     left = progress.budget.total - progress.spent
-    return left if progress.budget.unit == "seconds" else left / max(steps_per_s, 1e-9)
+    if progress.budget.unit == "seconds":
+        return left
+    return left / max(spent_per_step * steps_per_s, 1e-9)
 
 
 def validation_record(run: Run) -> dict[str, Any]:

@@ -14,9 +14,11 @@ from rdcodec.measure.rd import Evaluation
 from rdcodec.models.base import blueprint
 from rdcodec.models.rate import LMBDA_0, LMBDA_100
 from rdcodec.models.weights import FILE_NAME, TAG, Weights, read_weights, save_weights
+from rdcodec.training.plan import RUN_FILE, Plan
 from rdcodec.training.recipe import Recipe
-from rdcodec.training.run import RUN_FILE, Plan
 from rdcodec.training.validation import bd_rates
+
+STARTS = {"klt": "KLT of the photographs' patches", "random": "random"}
 
 
 def release(run: Path, tag: str, folder: Path, notes: str = "", evaluations: Sequence[Path] = ()) -> Path:
@@ -79,17 +81,24 @@ def _training(run: Path, plan: Plan, log: list[dict[str, Any]]) -> list[tuple[st
     last = log[-1]
     here = json.loads((run / RUN_FILE).read_text(encoding="utf-8")).get("machine") or machine()
     recipe: Recipe = plan.recipe
-    sources = ", ".join(Path(source).name for source in plan.sources)
+    sources = ", ".join(dict.fromkeys(Path(source).name for source in (*plan.earlier_sources, *plan.sources)))
     return [
         ("data", f"{sources}; see below"),
-        ("steps", f"{last['step']:,} of {recipe.batch} crops of {recipe.crop}, at the end {recipe.large_crop} pixels"),
-        ("optimiser", f"Adam, learning rate {recipe.learning_rate:g}, linear to zero over the end; weights averaged"),
-        ("start", Path(plan.warm_start).name if plan.warm_start else "KLT of the photographs' patches"),
+        ("steps", f"{last['step']:,}: {_stages(recipe)}"),
+        ("optimiser", f"{recipe.optimizer}, learning rate {recipe.learning_rate:g}, linear to zero; weights averaged"),
+        ("start", Path(plan.warm_start).name if plan.warm_start else STARTS[recipe.start]),
         ("seed", str(plan.seed)),
         ("training compute", f"{last['eflop']:.6f} EFLOP, forward and backward"),
         ("wall time", f"{last['seconds'] / 3600:.2f} h of training steps"),
         ("machine", f"{here.get('cpu')}, {here.get('cores')} cores, torch {here.get('torch')}"),
     ]
+
+
+def _stages(recipe: Recipe) -> str:
+    parts = (
+        f"to {stage.until:.0%} of the budget {stage.batch} crops of {stage.crop} pixels" for stage in recipe.stages
+    )
+    return ", ".join(parts)
 
 
 def _validation(log: list[dict[str, Any]]) -> str:

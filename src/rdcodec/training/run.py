@@ -4,128 +4,125 @@ import copy
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
-from torch import Tensor
 
-from rdcodec.errors import BadInput, UsageError
-from rdcodec.exact.tables import build_gaussian_tables
+from rdcodec.errors import UsageError
 from rdcodec.measure.bench import matmul_gflop_per_s
 from rdcodec.measure.flops import count_parts
-from rdcodec.measure.machine import machine
 from rdcodec.models.base import ImageModel
-from rdcodec.models.config import CONFIGS, ModelConfig, load_config, parse_record
-from rdcodec.models.entropy.integer import quantise
 from rdcodec.models.precision import fast_dtype
-from rdcodec.models.weights import FILE_NAME, UNRELEASED, Weights, read_weights, save_weights, stored
-from rdcodec.training.checkpoint import Progress, load_checkpoint
-from rdcodec.training.data import BatchMaker, Photo, Photos, load_photos
-from rdcodec.training.loop import Run, emit_validation, fit, make_optimizer, save
-from rdcodec.training.recipe import Budget, Recipe, load_recipe
+from rdcodec.models.weights import FILE_NAME, read_weights
+from rdcodec.training.checkpoint import RESTART, Progress, load_checkpoint, save_restart
+from rdcodec.training.data import Batch, BatchMaker, Photos, first_few, load_photos
+from rdcodec.training.export import export
+from rdcodec.training.feed import Feed
+from rdcodec.training.group import Group, processes
+from rdcodec.training.logs import open_tensorboard
+from rdcodec.training.loop import Run, emit_validation, fit, save
+from rdcodec.training.optimizer import Muon, make_optimizers
+from rdcodec.training.plan import RUN_FILE, Plan
+from rdcodec.training.recipe import Budget, Stage
 from rdcodec.training.start import start_model
-from rdcodec.training.validation import anchor_curves, cut
+from rdcodec.training.validation import anchor_curves
 
-RUN_FILE = "run.json"
-CALIBRATION_PHOTOS = 12
-CALIBRATION_QUALITIES = (5.0, 50.0, 95.0)
+LOG = "log.jsonl"
+Report = Callable[[dict[str, Any]], None]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Plan:
-    """What a run was asked to do; RUN/run.json keeps it."""
+class Setting:
+    """How this machine carries a run out; nothing here changes what is learned, but for rounding.
 
-    config: ModelConfig
-    recipe: Recipe
-    sources: tuple[str, ...]
-    seed: int
-    warm_start: str | None = None
+    micro_batch: most crops in memory at once. pause_after: seconds after which to stop, to be resumed; they count
+    from `began`, by time.perf_counter, or from the first step. anchors: classical codecs beside each validation.
+    """
 
-    def save(self, folder: Path) -> None:
-        record = {
-            "config": self.config.model_dump(),
-            "recipe": self.recipe.model_dump(),
-            "sources": self.sources,
-            "seed": self.seed,
-            "warm_start": self.warm_start,
-            "machine": machine(),
-        }
-        (folder / RUN_FILE).write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-
-    @classmethod
-    def read(cls, folder: Path) -> "Plan":
-        path = folder / RUN_FILE
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-            config = parse_record(ModelConfig, record["config"], str(path))
-            recipe = parse_record(Recipe, record["recipe"], str(path))
-            return cls(config, recipe, tuple(record["sources"]), record["seed"], record["warm_start"])
-        except FileNotFoundError:
-            raise BadInput(f"{folder}: not a run folder (no {RUN_FILE})") from None
-        except (KeyError, TypeError, ValueError) as error:
-            raise BadInput(f"{path}: damaged ({error})") from None
+    device: torch.device = field(default_factory=lambda: torch.device("cpu"))
+    micro_batch: int | None = None
+    pause_after: float = math.inf
+    compiled: bool = False
+    began: float | None = None
+    anchors: bool = True
 
 
-def find_config(model: str) -> ModelConfig:
-    """A configuration of the package by name, or one from a TOML file."""
-    packaged = CONFIGS / f"{model}.toml"
-    return load_config(packaged if packaged.is_file() else Path(model))
-
-
-def start(
-    plan: Plan,
-    folder: Path,
-    budget: Budget,
-    report: Callable[[dict[str, Any]], None],
-    device: torch.device,
-    say: Callable[[str], None],
-) -> None:
+def start(plan: Plan, folder: Path, budget: Budget, report: Report, say: Say, setting: Setting) -> None:
     """Begin a run in a new folder and train until the budget is spent; a budget of 0 only writes weights."""
     if (folder / RUN_FILE).exists():
         raise UsageError(
             f"{folder}: there is a run already; continue it with --resume {folder}, or choose another folder"
         )
-    photos = _read_photos(plan, say) if plan.sources else None
-    if budget.total and photos is None:
-        raise UsageError("training needs photographs: give zip files or folders with --data")
-    run = _assemble(plan, folder, photos, Progress(budget), device, say)
-    folder.mkdir(parents=True, exist_ok=True)
-    plan.save(folder)
-    if budget.total:
-        emit_validation(run, report)
-        save(run)
-        fit(run, report)
-    export(run.average, folder / FILE_NAME, run.validation)
+    if budget.total and not plan.sources:
+        raise UsageError("training needs photographs: give folders, zip or tar files with --data")
+    with processes(setting.device) as group:
+        say, report = (say, report) if group.leads else (_nothing, _nothing)
+        photos = _read_photos(plan, say) if plan.sources else None
+        run = _assemble(plan, folder, photos, Progress(budget), setting, group, report, say)
+        _first_values(run.model, plan, photos)
+        run.average.load_state_dict(run.model.state_dict())
+        if group.leads:
+            folder.mkdir(parents=True, exist_ok=True)
+            plan.save(folder)
+        if budget.total:
+            emit_validation(run)
+            save(run)
+        _carry_out(run, setting, say)
 
 
 def resume(
     folder: Path,
-    report: Callable[[dict[str, Any]], None],
-    device: torch.device,
-    say: Callable[[str], None],
+    report: Report,
+    say: Say,
+    setting: Setting,
     finish_in: float | None = None,
+    sources: Sequence[Path] = (),
 ) -> None:
     """Continue a run from its last checkpoint; `finish_in`, in seconds, starts the decay now.
 
-    A budget in steps gets as many more as the run has done in that time so far.
+    A budget in steps or computation gets as much more as the run has done in that time so far.
+    sources: photographs to go on with instead of those before, for training and for validation.
     """
     plan = Plan.read(folder)
-    photos = _read_photos(plan, say)
-    run = _assemble(plan, folder, photos, Progress(Budget("steps", 0, 0)), device, say)
-    run.progress = load_checkpoint(folder, run.model, run.average, run.optimizer)
-    if finish_in is not None:
-        done = run.progress
-        more = finish_in * done.spent / max(done.seconds, 1e-9)
-        done.budget = done.budget.finish(done.spent, more)
-        save(run)
-    fit(run, report)
-    export(run.average, folder / FILE_NAME, run.validation)
+    if sources:
+        plan = plan.go_on_with(sources)
+    with processes(setting.device) as group:
+        say, report = (say, report) if group.leads else (_nothing, _nothing)
+        photos = _read_photos(plan, say)
+        run = _assemble(plan, folder, photos, Progress(Budget("steps", 0, 0)), setting, group, report, say)
+        run.progress = load_checkpoint(folder, run.model, run.average, run.optimizers)
+        if group.leads:
+            plan.save(folder)
+            _forget_after(folder / LOG, run.progress.step)
+        if finish_in is not None:
+            done = run.progress
+            more = finish_in * done.spent / max(done.seconds, 1e-9)
+            done.budget = done.budget.finish(done.spent, more)
+            save(run)
+        _carry_out(run, setting, say)
 
 
-def _read_photos(plan: Plan, say: Callable[[str], None]) -> Photos:
+def _nothing(what: object) -> None:
+    """What the processes say that do not lead."""
+
+
+def _carry_out(run: Run, setting: Setting, say: Say) -> None:
+    finished = fit(run, setting.pause_after, setting.began) if run.progress.budget.total else True
+    if not run.group.leads:
+        return
+    if finished:
+        save_restart(run.folder, run.progress, run.average)  # for as long as there are no weights
+        export(run.average, run.folder / FILE_NAME, run.validation)
+        (run.folder / RESTART).unlink(missing_ok=True)
+    else:
+        save_restart(run.folder, run.progress, run.model)
+        say(f"paused at step {run.progress.step}: go on with rdc train --resume {run.folder}")
+
+
+def _read_photos(plan: Plan, say: Say) -> Photos:
     say("reading photographs")
     photos = load_photos([Path(source) for source in plan.sources])
     say(
@@ -133,11 +130,18 @@ def _read_photos(plan: Plan, say: Callable[[str], None]) -> Photos:
         f"{len(photos.validation)} held out for validation"
     )
     if photos.unreadable:
-        say(f"skipped, unreadable: {', '.join(photos.unreadable)}")
-    side = max(plan.recipe.crop, plan.recipe.large_crop)
+        say(f"skipped, unreadable: {first_few(photos.unreadable)}")
+    side = plan.recipe.largest_crop
     if not any(min(photo.pixels.shape[:2]) >= side for photo in photos.train):
         raise UsageError(f"no photograph has {side} pixels a side: lower the crops of the recipe")
     return photos
+
+
+def _first_values(model: ImageModel, plan: Plan, photos: Photos | None) -> None:
+    if plan.warm_start:
+        read_weights(Path(plan.warm_start)).fill(model)
+    elif photos and plan.recipe.start == "klt":
+        start_model(model, photos.train, plan.seed)
 
 
 def _assemble(
@@ -145,36 +149,81 @@ def _assemble(
     folder: Path,
     photos: Photos | None,
     progress: Progress,
-    device: torch.device,
-    say: Callable[[str], None],
+    setting: Setting,
+    group: Group,
+    report: Report,
+    say: Say,
 ) -> Run:
+    device = setting.device
+    smallest = min(stage.batch for stage in plan.recipe.stages)
+    if smallest < group.size:
+        raise UsageError(f"{group.size} processes cannot share a batch of {smallest}: start fewer, or raise the batch")
     torch.manual_seed(plan.seed)
-    model = ImageModel(plan.config)
-    if plan.warm_start:
-        read_weights(Path(plan.warm_start)).fill(model)
-    elif photos:
-        start_model(model, photos.train, plan.seed)
-    model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    batches = BatchMaker(
-        photos.train if photos else [],
-        plan.seed,
-        plan.config.latent_channels,
-        plan.config.entropy.hyper_channels,
-    )
+    model = ImageModel(plan.config).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    optimizers = make_optimizers(model, plan.recipe)
+    parallel = group.parallel(model)
+    held_out = photos.validation if photos and group.leads else []
     return Run(
         folder=folder,
         recipe=plan.recipe,
         model=model,
         average=copy.deepcopy(model),
-        optimizer=make_optimizer(model, plan.recipe),
-        batches=batches,
-        validation=photos.validation if photos else [],
-        anchors=anchor_curves(photos.validation, folder.parent, say) if photos else {},
+        parallel=parallel,
+        # Sizes change with the stages alone: better a few compilations than one for any size.
+        forward=torch.compile(parallel, dynamic=False) if setting.compiled else parallel,  # type: ignore[arg-type]
+        optimizers=optimizers,
+        feed=Feed(_maker(plan, photos, setting, group), device),
+        validation=held_out,
+        anchors=anchor_curves(held_out if setting.anchors else [], folder.parent, say),
         progress=progress,
+        group=group,
         device=device,
         forward_macs_per_px=forward_macs_per_px(model),
+        optimizer_flops=sum(optimizer.flops for optimizer in optimizers if isinstance(optimizer, Muon)),
         matmul_gflop_per_s=matmul_gflop_per_s(device, fast_dtype(device)) if photos else math.inf,
+        emit=_emitter(folder, report) if group.leads else _nothing,
+        say=say,
     )
+
+
+def _maker(plan: Plan, photos: Photos | None, setting: Setting, group: Group) -> Callable[[int, Stage], list[Batch]]:
+    """What makes this process's micro-batches of a step."""
+    batches = BatchMaker(
+        photos.train if photos else [],
+        plan.seed,
+        plan.config.latent_channels,
+        plan.config.entropy.hyper_channels,
+        plan.recipe.stratified,
+    )
+
+    def make(step: int, stage: Stage) -> list[Batch]:
+        mine = group.share(stage.batch)
+        size = setting.micro_batch or len(mine)
+        parts = [mine[at : at + size] for at in range(0, len(mine), size)]
+        return [batches.batch(step, stage.crop, part, stage.batch).to(setting.device) for part in parts]
+
+    return make
+
+
+def _forget_after(log: Path, step: int) -> None:
+    """Drop the records of steps that an interruption undid; they are about to come again."""
+    if log.exists():
+        lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+        log.write_text("".join(kept), encoding="utf-8")
+
+
+def _emitter(folder: Path, report: Report) -> Report:
+    """What writes a record to the log, to TensorBoard and to the screen."""
+    tensorboard = open_tensorboard(folder)
+
+    def emit(record: dict[str, Any]) -> None:
+        with (folder / LOG).open("a", encoding="utf-8") as log:
+            log.write(json.dumps(record) + "\n")
+        tensorboard(record)
+        report(record)
+
+    return emit
 
 
 def forward_macs_per_px(model: ImageModel) -> float:
@@ -184,50 +233,3 @@ def forward_macs_per_px(model: ImageModel) -> float:
     x, quality = at.new_zeros(1, 3, side, side), at.new_full((1,), 50.0)
     (cost,) = count_parts({"forward": lambda: model(x, quality)}, side**2)
     return 1000 * cost.kmacs_per_px
-
-
-def export(model: ImageModel, path: Path, photos: Sequence[Photo] = (), tag: str | None = None) -> Weights:
-    """Write a weights file: floats as they are stored, integers made from these, fresh tables.
-
-    photos: what the reach of the integers is measured on, beside two hard pictures. The tag says that the weights
-    are unreleased unless it is given.
-    """
-    state = stored(model)
-    kept = copy.deepcopy(model).cpu().float().eval()
-    kept.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-    entropy = quantise(kept.entropy, calibration_latents(kept, photos[:CALIBRATION_PHOTOS]))
-    tag = tag or f"{model.config.name}.{UNRELEASED}"
-    weights = Weights(tag, model.config, state, entropy, build_gaussian_tables())
-    save_weights(path, weights)
-    return weights
-
-
-@torch.inference_mode()
-def calibration_latents(model: ImageModel, photos: Sequence[Photo]) -> list[tuple[Tensor, float]]:
-    """y in quantised units of each photograph, and of two hard pictures, at low, middle and high quality."""
-    found: list[tuple[Tensor, float]] = []
-    for photo in [*photos, *hard_pictures()]:
-        x = torch.from_numpy(cut(photo)).permute(2, 0, 1)[None].float()
-        latents = model.analysis(x.contiguous(memory_format=torch.channels_last))
-        for quality in CALIBRATION_QUALITIES:
-            found.append((latents * model.gain(torch.tensor([quality])), quality))
-    return found
-
-
-def hard_pictures() -> list[Photo]:
-    """Noise, and black and white blocks as of text: without them such pictures saturate, at +18 % of rate."""
-    rng = np.random.default_rng(0)
-    noise = rng.integers(0, 256, (256, 256, 3), np.uint8)
-    blocks = np.kron(rng.integers(0, 2, (128, 64, 1), np.uint8) * np.uint8(255), np.ones((2, 4, 3), np.uint8))
-    return [Photo("noise", noise), Photo("blocks", blocks)]
-
-
-def plan_of(config: str, recipe: str, sources: Sequence[Path], seed: int, warm_start: Path | None) -> Plan:
-    """Resolve names and files into a plan; UsageError where one is unknown."""
-    return Plan(
-        find_config(config),
-        load_recipe(recipe),
-        tuple(str(source.resolve()) for source in sources),
-        seed,
-        str(warm_start.resolve()) if warm_start else None,
-    )

@@ -7,8 +7,9 @@ import torch
 from torch import Tensor
 
 from rdcodec.models.base import ImageModel
+from rdcodec.models.entropy.checkerboard import CheckerboardModel
 from rdcodec.models.rate import anchor_qualities, lmbda_of_quality
-from rdcodec.models.transforms.light import PATCH, PIXEL_MEAN
+from rdcodec.models.transforms.light import PATCH, PIXEL_MEAN, LightAnalysis, LightSynthesis
 from rdcodec.training.data import Photo
 
 # An orthonormal transform is at its best with step^2 = STEP_SQUARED / lmbda (0..255 scale): with D = step^2 / 12
@@ -17,16 +18,27 @@ STEP_SQUARED = 20.0
 
 
 def start_model(model: ImageModel, photos: list[Photo], seed: int, patches: int = 60_000) -> None:
-    """Set the shortcuts to the KLT of the photographs' patches, gains and scales to fit each quality."""
+    """Set the shortcuts to the KLT of the photographs' patches, gains and scales to fit each quality.
+
+    A model without shortcuts, or of one rate, is left as it is.
+    """
+    analysis, synthesis, entropy, gain = model.analysis, model.synthesis, model.entropy, model.log_gain
+    if not (
+        isinstance(analysis, LightAnalysis)
+        and isinstance(synthesis, LightSynthesis)
+        and isinstance(entropy, CheckerboardModel)
+        and gain is not None
+    ):
+        return
     basis, deviation = klt(photos, model.config.latent_channels, seed, patches)
     lmbda = lmbda_of_quality(anchor_qualities())
     log_gain = 0.5 * torch.log(lmbda / STEP_SQUARED)[:, None]
     with torch.no_grad():
-        model.analysis.shortcut.weight.copy_(basis)
-        model.synthesis.shortcut.weight.copy_(basis)
-        model.log_gain.values.copy_(log_gain.expand_as(model.log_gain.values))
+        analysis.shortcut.weight.copy_(basis)
+        synthesis.shortcut.weight.copy_(basis)
+        gain.values.copy_(log_gain.expand_as(gain.values))
         # Natural images are peaked: the typical magnitude is well under the deviation.
-        model.entropy.log_scale.values.copy_(log_gain + torch.log(deviation * 0.5)[None])
+        entropy.log_scale.values.copy_(log_gain + torch.log(deviation * 0.5)[None])
 
 
 def klt(photos: list[Photo], channels: int, seed: int, patches: int) -> tuple[Tensor, Tensor]:

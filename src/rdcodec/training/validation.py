@@ -12,10 +12,11 @@ from torch import Tensor
 
 from rdcodec.errors import NeedsModel, RdcError
 from rdcodec.measure.anchors import ANCHORS
-from rdcodec.measure.bdrate import Curve, bd_rate
+from rdcodec.measure.bdrate import Curve, bd_rate, saving
 from rdcodec.measure.rd import Evaluation, evaluate, fingerprint
 from rdcodec.models.base import ImageModel
 from rdcodec.models.precision import fast_dtype
+from rdcodec.models.rate import LMBDA_REFERENCE
 from rdcodec.training.data import Photo
 
 CLAIM_QUALITIES = (10, 25, 40, 55, 70, 85)
@@ -32,28 +33,45 @@ def validate(
     model: ImageModel,
     photos: Iterable[Photo],
     device: torch.device,
-    qualities: Sequence[int] = CLAIM_QUALITIES,
+    qualities: Sequence[int] | None = None,
 ) -> dict[str, list[float]]:
-    """Mean bpp (estimate on rounded latents) and mean PSNR of 8-bit pictures, per quality."""
-    sums = torch.zeros(len(qualities), 2, dtype=torch.float64)
+    """Mean bpp (estimate on rounded latents), PSNR and mean squared error of 8-bit pictures, per quality.
+
+    qualities: those of claims unless given; a model of one rate has a single point, whatever its quality is called.
+    lmbda stands beside each.
+    """
+    if qualities is None:
+        qualities = CLAIM_QUALITIES if model.config.lmbda is None else (0,)
+    sums = torch.zeros(len(qualities), 3, dtype=torch.float64)
     count = 0
     for photo in photos:
         x = torch.from_numpy(cut(photo)).to(device).permute(2, 0, 1)[None].float()
         x = x.contiguous(memory_format=torch.channels_last)
-        sums += torch.tensor([_rate_and_psnr(model, x, quality) for quality in qualities], dtype=torch.float64)
+        sums += torch.tensor([_rate_and_error(model, x, quality) for quality in qualities], dtype=torch.float64)
         count += 1
-    bpp, psnr_db = (sums / max(count, 1)).T.tolist()
-    return {"quality": [float(q) for q in qualities], "bpp": bpp, "psnr_db": psnr_db}
+    bpp, psnr_db, mse = (sums / max(count, 1)).T.tolist()
+    lmbda = model.lmbda(torch.tensor(qualities, dtype=torch.float32)).tolist()
+    return {"quality": [float(q) for q in qualities], "lmbda": lmbda, "bpp": bpp, "psnr_db": psnr_db, "mse": mse}
+
+
+def validation_loss(curve: dict[str, list[float]]) -> float:
+    """Mean over the qualities of bpp + lmbda * MSE, each multiplied by (lmbda / LMBDA_REFERENCE)^-1/2.
+
+    So weighted all rates count about alike; the weights are fixed, whatever the recipe's are.
+    """
+    lmbda = torch.tensor(curve["lmbda"], dtype=torch.float64)
+    loss = torch.tensor(curve["bpp"]) + lmbda * torch.tensor(curve["mse"])
+    return (loss * (lmbda / LMBDA_REFERENCE).rsqrt()).mean().item()
 
 
 @torch.inference_mode()
-def _rate_and_psnr(model: ImageModel, x: Tensor, quality: float) -> tuple[float, float]:
+def _rate_and_error(model: ImageModel, x: Tensor, quality: float) -> tuple[float, float, float]:
     dtype = fast_dtype(x.device)
     with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
         out = model(x, x.new_tensor([quality]))
     mse = (out.x_hat.clamp(0, 255).round() - x).double().square().mean()
     bits = (out.bits_y + out.bits_z).item()
-    return bits / (x.shape[2] * x.shape[3]), (10 * torch.log10(255**2 / mse)).item()
+    return bits / (x.shape[2] * x.shape[3]), (10 * torch.log10(255**2 / mse)).item(), mse.item()
 
 
 def anchor_curves(photos: Sequence[Photo], cache: Path, say: Callable[[str], None]) -> dict[str, Curve]:
@@ -84,13 +102,18 @@ def _run_anchor(name: str, images: dict[str, NDArray[np.uint8]], path: Path) -> 
 
 
 def bd_rates(curve: dict[str, list[float]], anchors: dict[str, Curve]) -> dict[str, float | None]:
-    """BD-rate in percent against each anchor, None where the curves do not meet."""
+    """BD-rate in percent against each anchor, None where the curves do not meet.
+
+    A single point has its difference in rate to the anchor at the same PSNR.
+    """
     test = Curve.from_points("model", zip(curve["bpp"], curve["psnr_db"], strict=True))
     return {name: _percent(test, anchor) for name, anchor in anchors.items()}
 
 
 def _percent(test: Curve, anchor: Curve) -> float | None:
     try:
+        if len(test.bpp) == 1:
+            return -saving(test.bpp[0], test.psnr_db[0], anchor)
         return bd_rate(test, anchor).value
     except RdcError:
         return None
@@ -101,4 +124,4 @@ def validation_summary(
 ) -> dict[str, Any]:
     """The curve of a model and its BD-rates, as one log record has them."""
     curve = validate(model, photos, device)
-    return {**curve, "bd_rate_percent": bd_rates(curve, anchors)}
+    return {**curve, "loss": validation_loss(curve), "bd_rate_percent": bd_rates(curve, anchors)}

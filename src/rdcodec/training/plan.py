@@ -1,0 +1,104 @@
+"""What a run was asked to do: model, recipe, photographs, seed."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from rdcodec.errors import BadInput, UsageError
+from rdcodec.measure.machine import machine
+from rdcodec.models.config import CONFIGS, ModelConfig, load_config, parse_record
+from rdcodec.training.recipe import Recipe, load_recipe
+
+RUN_FILE = "run.json"
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run was asked to do; RUN/run.json keeps it.
+
+    earlier_sources: what it was trained on before it was resumed with other photographs.
+    """
+
+    config: ModelConfig
+    recipe: Recipe
+    sources: tuple[str, ...]
+    seed: int
+    warm_start: str | None = None
+    earlier_sources: tuple[str, ...] = ()
+
+    def save(self, folder: Path) -> None:
+        """Write RUN/run.json, whole or not at all; the machine in it stays the one that the run began on."""
+        path = folder / RUN_FILE
+        began_on: Any = json.loads(path.read_text(encoding="utf-8")).get("machine") if path.exists() else None
+        record = {
+            "config": self.config.model_dump(),
+            "recipe": self.recipe.model_dump(),
+            "sources": self.sources,
+            "earlier_sources": self.earlier_sources,
+            "seed": self.seed,
+            "warm_start": self.warm_start,
+            "machine": began_on or machine(),
+        }
+        partial = folder / (RUN_FILE + ".partial")
+        partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        partial.replace(path)
+
+    def go_on_with(self, sources: Sequence[Path]) -> "Plan":
+        """The same plan with other photographs."""
+        taken = _absolute(sources)
+        if taken == self.sources:
+            return self
+        earlier = dict.fromkeys((*self.earlier_sources, *self.sources))
+        return replace(self, sources=taken, earlier_sources=tuple(earlier))
+
+    @classmethod
+    def read(cls, folder: Path) -> "Plan":
+        path = folder / RUN_FILE
+        try:
+            record = json.loads(path.read_text(encoding="utf-8"))
+            config = parse_record(ModelConfig, record["config"], str(path))
+            recipe = parse_record(Recipe, record["recipe"], str(path))
+            earlier = tuple(record.get("earlier_sources", ()))
+            return cls(config, recipe, tuple(record["sources"]), record["seed"], record["warm_start"], earlier)
+        except FileNotFoundError:
+            raise BadInput(f"{folder}: not a run folder (no {RUN_FILE})") from None
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadInput(f"{path}: damaged ({error})") from None
+
+
+def find_config(model: str) -> ModelConfig:
+    """A configuration of the package by name, or one from a TOML file."""
+    packaged = CONFIGS / f"{model}.toml"
+    return load_config(packaged if packaged.is_file() else Path(model))
+
+
+def plan_of(
+    config: str,
+    recipe: str,
+    sources: Sequence[Path],
+    seed: int,
+    warm_start: Path | None,
+    lmbda: float | None = None,
+) -> Plan:
+    """Resolve names and files into a plan; UsageError where one is unknown.
+
+    lmbda: of a model of one rate; without it the recipe's first counts, then the configuration's.
+    """
+    model, how = find_config(config), load_recipe(recipe)
+    if model.lmbda is not None:
+        model = model.model_copy(update={"lmbda": lmbda or next(iter(how.lmbdas), model.lmbda)})
+    elif lmbda is not None:
+        raise UsageError(f"{model.name} is one model for all rates: give --lmbda to a model of one rate")
+    return Plan(
+        model,
+        how,
+        _absolute(sources),
+        seed,
+        str(warm_start.resolve()) if warm_start else None,
+    )
+
+
+def _absolute(sources: Sequence[Path]) -> tuple[str, ...]:
+    return tuple(str(source.resolve()) for source in sources)
