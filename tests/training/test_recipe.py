@@ -15,6 +15,24 @@ from rdcodec.training.plan import RUN_FILE, Plan
 from rdcodec.training.recipe import RECIPES, Budget, Recipe, Unit, load_recipe
 
 SHORT = load_recipe("short")
+SOUND = """
+stages = [
+  { until = 0.8, batch = 8, crop = 256 },
+  { until = 1.0, batch = 8, crop = 384 },
+]
+start = "klt"
+optimizer = "adam"
+learning_rate = 1.5e-3
+matrix_rate = 1.0
+shortcut_rate = 0.1
+weight_decay = 0.0
+warmup_steps = 200
+decay_share = 0.5
+clip_norm = 1.0
+average_decay = 0.998
+lmbda_weight = -0.5
+stratified = false
+"""
 UNITS: tuple[Unit, ...] = ("steps", "seconds", "flops")
 totals = st.floats(1, 1e6)
 shares = st.floats(0, 1)
@@ -72,9 +90,8 @@ def test_unknown_recipes(tmp_path: Path) -> None:
 )
 def test_errors_name_file_and_key(tmp_path: Path, old: str, new: str, message: str) -> None:
     path = tmp_path / "mine.toml"
-    text = (RECIPES / "short.toml").read_text(encoding="utf-8")
-    assert old in text
-    path.write_text(text.replace(old, new, 1), encoding="utf-8")
+    assert old in SOUND
+    path.write_text(SOUND.replace(old, new, 1), encoding="utf-8")
     with pytest.raises(UsageError, match=rf"mine\.toml: {message}"):
         load_recipe(str(path))
 
