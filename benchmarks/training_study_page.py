@@ -17,6 +17,7 @@ from rdcodec.report.plots import COLOURS, FORMATS, MARKERS, STYLE
 from rdcodec.report.tables import markdown_table
 
 Row = dict[str, Any]
+WORST = 1.25  # of the base's loss: what the figure shows
 
 
 def main() -> None:
@@ -30,11 +31,15 @@ def main() -> None:
         arms.setdefault(row["arm"], []).append(row)
     base = arms[study["base"]]
     table = markdown_table(
-        ["arm", "what it is", ">kFLOPs/px", ">TFLOP", ">steps", ">minutes", ">loss", ">rate", ">against x265"],
+        ["arm", "what it is", ">TFLOP", ">steps", ">minutes", ">loss", ">rate", ">against x265"],
         [cells(name, rows, base) for name, rows in sorted(arms.items(), key=lambda arm: loss(arm[1]))],
     )
     name = arguments.results.stem
-    between(arguments.page, name, f"![Validation loss of every arm]({figure(arguments.results, arms)})\n\n{table}")
+    between(
+        arguments.page,
+        name,
+        f"![Validation loss of every arm]({figure(arguments.results, arms, study['base'])})\n\n{table}",
+    )
 
 
 def cells(name: str, rows: list[Row], base: list[Row]) -> list[str]:
@@ -45,7 +50,6 @@ def cells(name: str, rows: list[Row], base: list[Row]) -> list[str]:
     return [
         name,
         rows[0]["note"],
-        f"{rows[0]['kflops_per_px']:.1f}",
         f"{fmean(record['eflop'] for record in last) * 1e6:.0f}",
         f"{fmean(record['step'] for record in last):,.0f}",
         f"{fmean(record['seconds'] for record in last) / 60:.0f}",
@@ -77,21 +81,34 @@ def curve(row: Row) -> Curve:
     return Curve.from_points(row["name"], zip(record["bpp"], record["psnr_db"], strict=True))
 
 
-def figure(results: Path, arms: dict[str, list[Row]]) -> str:
-    """Training loss over compute, and the validation loss at the end of every arm; the name of the picture."""
+def figure(results: Path, arms: dict[str, list[Row]], base: str) -> str:
+    """The validation loss of every run by arm, and training loss over compute of the base and the best; its name.
+
+    Arms far beyond the base are named at the edge, or nothing else could be told apart.
+    """
     import matplotlib
     from matplotlib.figure import Figure
 
+    worst = WORST * loss(arms[base])
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE}):
-        drawn = Figure(figsize=(7.0, 0.32 * len(arms) + 1.0))
-        axes = drawn.subplots()
+        drawn = Figure(figsize=(9.0, 0.22 * len(arms) + 1.0), layout="constrained")
+        ends, curves = drawn.subplots(1, 2, width_ratios=(3, 2))
         ordered = sorted(arms.items(), key=lambda arm: -loss(arm[1]))
         for height, (_, rows) in enumerate(ordered):
             for row in rows:
-                share = MARKERS[0] if row["share"] == 1 else MARKERS[2]
-                axes.plot(row["validation"]["loss"], height, share, color=COLOURS[0 if row["share"] == 1 else 2])
-        axes.set_yticks(range(len(ordered)), [name for name, _ in ordered])
-        axes.set(xlabel="validation loss (round: the whole budget, diamond: a share of it)")
+                value, whole = row["validation"]["loss"], row["share"] == 1
+                ends.plot(min(value, worst), height, MARKERS[0 if whole else 2], color=COLOURS[0 if whole else 2])
+                if value > worst:
+                    ends.annotate(f"{value:.2f} ", (worst, height), ha="right", va="center", xytext=(-6, 0),
+                                  textcoords="offset points")  # fmt: skip
+        ends.axvline(loss(arms[base]), color="#888888", linewidth=0.8, linestyle="--")
+        ends.set_yticks(range(len(ordered)), [name for name, _ in ordered])
+        ends.set(xlabel="validation loss; diamonds: on a share of the budget")
+        for name, colour in ((base, COLOURS[1]), (ordered[-1][0], COLOURS[0])):
+            tflop, values = zip(*arms[name][0]["curve"], strict=True)
+            curves.plot(tflop, values, color=colour, label=name)
+        curves.set(xlabel="TFLOP", ylabel="training loss")
+        curves.legend(frameon=False)
         for fmt, options in FORMATS.items():
             drawn.savefig(results.with_suffix(f".{fmt}"), format=fmt, bbox_inches="tight", **options)
     return f"results/{results.stem}.svg"

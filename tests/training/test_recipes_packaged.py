@@ -21,7 +21,7 @@ def test_crops_grow_and_no_key_is_missing(name: str) -> None:
     recipe = load_recipe(name)
     crops = [stage.crop for stage in recipe.stages]
     assert crops == sorted(crops)
-    assert min(crops) >= 256  # smaller ones teach borders
+    assert crops[-1] >= 256  # smaller ones alone teach borders
     text = (RECIPES / f"{name}.toml").read_text(encoding="utf-8")
     required = (key for key, field in type(recipe).model_fields.items() if field.is_required())
     assert all(f"\n{key} = " in text for key in required)
