@@ -25,7 +25,7 @@ def test_a_configuration_survives_json(tiny_config: ModelConfig) -> None:
 
 
 def test_packaged_models() -> None:
-    assert {"G", "H", "I", "J"} <= set(config_names())
+    assert {*"ABCDEFGHIJ", "A-whole", "G-whole"} == set(config_names())
 
 
 def test_a_configuration_is_frozen(tiny_config: ModelConfig) -> None:
@@ -50,7 +50,8 @@ def test_a_configuration_is_frozen(tiny_config: ModelConfig) -> None:
         ("latent_channels = 256", "latent_channels = 256.0", "latent_channels: .*integer"),
         ("latent_channels = 256", "latent_channels = 100000", "latent_channels: .*less than"),
         ("hidden = 128", "", "entropy.hidden: .*required"),
-        ('kind = "checkerboard"', 'kind = "charm"', "entropy.kind: .*checkerboard.*hyperprior"),
+        ('kind = "checkerboard"', 'kind = "chram"', "entropy.kind: .*checkerboard.*hyperprior.*charm"),
+        ('kind = "light"', 'kind = "swim"', "analysis.kind: .*light.*conv.*elic.*swin"),
         ('kind = "checkerboard"', 'kid = "checkerboard"', "entropy.kind: "),
         ('kind = "light"', 'kind = "conv"', "unknown key analysis.stride8$"),
         ("latent_channels", "lmbda = 0\nlatent_channels", "lmbda: .*greater than 0"),
@@ -84,14 +85,54 @@ def test_errors_name_file_and_key(tmp_path: Path, old: str, new: str, message: s
         ("strides = [1, 2, 2]", "strides = [1, 2]", "entropy.hyper_analysis: .*one number per layer"),
         ("strides = [1, 2, 2]", "strides = [1, 1, 2]", "entropy.hyper_analysis: .*make up 4"),
         ("kernels = [3, 5, 5]", "kernels = [3, 5, 4]", "entropy.hyper_analysis.kernels.2: "),
-        ("480, 640]", "480, 642]", "hyper_synthesis.channels has to be twice latent_channels"),
-        ('activation = "relu"', 'activation = "gelu"', "entropy.activation: .*relu"),
+        ("480, 640]", "480, 642]", "entropy.hyper_synthesis has to give twice latent_channels"),
+        ('activation = "relu"', 'activation = "gelu"', "entropy.hyper_analysis.activation: .*relu"),
+        (
+            'hyper_analysis]\nkind = "conv"',
+            'hyper_analysis]\nkind = "cnv"',
+            "entropy.hyper_analysis.kind: .*conv.*swin",
+        ),
         ("filters = [3, 3]", "filters = []", "entropy.filters: .*at least 1"),
         ("lmbda = 0.013", 'lmbda = "high"', "lmbda: .*number"),
     ],
 )
 def test_errors_of_the_papers_models(tmp_path: Path, old: str, new: str, message: str) -> None:
     sound = (CONFIGS / "G.toml").read_text(encoding="utf-8")
+    assert old in sound
+    with pytest.raises(UsageError, match=message) as raised:
+        load(tmp_path, sound.replace(old, new, 1))
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("model", "old", "new", "message"),
+    [
+        ("B", "[128, 256, 256]", "[128, 255, 256]", "analysis.channels.1: .*multiple of 2"),
+        (
+            "B",
+            "residual_blocks",
+            "residual_block",
+            "unknown key analysis.residual_block; did you mean residual_blocks?",
+        ),
+        ("B", "residual_blocks = 2", "residual_blocks = -1", "analysis.residual_blocks: .*greater than"),
+        ("B", "[32, 32, ", "[32, ", "entropy.slices have to make up latent_channels"),
+        ("B", "slices = [32", "slices = 10 # [32", "entropy.slices: .*tuple"),
+        ("B", "kernel = 3", "kernel = 2", "entropy.reduction.kernel: .*1, 3, 5 or 7"),
+        ("B", "kernels = [3, 3, 3]", "kernels = [3, 3]", "entropy: .*kernels need one number more than widths"),
+        ("B", "merge_kernel", "merge_kernels", "unknown key entropy.merge_kernels; did you mean merge_kernel?"),
+        ("B", "widths = [128, 128]", "widths = [128, 144]", "hyper_analysis: .*multiples of head_channels"),
+        ("B", "widths = [128, 128]", "widths = [128]", r"hyper_analysis.widths.1: .*required"),
+        ("B", "widths = [128, 128]", "widths = [128, 96]", "first of hyper_synthesis.widths has to be what"),
+        ("B", "outputs", "output", "unknown key entropy.hyper_synthesis.output; did you mean outputs?"),
+        ("E", "[128, 192, 256, 320]", "[128, 192, 256, 288]", "last of analysis.widths has to be latent_channels"),
+        ("E", "[320, 256, 192, 128]", "[288, 256, 192, 128]", "first of synthesis.widths has to be latent_channels"),
+        ("E", "[1, 1, 1, 1]", "[1, 1, 1]", "analysis: .*one number per stage"),
+        ("E", "[1, 1, 1, 1]", "[1, 1, 1, 0]", "analysis.depths.3: .*greater than 0"),
+        ("E", "window = 8", "window = 0", "analysis.window: .*greater than 0"),
+    ],
+)
+def test_errors_of_the_family(tmp_path: Path, model: str, old: str, new: str, message: str) -> None:
+    sound = (CONFIGS / f"{model}.toml").read_text(encoding="utf-8")
     assert old in sound
     with pytest.raises(UsageError, match=message) as raised:
         load(tmp_path, sound.replace(old, new, 1))

@@ -18,6 +18,7 @@ from rdcodec.models.transforms.conv import GDN
 from rdcodec.models.weights import Weights
 
 MBT2018_MEAN = Path(__file__).parents[2] / "benchmarks" / "configs" / "mbt2018-mean.toml"
+LEAKY = {"kind": "conv", "activation": "leaky_relu"}
 
 
 def small(**changes: object) -> ModelConfig:
@@ -25,9 +26,8 @@ def small(**changes: object) -> ModelConfig:
     transform = {"kind": "conv", "channels": (8, 12, 16), "norm": "gdn"}
     entropy = {
         "kind": "hyperprior",
-        "hyper_analysis": {"channels": (16, 12, 8), "kernels": (3, 5, 5), "strides": (1, 2, 2)},
-        "hyper_synthesis": {"channels": (12, 16, 40), "kernels": (5, 5, 3), "strides": (2, 2, 1)},
-        "activation": "leaky_relu",
+        "hyper_analysis": LEAKY | {"channels": (16, 12, 8), "kernels": (3, 5, 5), "strides": (1, 2, 2)},
+        "hyper_synthesis": LEAKY | {"channels": (12, 16, 40), "kernels": (5, 5, 3), "strides": (2, 2, 1)},
         "filters": (3, 3),
     }
     data = {"name": "small", "summary": "for tests", "latent_channels": 20, "lmbda": 0.01}

@@ -7,21 +7,38 @@ import torch
 from torch import Tensor, nn
 
 from rdcodec.models.config import ModelConfig
+from rdcodec.models.entropy.charm import CharmModel
 from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, CheckerboardModel, Noise
 from rdcodec.models.entropy.hyperprior import HyperpriorModel
 from rdcodec.models.rate import RateVector, lmbda_of_quality
 from rdcodec.models.transforms.conv import ConvAnalysis, ConvSynthesis
+from rdcodec.models.transforms.elic import ElicAnalysis, ElicSynthesis
 from rdcodec.models.transforms.light import LightAnalysis, LightSynthesis
+from rdcodec.models.transforms.swin import SwinAnalysis, SwinSynthesis
 
 STRIDE = 16  # pixels of a side per latent
 
-Analysis = LightAnalysis | ConvAnalysis
-Synthesis = LightSynthesis | ConvSynthesis
-Entropy = CheckerboardModel | HyperpriorModel
+Analysis = LightAnalysis | ConvAnalysis | ElicAnalysis | SwinAnalysis
+Synthesis = LightSynthesis | ConvSynthesis | ElicSynthesis | SwinSynthesis
+Entropy = CheckerboardModel | HyperpriorModel | CharmModel
 # What each `kind` of a configuration builds, from its record and the number of latent channels.
-ANALYSES: dict[str, Callable[[Any, int], Analysis]] = {"light": LightAnalysis, "conv": ConvAnalysis}
-SYNTHESES: dict[str, Callable[[Any, int], Synthesis]] = {"light": LightSynthesis, "conv": ConvSynthesis}
-ENTROPIES: dict[str, Callable[[Any, int], Entropy]] = {"checkerboard": CheckerboardModel, "hyperprior": HyperpriorModel}
+ANALYSES: dict[str, Callable[[Any, int], Analysis]] = {
+    "light": LightAnalysis,
+    "conv": ConvAnalysis,
+    "elic": ElicAnalysis,
+    "swin": SwinAnalysis,
+}
+SYNTHESES: dict[str, Callable[[Any, int], Synthesis]] = {
+    "light": LightSynthesis,
+    "conv": ConvSynthesis,
+    "elic": ElicSynthesis,
+    "swin": SwinSynthesis,
+}
+ENTROPIES: dict[str, Callable[[Any, int], Entropy]] = {
+    "checkerboard": CheckerboardModel,
+    "hyperprior": HyperpriorModel,
+    "charm": CharmModel,
+}
 
 
 class Output(NamedTuple):

@@ -20,7 +20,7 @@ def depthwise(channels: int, multiplier: int = 1) -> nn.Conv2d:
 
 def down(inputs: int, outputs: int, kernel: int = 5, stride: int = 2) -> nn.Conv2d:
     """A convolution (B, inputs, h, w) -> (B, outputs, h / stride, w / stride), zeros beyond the border."""
-    layer = nn.Conv2d(inputs, outputs, kernel, stride, kernel // 2)
+    layer = nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2)
     return keep_size(layer, inputs * kernel**2)
 
 
@@ -30,15 +30,26 @@ def up(inputs: int, outputs: int, kernel: int = 5, stride: int = 2) -> nn.ConvTr
     return keep_size(layer, inputs * kernel**2 / stride**2)
 
 
-C = TypeVar("C", nn.Conv2d, nn.ConvTranspose2d)
+def linear(inputs: int, outputs: int, bias: bool = True) -> nn.Linear:
+    """A matrix product over the last axis, (..., inputs) -> (..., outputs)."""
+    return keep_size(nn.Linear(inputs, outputs, bias), inputs)
 
 
-def keep_size(layer: C, terms: float, gain: float = 1.0) -> C:
+Layer = nn.Conv2d | nn.ConvTranspose2d | nn.Linear
+L = TypeVar("L", nn.Conv2d, nn.ConvTranspose2d, nn.Linear)
+
+
+def keep_size(layer: L, terms: float, gain: float = 1.0) -> L:
     """Start a layer so that its outputs, sums of so many terms, are `gain` times the size of its inputs."""
-    assert layer.bias is not None
     nn.init.normal_(layer.weight, std=gain / math.sqrt(terms))
-    nn.init.zeros_(layer.bias)
+    if layer.bias is not None:
+        nn.init.zeros_(layer.bias)
     return layer
+
+
+def layers_of(network: nn.Module) -> list[Layer]:
+    """The convolutions and linear layers of a network, in the order in which they were built."""
+    return [layer for layer in network.modules() if isinstance(layer, Layer)]
 
 
 class LightBlock(nn.Module):
@@ -64,8 +75,8 @@ class LightBlock(nn.Module):
 
 
 def shrink(layer: nn.Module, factor: float) -> None:
-    """Scale the initial weights of a convolution by `factor` and clear its bias."""
-    assert isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and layer.bias is not None
+    """Scale the initial weights of a layer by `factor` and clear its bias."""
+    assert isinstance(layer, Layer) and layer.bias is not None
     nn.init.zeros_(layer.bias)
     layer.weight.data.mul_(factor)
 

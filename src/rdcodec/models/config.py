@@ -13,6 +13,8 @@ from rdcodec.errors import UsageError
 
 Norm = Literal["gdn", "gdn-sqrt"]
 FROM_LIST = Field(strict=False, min_length=1)  # a TOML or JSON list is no tuple to a strict record
+EvenInt = Annotated[PositiveInt, Field(multiple_of=2)]
+OddKernel = Literal[1, 3, 5, 7]
 FOLLOW_QUALITY = {"light", "checkerboard"}  # kinds that learn something for every quality
 
 
@@ -46,6 +48,45 @@ class ConvTransform(Record):
     norm: Norm
 
 
+class ElicTransform(Record):
+    """Four 5x5 layers of stride 2 with residual blocks and attention between them (`transforms/elic.py`).
+
+    channels: outputs of the first three; the fourth gives the latents, or the picture.
+    residual_blocks: after each of the first three.
+    """
+
+    kind: Literal["elic"]
+    channels: Annotated[tuple[EvenInt, EvenInt, EvenInt], FROM_LIST]
+    residual_blocks: Annotated[int, Field(ge=0)]
+
+
+class SwinStages(Record):
+    """Stages of Swin blocks, between which the resolution changes by 2 (`swin.py`)."""
+
+    widths: Annotated[tuple[PositiveInt, ...], FROM_LIST]
+    depths: Annotated[tuple[PositiveInt, ...], FROM_LIST]
+    window: Annotated[PositiveInt, Field(le=64)]
+    head_channels: PositiveInt
+
+    @model_validator(mode="after")
+    def _divides(self) -> Self:
+        if len(self.widths) != len(self.depths):
+            raise ValueError("widths and depths need one number per stage each")
+        if any(width % self.head_channels for width in self.widths):
+            raise ValueError("widths have to be multiples of head_channels")
+        return self
+
+
+class SwinTransform(SwinStages):
+    """Swin blocks at 1/2 to 1/16 of the picture (`transforms/swin.py`).
+
+    widths: of the stages as they come; those of the latents are latent_channels.
+    """
+
+    kind: Literal["swin"]
+    widths: Annotated[tuple[PositiveInt, PositiveInt, PositiveInt, PositiveInt], FROM_LIST]
+
+
 class CheckerboardEntropy(Record):
     """Hyperprior with a two-pass context (`entropy/checkerboard.py`)."""
 
@@ -58,9 +99,11 @@ class CheckerboardEntropy(Record):
 class LayerChain(Record):
     """Convolutions one after the other, with an activation between them; their strides make up 4."""
 
+    kind: Literal["conv"]
     channels: Annotated[tuple[PositiveInt, ...], FROM_LIST]
-    kernels: Annotated[tuple[Literal[1, 3, 5, 7], ...], FROM_LIST]
+    kernels: Annotated[tuple[OddKernel, ...], FROM_LIST]
     strides: Annotated[tuple[Literal[1, 2], ...], FROM_LIST]
+    activation: Literal["relu", "leaky_relu"]
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -70,27 +113,101 @@ class LayerChain(Record):
             raise ValueError("the strides have to make up 4")
         return self
 
+    @property
+    def outputs(self) -> int:
+        """Channels of the last layer."""
+        return self.channels[-1]
 
-class HyperpriorEntropy(Record):
-    """Mean-and-scale hyperprior (`entropy/hyperprior.py`).
 
-    filters: hidden units of the free density of the hyper-latents, whose channels are the last of hyper_analysis.
+class SwinHyperAnalysis(SwinStages):
+    """Swin blocks at 1/2 and 1/4 of the latents; the last width is that of the hyper-latents."""
+
+    kind: Literal["swin"]
+    widths: Annotated[tuple[PositiveInt, PositiveInt], FROM_LIST]
+
+    @property
+    def outputs(self) -> int:
+        """N, the channels of z."""
+        return self.widths[-1]
+
+
+class SwinHyperSynthesis(SwinStages):
+    """Swin blocks at 1/4 and 1/2 of the latents, and so many outputs at their resolution."""
+
+    kind: Literal["swin"]
+    widths: Annotated[tuple[PositiveInt, PositiveInt], FROM_LIST]
+    outputs: PositiveInt
+
+
+HyperAnalysis = Annotated[LayerChain | SwinHyperAnalysis, Field(discriminator="kind")]
+HyperSynthesis = Annotated[LayerChain | SwinHyperSynthesis, Field(discriminator="kind")]
+
+
+class HyperEntropy(Record):
+    """What entropy models with a hyper-transform of their choice share (`entropy/hyper.py`).
+
+    filters: hidden units of the free density of the hyper-latents, whose channels hyper_analysis gives.
     """
 
-    kind: Literal["hyperprior"]
-    hyper_analysis: LayerChain
-    hyper_synthesis: LayerChain
-    activation: Literal["relu", "leaky_relu"]
+    hyper_analysis: HyperAnalysis
+    hyper_synthesis: HyperSynthesis
     filters: Annotated[tuple[PositiveInt, ...], FROM_LIST]
 
     @property
     def hyper_channels(self) -> int:
         """N, the channels of z."""
-        return self.hyper_analysis.channels[-1]
+        return self.hyper_analysis.outputs
+
+    @model_validator(mode="after")
+    def _enters(self) -> Self:
+        synthesis = self.hyper_synthesis
+        if isinstance(synthesis, SwinHyperSynthesis) and synthesis.widths[0] != self.hyper_channels:
+            raise ValueError("the first of hyper_synthesis.widths has to be what hyper_analysis gives")
+        return self
 
 
-Transform = Annotated[LightTransform | ConvTransform, Field(discriminator="kind")]
-Entropy = Annotated[CheckerboardEntropy | HyperpriorEntropy, Field(discriminator="kind")]
+class HyperpriorEntropy(HyperEntropy):
+    """Mean-and-scale hyperprior (`entropy/hyperprior.py`)."""
+
+    kind: Literal["hyperprior"]
+
+
+class Reduction(Record):
+    """A convolution of the output of the hyper-synthesis for each slice, to so many channels."""
+
+    kernel: OddKernel
+    channels: PositiveInt
+
+
+class CharmEntropy(HyperEntropy):
+    """Hyperprior with slices of channels that see those before (`entropy/charm.py`).
+
+    slices: channels of each; they make up latent_channels.
+    max_support: how many of the first slices the later ones see; none for all of them.
+    reduction: none for slices that see the whole output of the hyper-synthesis, half of it for the means.
+    widths, kernels: of the networks for mean, scale and residual; the last kernel leads to the slice.
+    merge_kernel: none for a predicted residual that is added; else it is merged by a convolution.
+    """
+
+    kind: Literal["charm"]
+    slices: Annotated[tuple[PositiveInt, ...], FROM_LIST]
+    max_support: Annotated[int, Field(ge=0)] | None = None
+    reduction: Reduction | None = None
+    widths: Annotated[tuple[PositiveInt, ...], FROM_LIST]
+    kernels: Annotated[tuple[OddKernel, ...], FROM_LIST]
+    merge_kernel: OddKernel | None = None
+
+    @model_validator(mode="after")
+    def _matches(self) -> Self:
+        if len(self.kernels) != len(self.widths) + 1:
+            raise ValueError("kernels need one number more than widths")
+        if self.reduction is None and self.hyper_synthesis.outputs % 2:
+            raise ValueError("without reduction hyper_synthesis has to give an even number of channels")
+        return self
+
+
+Transform = Annotated[LightTransform | ConvTransform | ElicTransform | SwinTransform, Field(discriminator="kind")]
+Entropy = Annotated[CheckerboardEntropy | HyperpriorEntropy | CharmEntropy, Field(discriminator="kind")]
 
 
 class ModelConfig(Record):
@@ -110,12 +227,28 @@ class ModelConfig(Record):
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
-        entropy, kinds = self.entropy, {self.analysis.kind, self.synthesis.kind, self.entropy.kind}
-        if isinstance(entropy, HyperpriorEntropy) and entropy.hyper_synthesis.channels[-1] != 2 * self.latent_channels:
-            raise ValueError("the last of entropy.hyper_synthesis.channels has to be twice latent_channels")
+        kinds = {self.analysis.kind, self.synthesis.kind, self.entropy.kind}
+        if problem := _transform_problem(self) or _entropy_problem(self.entropy, self.latent_channels):
+            raise ValueError(problem)
         if self.lmbda is not None and (following := sorted(kinds & FOLLOW_QUALITY)):
             raise ValueError(f"lmbda makes a model of one rate, but {' and '.join(following)} parts follow quality")
         return self
+
+
+def _transform_problem(config: ModelConfig) -> str | None:
+    if isinstance(config.analysis, SwinTransform) and config.analysis.widths[-1] != config.latent_channels:
+        return "the last of analysis.widths has to be latent_channels"
+    if isinstance(config.synthesis, SwinTransform) and config.synthesis.widths[0] != config.latent_channels:
+        return "the first of synthesis.widths has to be latent_channels"
+    return None
+
+
+def _entropy_problem(entropy: Entropy, latent_channels: int) -> str | None:
+    if isinstance(entropy, HyperpriorEntropy) and entropy.hyper_synthesis.outputs != 2 * latent_channels:
+        return "entropy.hyper_synthesis has to give twice latent_channels"
+    if isinstance(entropy, CharmEntropy) and sum(entropy.slices) != latent_channels:
+        return "entropy.slices have to make up latent_channels"
+    return None
 
 
 R = TypeVar("R", bound=Record)

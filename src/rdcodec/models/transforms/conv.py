@@ -1,8 +1,4 @@
-"""Convolutional transforms of the paper's models: four 5x5 layers of stride 2 with GDN between them.
-
-Samples are on the 0..255 scale; latents are in quantisation steps of a single-rate model. Constants bring both
-near one inside the networks, where weights start so that they keep the size of what passes.
-"""
+"""Convolutional transforms of the paper's models: four 5x5 layers of stride 2 with GDN between them."""
 
 import math
 from itertools import pairwise
@@ -11,13 +7,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rdcodec.models.blocks import down, lower_bound, shrink, up
+from rdcodec.models.blocks import down, lower_bound, up
 from rdcodec.models.config import ConvTransform, Norm
-from rdcodec.models.precision import in_float32
-from rdcodec.models.transforms.light import PIXEL_MEAN
+from rdcodec.models.transforms.staged import StagedAnalysis, StagedSynthesis
 
-PIXEL_UNIT = 64.0  # about the deviation of natural images
-LATENT_UNIT = 4.0  # latents start this many steps wide, where rounding still lets them through
 # GDN learns roots; the pedestal keeps the gradient of a square alive at zero (Balle et al., TFC `gdn.py`).
 PEDESTAL = 2.0**-36
 BETA_MIN = 1e-6
@@ -61,45 +54,20 @@ def _square(root: Tensor, minimum: float) -> Tensor:
     return lower_bound(root, math.sqrt(minimum + PEDESTAL)).square() - PEDESTAL
 
 
-class ConvAnalysis(nn.Module):
-    """Analysis transform g_a: (B, 3, 16h, 16w) samples on the 0..255 scale -> (B, M, h, w) latents.
-
-    The last layer runs in float32: bfloat16 holds latents beyond 64 in half steps only.
-    """
+class ConvAnalysis(StagedAnalysis):
+    """Analysis transform g_a of convolutions and GDN."""
 
     def __init__(self, config: ConvTransform, latent_channels: int) -> None:
-        super().__init__()
         widths = (3, *config.channels)
         stages = [(down(a, b), GDN(b, config.norm)) for a, b in pairwise(widths)]
-        self.trunk = nn.Sequential(*(layer for stage in stages for layer in stage))
-        self.last = down(widths[-1], latent_channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        features: Tensor = self.trunk((x - PIXEL_MEAN) / PIXEL_UNIT)
-        with in_float32(x.device):
-            latents: Tensor = self.last(features.float())
-        return latents * LATENT_UNIT
-
-    def inexact(self) -> list[nn.Module]:
-        """The convolutions that may run in bfloat16."""
-        return [layer for layer in self.trunk if isinstance(layer, nn.Conv2d)]
+        trunk = nn.Sequential(*(layer for stage in stages for layer in stage))
+        super().__init__(trunk, down(widths[-1], latent_channels))
 
 
-class ConvSynthesis(nn.Module):
-    """Synthesis transform g_s: (B, M, h, w) latents -> (B, 3, 16h, 16w) samples on the 0..255 scale."""
+class ConvSynthesis(StagedSynthesis):
+    """Synthesis transform g_s of transposed convolutions and inverse GDN."""
 
     def __init__(self, config: ConvTransform, latent_channels: int) -> None:
-        super().__init__()
         widths = (latent_channels, *config.channels)
         stages = [(up(a, b), GDN(b, config.norm, inverse=True)) for a, b in pairwise(widths)]
-        self.trunk = nn.Sequential(*(layer for stage in stages for layer in stage), up(widths[-1], 3))
-        shrink(self.trunk[-1], 0.1)
-
-    def forward(self, y: Tensor, quality: Tensor) -> Tensor:
-        """The latents alone say how coarse they are: quality is not used."""
-        x: Tensor = self.trunk(y / LATENT_UNIT)
-        return x.float() * PIXEL_UNIT + PIXEL_MEAN
-
-    def inexact(self) -> list[nn.Module]:
-        """The convolutions that may run in bfloat16."""
-        return [layer for layer in self.trunk if isinstance(layer, nn.ConvTranspose2d)]
+        super().__init__(nn.Sequential(*(layer for stage in stages for layer in stage), up(widths[-1], 3)))

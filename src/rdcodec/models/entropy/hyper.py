@@ -1,0 +1,72 @@
+"""Hyper-latents and their networks, shared by the entropy models that the paper compares."""
+
+from collections.abc import Callable
+
+from torch import Tensor, nn
+
+from rdcodec.models.blocks import down, pad_to_multiple, up
+from rdcodec.models.config import (
+    CharmEntropy,
+    HyperAnalysis,
+    HyperpriorEntropy,
+    HyperSynthesis,
+    LayerChain,
+)
+from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, Noise
+from rdcodec.models.entropy.factorized import DeepFactorizedPrior
+from rdcodec.models.entropy.gaussian import straight_round
+from rdcodec.models.swin import channels_first, down_stages, up_stages
+
+# A scale that starts far below that of the latents leaves them beyond the reach of its gradient.
+SCALE_START = 4.0
+
+
+class HyperModel(nn.Module):
+    """Hyper-analysis h_a, hyper-synthesis h_s and the density of z (B, N, h/4, w/4). Nothing depends on quality."""
+
+    def __init__(self, config: HyperpriorEntropy | CharmEntropy, latent_channels: int) -> None:
+        super().__init__()
+        self.hyper_channels = config.hyper_channels
+        self.factorized_prior = DeepFactorizedPrior(config.hyper_channels, config.filters)
+        self.hyper_analysis = build_hyper_analysis(config.hyper_analysis, latent_channels)
+        self.hyper_synthesis = build_hyper_synthesis(config.hyper_synthesis, config.hyper_channels)
+
+    def analyse(self, y: Tensor, quality: Tensor) -> Tensor:
+        """y (B, M, h, w), h and w multiples of 4 -> z (B, N, h/4, w/4), not yet rounded."""
+        z: Tensor = self.hyper_analysis(y)
+        return z.float()
+
+    def side_information(self, y: Tensor, quality: Tensor, noise: Noise | None) -> tuple[Tensor, Tensor]:
+        """y (B, M, h, w), any h and w -> output of h_s on the rounded z, (B, channels, h, w); bits of z."""
+        height, width = y.shape[2:]
+        z = self.analyse(pad_to_multiple(y, HYPER_STRIDE), quality)
+        z_hat = straight_round(z)
+        bits_z = self.factorized_prior(z_hat if noise is None else z + noise.z)
+        return self.hyper_synthesis(z_hat)[:, :, :height, :width], bits_z
+
+
+def build_hyper_analysis(config: HyperAnalysis, latent_channels: int) -> nn.Sequential:
+    """(B, M, 4h, 4w) -> (B, N, h, w)."""
+    if isinstance(config, LayerChain):
+        return _chain(latent_channels, config, down)
+    return nn.Sequential(*down_stages(latent_channels, config), channels_first())
+
+
+def build_hyper_synthesis(config: HyperSynthesis, hyper_channels: int) -> nn.Sequential:
+    """(B, N, h, w) -> (B, config.outputs, 4h, 4w)."""
+    if isinstance(config, LayerChain):
+        return _chain(hyper_channels, config, _up_or_same)
+    return up_stages(config, config.outputs)
+
+
+def _chain(inputs: int, config: LayerChain, layer: Callable[..., nn.Module]) -> nn.Sequential:
+    activation = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}[config.activation]
+    layers: list[nn.Module] = []
+    for outputs, kernel, stride in zip(config.channels, config.kernels, config.strides, strict=True):
+        layers += [layer(inputs, outputs, kernel, stride), activation()]
+        inputs = outputs
+    return nn.Sequential(*layers[:-1])
+
+
+def _up_or_same(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
+    return up(inputs, outputs, kernel, stride) if stride > 1 else down(inputs, outputs, kernel, 1)
