@@ -11,7 +11,7 @@ from rdcodec.errors import BadInput, NeedsModel, UsageError
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.weights import FILE_NAME, read_weights
 from rdcodec.training.plan import Plan
-from rdcodec.training.recipe import load_recipe
+from rdcodec.training.recipe import Stage, load_recipe
 from rdcodec.training.release import release
 
 CURVE = {"quality": [10.0, 40.0, 70.0, 85.0], "bpp": [0.1, 0.3, 0.7, 1.1], "psnr_db": [28.0, 31.0, 35.0, 37.0]}
@@ -22,13 +22,22 @@ def record(kind: str, step: int, **more: Any) -> dict[str, Any]:
     return {"kind": kind, "step": step, "seconds": 60.0 * step, "eflop": 1e-6 * step, **more}
 
 
+RECIPE = load_recipe("short").model_copy(
+    update={
+        "stages": (Stage(until=0.8, batch=8, crop=256), Stage(until=1.0, batch=8, crop=384)),
+        "optimizer": "adam",
+        "learning_rate": 1.5e-3,
+    }
+)
+
+
 @pytest.fixture
 def finished(fair_run: Path, tiny_config: ModelConfig, tmp_path: Path) -> Path:
     """A run folder as training leaves it, but for its checkpoint."""
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / FILE_NAME).write_bytes((fair_run / FILE_NAME).read_bytes())
-    Plan(tiny_config, load_recipe("short"), ("photos/train.zip",), seed=0).save(folder)
+    Plan(tiny_config, RECIPE, ("photos/train.zip",), seed=0).save(folder)
     write_log(
         folder,
         record("validation", 0, **CURVE, bd_rate_percent={"jpeg": 5.0, "webp": None}),
@@ -68,7 +77,7 @@ def test_the_card_says_how_it_was_trained(finished: Path, tiny_config: ModelConf
     stages = "to 80% of the budget 8 crops of 256 pixels, to 100% of the budget 8 crops of 384 pixels"
     for expected in (f"60: {stages}", "adam, learning rate 0.0015", "KLT of the photographs' patches"):
         assert expected in text
-    other = load_recipe("short").model_copy(update={"start": "random", "optimizer": "muon"})
+    other = RECIPE.model_copy(update={"start": "random", "optimizer": "muon"})
     for warm_start, expected in ((None, "| start | random |"), ("some/where/Tiny.1.safetensors", "| start | Tiny.1.")):
         Plan(tiny_config, other, ("train.zip",), seed=0, warm_start=warm_start).save(finished)
         text = release(finished, f"Tiny.{len(expected)}", tmp_path).with_suffix(".md").read_text("utf-8")
