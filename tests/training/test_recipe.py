@@ -38,7 +38,10 @@ totals = st.floats(1, 1e6)
 shares = st.floats(0, 1)
 
 
-untils = st.lists(st.floats(0.01, 0.99), max_size=4, unique=True).map(lambda found: [*sorted(found), 1.0])
+# Thousandths: shares that differ in their last bits alone are one share once they are multiplied by a total.
+untils = st.lists(st.integers(10, 990), max_size=4, unique=True).map(
+    lambda found: [*(n / 1000 for n in sorted(found)), 1.0]
+)
 
 
 def recipe(**changes: Any) -> Recipe:
