@@ -19,7 +19,7 @@ from rdcodec.errors import BadInput
 from rdcodec.exact.tables import LEVELS, TOTAL, Tables, build_gaussian_tables, build_tables, scale_table
 
 Symbols = NDArray[np.int32]
-Indexes = NDArray[np.uint8]
+Indexes = rans.Indexes
 
 GAUSSIAN = build_gaussian_tables()
 # Rows that no Gaussian gives: an escape alone beside 0, a likely escape, one column with nearly all slots.
@@ -34,6 +34,8 @@ ODD = build_tables(
     ],
     skip_below=1,
 )
+# The Gaussians and as many rows behind them as only indexes of two bytes can name.
+MANY = build_gaussian_tables(more=[np.array([0.2, 0.3, 0.4, 0.1]), np.array([0.5, 0.2, 0.1, 0.2])] * 150)
 
 quick = settings(deadline=None, max_examples=60)
 
@@ -41,12 +43,12 @@ quick = settings(deadline=None, max_examples=60)
 @st.composite
 def pictures(draw: st.DrawFn) -> tuple[Symbols, Indexes, Tables]:
     """Symbols with their indexes: some skipped, some far beyond the radius of their row."""
-    tables = draw(st.sampled_from([GAUSSIAN, ODD]))
+    tables = draw(st.sampled_from([GAUSSIAN, ODD, MANY]))
     index = st.integers(0, len(tables.radius) - 1)
     size = st.one_of(st.integers(-3, 3), st.integers(-400, 400), st.integers(-MAX_SYMBOL, MAX_SYMBOL))
     pairs = draw(st.lists(st.tuples(size, index), max_size=60))
     symbols = np.array([s if i >= tables.skip_below else 0 for s, i in pairs], np.int32)
-    return symbols, np.array([i for _, i in pairs], np.uint8), tables
+    return symbols, np.array([i for _, i in pairs], np.uint16 if tables is MANY else np.uint8), tables
 
 
 def decode(data: bytes, indexes: Indexes, tables: Tables) -> Symbols:

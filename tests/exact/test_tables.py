@@ -114,6 +114,14 @@ def test_any_masses_give_sound_tables(masses: list[list[float]]) -> None:
         assert row(tables, index).min() >= 1
 
 
+def test_rows_behind_the_gaussians() -> None:
+    more = [np.array([0.25, 0.5, 0.125, 0.125])] * 200
+    tables = build_gaussian_tables(more=more)
+    assert len(tables.radius) == LEVELS + 200
+    assert all(np.array_equal(row(tables, i), row(TABLES, i)) for i in range(LEVELS))
+    assert row(tables, LEVELS + 199).tolist() == [TOTAL // 4, TOTAL // 2, TOTAL // 8, TOTAL // 8]
+
+
 def test_lookups_agree_with_the_rows() -> None:
     for index in range(LEVELS):
         edges = TABLES.edges[TABLES.edge_start[index] :][: 2 * TABLES.radius[index] + 3]
@@ -205,9 +213,9 @@ def test_damage_is_refused(name: str, value: np.ndarray | None) -> None:
         Tables.from_arrays(arrays)
 
 
-def test_257_rows_that_are_sound_otherwise_are_refused() -> None:
-    arrays = {"cdf": u16(*[0, 9] * 257), "radius": i32(*[0] * 257), "skip_below": i32(0)}
-    with pytest.raises(NeedsModel, match="257 rows"):
+def test_65537_rows_that_are_sound_otherwise_are_refused() -> None:
+    arrays = {"cdf": u16(*[0, 9] * 65537), "radius": i32(*[0] * 65537), "skip_below": i32(0)}
+    with pytest.raises(NeedsModel, match="65537 rows"):
         Tables.from_arrays(arrays)
 
 

@@ -8,13 +8,11 @@ from test_conv import built, parameters, picture
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from rdcodec.errors import UsageError
 from rdcodec.measure.flops import count_parts, total
 from rdcodec.models.base import blueprint
 from rdcodec.models.blocks import pad_to_multiple
 from rdcodec.models.config import CONFIGS, ModelConfig, load_config, parse_record
 from rdcodec.models.entropy.checkerboard import Noise
-from rdcodec.models.entropy.integer import with_integer_form
 
 M = 16
 SWIN = {"kind": "swin", "window": 2, "head_channels": 4}
@@ -216,13 +214,6 @@ def test_every_combination_counts_as_torch_counts(parts: tuple[str, str, str]) -
             run()
         ours = next(part for part in counted if part.name == name)
         assert reference.get_total_flops() == pytest.approx(2 * ours.macs, rel=0.005)
-
-
-@pytest.mark.parametrize("parts", COMBINATIONS, ids="-".join)
-def test_no_combination_codes_files_yet(parts: tuple[str, str, str]) -> None:
-    with pytest.raises(UsageError, match="Model has no integer form yet") as raised:
-        with_integer_form(blueprint(combination(*parts)).entropy)
-    assert "\n" not in str(raised.value)
 
 
 @pytest.mark.parametrize("transform", TRANSFORMS)

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from rdcodec.exact.fixed import HYPER_MAX, MEAN_ONE
 from rdcodec.exact.tables import LEVELS, Tables
-from rdcodec.models.entropy.checkerboard import spread_parity, take_parity
-from rdcodec.models.entropy.integer import IntegerCheckerboard
+from rdcodec.models.entropy.checkerboard import spread_parity
+from rdcodec.models.entropy.integer import IntegerCheckerboard, Part
 from rdcodec.models.weights import FILE_NAME, Weights, read_weights
 
 TENTHS = 600
@@ -29,9 +29,10 @@ class Lookup:
     def z(self, indexes: Tensor) -> Tensor:
         return self._keep(self.hyper_latents[0].permute(1, 2, 0).round(), indexes)
 
-    def y(self, step: int, mean: Tensor, indexes: Tensor) -> Tensor:
-        self.told.append(torch.cat([spread_parity(part, step) for part in (mean, indexes.float())]))
-        return self._keep((take_parity(self.latents, step) - mean / MEAN_ONE).round(), indexes)
+    def y(self, part: Part, mean: Tensor, indexes: Tensor) -> Tensor:
+        step = len(self.told)
+        self.told.append(torch.cat([spread_parity(told, step) for told in (mean, indexes.float())]))
+        return self._keep((part(self.latents) - mean / MEAN_ONE).round(), indexes)
 
     def _keep(self, symbols: Tensor, indexes: Tensor) -> Tensor:
         assert indexes.dtype == torch.uint8
@@ -51,7 +52,7 @@ class Replay:
         self.indexes.append(indexes.reshape(-1))
         return self.symbols.pop(0).reshape(indexes.shape)
 
-    def y(self, step: int, mean: Tensor, indexes: Tensor) -> Tensor:
+    def y(self, part: Part, mean: Tensor, indexes: Tensor) -> Tensor:
         return self.z(indexes)
 
 

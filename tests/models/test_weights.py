@@ -199,7 +199,7 @@ def test_a_configuration_of_a_newer_version(tiny_run: Path, tmp_path: Path, weig
         ("exact.first.0.weight", None),
         ("exact.first.0.shift", torch.zeros(16, dtype=torch.int32)),
         ("exact.first.0.shift", torch.full((16,), 24, dtype=torch.int8)),
-        ("exact.first.0.bias", torch.full((16,), 1 << 24, dtype=torch.int32)),
+        ("exact.first.0.bias", torch.full((16,), (1 << 31) - 1, dtype=torch.int32)),
         ("exact.first.0.bias", torch.full((16,), -(1 << 31), dtype=torch.int32)),
         ("tables.cdf", None),
         ("tables.cdf", torch.zeros(10, dtype=torch.uint16)),

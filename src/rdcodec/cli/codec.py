@@ -114,7 +114,9 @@ def compress(
     rate = Rate(quality, target_bpp, target_size, target_psnr)
     items = io.plan(inputs, output, READ_SUFFIXES, SUFFIX)
     _check_stdout(items, as_json)
-    rdcodec.load(model, device)  # here, so that a wrong model is one error, not one for every picture
+    codec = rdcodec.load(model, device)  # here, so that a wrong model is one error, not one for every picture
+    if rate != Rate():
+        codec.refuse_single_rate()
     tasks = [CompressTask(item, model, device, rate, verify, force, max_pixels) for item in items]
     _run("compress", compress_one, tasks, items, jobs, threads, as_json, not no_progress)
 

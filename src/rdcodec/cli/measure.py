@@ -162,7 +162,7 @@ class Subject:
     name: str
     tag: str
     coder: "Coder[Any]"
-    settings: Sequence[float]
+    settings: Sequence[float | None]
 
 
 @dataclass(frozen=True)
@@ -171,8 +171,8 @@ class ModelCoder:
 
     codec: "Codec"
 
-    def encode(self, image: "Picture", setting: float, /) -> bytes:
-        """File bytes at a quality."""
+    def encode(self, image: "Picture", setting: float | None, /) -> bytes:
+        """File bytes at a quality; None for a model of one rate."""
         return self.codec.compress(image, setting)
 
     def decode(self, data: bytes, /) -> "Picture":
@@ -188,7 +188,9 @@ def _subject(model: str, qualities: str | None, device: str) -> Subject:
         subject = _anchor_subject(model)
         return subject if qualities is None else replace(subject, settings=_numbers(qualities, int))
     codec = rdcodec.load(model, device)
-    settings = _numbers(qualities or CLAIM_QUALITIES, float)
+    if qualities is not None:
+        codec.refuse_single_rate()
+    settings = [None] if codec.single_rate else _numbers(qualities or CLAIM_QUALITIES, float)
     return Subject(codec.info.name, codec.info.tag, ModelCoder(codec), settings)
 
 

@@ -1,9 +1,9 @@
 """The whole data path on one screen: picture, latents, symbols, stream, file, and back.
 
-    image -> analysis -> y * gain -> (hyper-latents z, then two passes of y) -> symbols -> rANS -> .rdc
+    image -> analysis -> y * gain -> (hyper-latents z, then y in passes) -> symbols -> rANS -> .rdc
     .rdc  -> rANS -> symbols -> y_hat / gain -> synthesis -> image
 
-Encoder and decoder walk the integer entropy networks through the same code (`IntegerCheckerboard.code`); they
+Encoder and decoder walk the integer entropy networks through the same code (`code` of the integer form); they
 differ only in the coder that they hand it: one looks each symbol up in y, the other reads it from the stream.
 """
 
@@ -24,9 +24,9 @@ from rdcodec.codec.crc import crc32c
 from rdcodec.codec.search import largest_below, smallest_above
 from rdcodec.errors import BadInput, NeedsModel, UsageError
 from rdcodec.exact.fixed import MEAN_ONE
-from rdcodec.models.base import STRIDE
 from rdcodec.models.blocks import pad_to_multiple
-from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, take_parity
+from rdcodec.models.entropy.checkerboard import HYPER_STRIDE
+from rdcodec.models.entropy.integer import Part
 from rdcodec.models.precision import fast_dtype, pick_device
 from rdcodec.models.weights import UNRELEASED, Weights, find_weights, read_weights
 
@@ -42,19 +42,19 @@ class _Encoder:
     z_latents: Tensor
     skip_below: int
     symbols: list[NDArray[np.int32]] = field(default_factory=list)
-    indexes: list[NDArray[np.uint8]] = field(default_factory=list)
+    indexes: list[rans.Indexes] = field(default_factory=list)
 
     def z(self, indexes: Tensor) -> Tensor:
         return self._take(self.z_latents[0].permute(1, 2, 0), indexes)
 
-    def y(self, step: int, mean: Tensor, indexes: Tensor) -> Tensor:
-        return self._take(take_parity(self.y_latents, step) - mean / MEAN_ONE, indexes)
+    def y(self, part: Part, mean: Tensor, indexes: Tensor) -> Tensor:
+        return self._take(part(self.y_latents) - mean / MEAN_ONE, indexes)
 
     def _take(self, value: Tensor, indexes: Tensor) -> Tensor:
         symbols = value.round().clamp_(-rans.MAX_SYMBOL, rans.MAX_SYMBOL)
         symbols = symbols * (indexes >= self.skip_below)
         self.symbols.append(symbols.to(torch.int32).reshape(-1).cpu().numpy())
-        self.indexes.append(indexes.reshape(-1).cpu().numpy())
+        self.indexes.append(_row_numbers(indexes))
         return symbols
 
 
@@ -68,13 +68,19 @@ class _Decoder:
     def z(self, indexes: Tensor) -> Tensor:
         return self._read(indexes)
 
-    def y(self, step: int, mean: Tensor, indexes: Tensor) -> Tensor:
+    def y(self, part: Part, mean: Tensor, indexes: Tensor) -> Tensor:
         return self._read(indexes)
 
     def _read(self, indexes: Tensor) -> Tensor:
-        symbols = self.stream.decode(indexes.reshape(-1).cpu().numpy())
+        symbols = self.stream.decode(_row_numbers(indexes))
         self.symbols.append(symbols)
         return torch.from_numpy(symbols).to(indexes.device, torch.float32).reshape(indexes.shape)
+
+
+def _row_numbers(indexes: Tensor) -> rans.Indexes:
+    """Table indexes as the coder takes them; torch knows no comparisons of uint16."""
+    flat = indexes.reshape(-1).cpu().numpy()
+    return flat if flat.dtype == np.uint8 else flat.astype(np.uint16)
 
 
 @dataclass(frozen=True)
@@ -100,13 +106,13 @@ class Encoded:
     """A coded picture: its file, and what the decoder will make of it."""
 
     data: bytes
-    quality: float
+    quality: float | None  # None: the model has one rate
     codec: "Codec"
     image: Image
     latents: Tensor
     y_hat: Tensor
     symbols: tuple[NDArray[np.int32], ...]  # of z and of each pass of y, in coding order
-    indexes: tuple[NDArray[np.uint8], ...]
+    indexes: tuple[rans.Indexes, ...]
 
     @cached_property
     def reconstruction(self) -> Image:
@@ -147,12 +153,16 @@ class Codec:
         self.info = ModelInfo(config.name, weights.tag, config.summary, sum(p.numel() for p in model.parameters()))
 
     def compress(self, image: Image, quality: float | None = None) -> bytes:
-        """uint8 (H, W, 3) of any size to the bytes of an .rdc file; quality 0..100 in tenths (default 50)."""
+        """uint8 (H, W, 3) of any size to the bytes of an .rdc file; quality 0..100 in tenths (default 50).
+
+        UsageError for a quality that a model of one rate cannot have.
+        """
         return self.encode(image, quality).data
 
     def encode(self, image: Image, quality: float | None = None) -> Encoded:
         """As `compress`, with the reconstruction and the estimated rate at hand."""
-        return self.code(self.analyse(image), DEFAULT_QUALITY if quality is None else quality)
+        self._tenths(quality)  # so that a wrong one costs no analysis
+        return self.code(self.analyse(image), quality)
 
     @torch.inference_mode()
     def analyse(self, image: Image) -> Analysed:
@@ -160,14 +170,14 @@ class Codec:
         _check_image(image)
         x = torch.from_numpy(np.require(image, requirements=["C", "W"])).to(self.device)
         x = x.permute(2, 0, 1)[None].float()
-        x = pad_to_multiple(x, STRIDE).contiguous(memory_format=torch.channels_last)
+        x = pad_to_multiple(x, self.model.multiple).contiguous(memory_format=torch.channels_last)
         with self._fast():
             return Analysed(image, self.model.analysis(x))
 
     @torch.inference_mode()
-    def code(self, analysed: Analysed, quality: float) -> Encoded:
+    def code(self, analysed: Analysed, quality: float | None = None) -> Encoded:
         """Quantise and code analysed latents at one quality."""
-        tenths = _tenths(quality)
+        tenths = self._tenths(quality)
         at = self._at(tenths)
         y = analysed.latents * self.model.gain(at)
         z = self.model.entropy.analyse(pad_to_multiple(y, HYPER_STRIDE), at)
@@ -187,12 +197,12 @@ class Codec:
         )
         data = pack(header, stream)
         found = tuple(encoder.symbols), tuple(encoder.indexes)
-        return Encoded(data, tenths / 10, self, analysed.image, y, y_hat, *found)
+        return Encoded(data, None if self.single_rate else tenths / 10, self, analysed.image, y, y_hat, *found)
 
     @torch.inference_mode()
-    def estimate_bits(self, y: Tensor, quality: float) -> float:
+    def estimate_bits(self, y: Tensor, quality: float | None = None) -> float:
         """Rate of latents in quantised units (1, M, h, w) under the float model, in bits."""
-        rated = self.model.entropy(y, self._at(_tenths(quality)))
+        rated = self.model.entropy(y, self._at(self._tenths(quality)))
         return float(rated.bits_y.double().sum() + rated.bits_z.double().sum())
 
     def encode_target(
@@ -205,8 +215,10 @@ class Codec:
     ) -> Encoded:
         """The largest file not over `bpp` or `file_bytes`, or the smallest that reaches `psnr_db`.
 
-        Give exactly one. The analysis runs once. RdcError with the reachable range if there is no such quality.
+        Give exactly one. The analysis runs once. RdcError with the reachable range if there is no such quality,
+        UsageError for a model of one rate.
         """
+        self.refuse_single_rate()
         targets = [target for target in (bpp, file_bytes, psnr_db) if target is not None]
         if len(targets) != 1 or not targets[0] > 0:
             raise UsageError("give one of bpp, file_bytes and psnr_db, above 0")
@@ -232,16 +244,19 @@ class Codec:
     def decode(self, header: Header, stream: bytes) -> Image:
         """Entropy decoding and synthesis of an unpacked file; errors as `decompress`."""
         y_hat = self.decode_latents(header, stream)
-        return self.synthesise(y_hat, header.quality / 10, header.height, header.width)
+        quality = None if self.single_rate else header.quality / 10
+        return self.synthesise(y_hat, quality, header.height, header.width)
 
     @torch.inference_mode()
     def decode_latents(self, header: Header, stream: bytes) -> Tensor:
         """y_hat in quantised units, (1, M, h, w); errors as `decompress`."""
         if (header.tables_hash, header.entropy_hash, header.synthesis_hash) != (self.tables.hash(), *self.hashes):
             raise NeedsModel(f"the file was made with other weights {header.tag} than those here: give them with -m")
-        if header.quality == SINGLE_RATE:
-            raise BadInput(f"no quality in the file, which {header.tag} needs: get the file again from its source")
-        (_, rows, columns), _ = self.model.latent_shapes(header.height, header.width)
+        if (header.quality == SINGLE_RATE) != self.single_rate:
+            needs = "no quality in the file, which {} needs" if not self.single_rate else "a quality, but {} has one rate"
+            raise BadInput(f"{needs.format(header.tag)}: get the file again from its source")
+        height, width = (-(-side // self.model.multiple) * self.model.multiple for side in (header.height, header.width))
+        (_, rows, columns), _ = self.model.latent_shapes(height, width)
         decoder = _Decoder(rans.Decoder(stream, self.tables))
         y_hat = self.entropy.code(rows, columns, header.quality, decoder)
         decoder.stream.finish()
@@ -250,17 +265,41 @@ class Codec:
         return y_hat
 
     @torch.inference_mode()
-    def synthesise(self, y_hat: Tensor, quality: float, height: int, width: int) -> Image:
+    def synthesise(self, y_hat: Tensor, quality: float | None, height: int, width: int) -> Image:
         """Undo the gains and run the synthesis transform: y_hat (1, M, h, w) to uint8 (height, width, 3)."""
-        at = self._at(round(quality * 10))
+        at = self._at(self._tenths(quality))
         with self._fast():
             x_hat = self.model.synthesis(y_hat / self.model.gain(at), at)
         pixels = x_hat[0, :, :height, :width].permute(1, 2, 0)
         out: Image = pixels.round().clamp_(0, 255).to(torch.uint8).contiguous().cpu().numpy()
         return out
 
+    @property
+    def single_rate(self) -> bool:
+        """Whether the model has one rate, so that no quality can be asked of it."""
+        return self.model.config.lmbda is not None
+
+    def refuse_single_rate(self) -> None:
+        """UsageError if the model has one rate: nobody can ask for a quality or a size."""
+        if self.single_rate:
+            rate = f"lmbda {self.model.config.lmbda:g}"
+            raise UsageError(f"{self.info.tag} has a single rate ({rate}): leave out the quality or target")
+
+    def _tenths(self, quality: float | None) -> int:
+        """What a header says of the quality."""
+        if quality is not None:
+            self.refuse_single_rate()
+        if self.single_rate:
+            return SINGLE_RATE
+        if quality is None:
+            quality = DEFAULT_QUALITY
+        if not 0 <= quality <= 100:
+            raise UsageError(f"quality {quality:g} is outside 0..100")
+        return round(quality * 10)
+
     def _at(self, tenths: int) -> Tensor:
-        return torch.tensor([tenths / 10], dtype=torch.float32, device=self.device)
+        """Quality as the networks take it; those of a model of one rate take no notice."""
+        return torch.tensor([0 if self.single_rate else tenths / 10], dtype=torch.float32, device=self.device)
 
     def _fast(self) -> Any:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
@@ -269,12 +308,6 @@ class Codec:
 def _check_image(image: Image) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise UsageError(f"a picture is uint8 (height, width, 3), not {image.dtype} {image.shape}")
-
-
-def _tenths(quality: float) -> int:
-    if not 0 <= quality <= 100:
-        raise UsageError(f"quality {quality:g} is outside 0..100")
-    return round(quality * 10)
 
 
 def _symbols_crc(symbols: NDArray[np.int32]) -> int:

@@ -20,6 +20,7 @@ STATES = 4
 LOW = 1 << 16  # between steps a state is in LOW..2^32-1
 STATE_BYTES = 4 * STATES
 MAX_SYMBOL = 32767
+Indexes = NDArray[np.uint8 | np.uint16]
 
 # Two steps of uniform probabilities follow an escape: sign and exponent e in 5 bits, then e bits of mantissa;
 # |symbol| - radius is 2^e + mantissa. An Exp-Golomb code, its exponent of fixed length so that it is bounded.
@@ -33,7 +34,7 @@ PADDING = 4  # words behind the end: a symbol reads up to 3, from one behind the
 # The definition
 
 
-def reference_encode(symbols: NDArray[np.int32], indexes: NDArray[np.uint8], tables: Tables) -> bytes:
+def reference_encode(symbols: NDArray[np.int32], indexes: Indexes, tables: Tables) -> bytes:
     """What `encode` gives, in plain Python."""
     steps: list[tuple[int, int, int]] = []  # state number, first slot, slots
     coded = 0
@@ -75,7 +76,7 @@ def _row(index: int, tables: Tables) -> list[int]:
     return [*tables.cdf[tables.start[index] : tables.start[index + 1]].tolist(), TOTAL]
 
 
-def reference_decode(data: bytes, indexes: NDArray[np.uint8], tables: Tables) -> NDArray[np.int32]:
+def reference_decode(data: bytes, indexes: Indexes, tables: Tables) -> NDArray[np.int32]:
     """What a `Decoder` gives for all positions of a picture, in plain Python. The stream must be sound."""
     states = np.frombuffer(data[:STATE_BYTES], "<u4").tolist()
     words = iter(np.frombuffer(data[STATE_BYTES:], "<u2").tolist())
@@ -110,8 +111,8 @@ def reference_decode(data: bytes, indexes: NDArray[np.uint8], tables: Tables) ->
 # The coder
 
 
-def encode(symbols: NDArray[np.int32], indexes: NDArray[np.uint8], tables: Tables) -> bytes:
-    """Code a whole picture: symbols (N,) int32 in decoding order, with the table index of each, (N,) uint8.
+def encode(symbols: NDArray[np.int32], indexes: Indexes, tables: Tables) -> bytes:
+    """Code a whole picture: symbols (N,) int32 in decoding order, with the table index of each, (N,) uint8 or uint16.
 
     Gives the four states (u32), then the words (u16) in the order of reading, all little-endian.
     ValueError for a symbol beyond +-32767, or one that is not 0 where the index is below `tables.skip_below`.
@@ -146,8 +147,8 @@ class Decoder:
         if np.any(self._states < LOW):
             raise _damaged("a state is out of range")
 
-    def decode(self, indexes: NDArray[np.uint8]) -> NDArray[np.int32]:
-        """The next symbols: indexes (n,) uint8 to (n,) int32, 0 where the index is below `tables.skip_below`.
+    def decode(self, indexes: Indexes) -> NDArray[np.int32]:
+        """The next symbols: indexes (n,) uint8 or uint16 to (n,) int32, 0 where the index is below `tables.skip_below`.
 
         BadInput if the stream ends too early or has a symbol beyond +-32767.
         """
@@ -171,9 +172,9 @@ def _damaged(what: str) -> BadInput:
     return BadInput(f"the coded stream is damaged ({what}): get the file again from its source")
 
 
-def _checked(indexes: NDArray[np.uint8], tables: Tables) -> NDArray[np.uint8]:
-    if indexes.dtype != np.uint8 or indexes.ndim != 1:
-        raise ValueError(f"indexes are {indexes.dtype} {indexes.shape}, need uint8 (n,)")
+def _checked(indexes: Indexes, tables: Tables) -> Indexes:
+    if indexes.dtype not in (np.uint8, np.uint16) or indexes.ndim != 1:
+        raise ValueError(f"indexes are {indexes.dtype} {indexes.shape}, need uint8 or uint16 (n,)")
     if indexes.max(initial=0) >= len(tables.radius):
         raise ValueError(f"index {indexes.max()} in tables of {len(tables.radius)} rows")
     return np.require(indexes, requirements=["C", "W"])  # read-only arrays would be compiled for once more
@@ -185,7 +186,7 @@ def _checked(indexes: NDArray[np.uint8], tables: Tables) -> NDArray[np.uint8]:
 
 @compiled
 def _count(
-    symbols: NDArray[np.int32], indexes: NDArray[np.uint8], radius: NDArray[np.int32], skip_below: int
+    symbols: NDArray[np.int32], indexes: Indexes, radius: NDArray[np.int32], skip_below: int
 ) -> tuple[int, int, int]:
     """How many symbols are coded, how many of them escaped, and how many nobody can code."""
     coded = escapes = wrong = 0
@@ -202,7 +203,7 @@ def _count(
 
 
 @compiled
-def _list_coded(indexes: NDArray[np.uint8], begin: int, end: int, skip_below: int, listed: NDArray[np.int64]) -> int:
+def _list_coded(indexes: Indexes, begin: int, end: int, skip_below: int, listed: NDArray[np.int64]) -> int:
     """List the coded positions of begin..end-1, give their number. No branch: it could not be predicted."""
     count = 0
     for i in range(begin, end):
@@ -237,7 +238,7 @@ def _push_escape(state: int, symbol: int, radius: int, words: NDArray[np.uint16]
 @compiled
 def _encode(
     symbols: NDArray[np.int32],
-    indexes: NDArray[np.uint8],
+    indexes: Indexes,
     coded: int,
     states: NDArray[np.int64],
     words: NDArray[np.uint16],
@@ -290,7 +291,7 @@ def _pull_escape(state: int, radius: int, words: NDArray[np.uint16], position: i
 @compiled
 def _decode(
     symbols: NDArray[np.int32],
-    indexes: NDArray[np.uint8],
+    indexes: Indexes,
     coded: int,
     states: NDArray[np.int64],
     words: NDArray[np.uint16],

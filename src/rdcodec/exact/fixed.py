@@ -4,7 +4,7 @@ Everything that decides which table a symbol is coded with is an integer. Intege
 ("carriers"), where sums and products are exact in any order while every partial sum stays below 2^24; layers
 prove that bound from their weights before they run.
 
-    activation       0..511, after a ReLU
+    activation       0..511, after a ReLU; +-511 after a LeakyReLU
     hyper-latent     the symbol, clipped to +-127 on its way into the networks
     mean, y_hat      steps of 1/64 of a quantisation step
     latent as input  steps of 1/16, clipped to +-4095
@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 CARRIER_LIMIT = 1 << 24
+SUM_LIMIT = 1 << 31  # of sums whose parts are added in float64
 ACTIVATION_MAX = 511
 HYPER_MAX = 127
 MEAN_ONE = 64  # a quantisation step, in steps of a mean

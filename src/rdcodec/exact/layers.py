@@ -1,6 +1,6 @@
-"""Convolutions on integers, and how a trained chain of convolutions and ReLUs becomes one of them.
+"""Convolutions on integers, and how a trained chain of convolutions and activations becomes one of them.
 
-    out = clamp(floor((sum of weight * input + bias) / 2^shift), low, high)
+    out = clamp(activation(floor((sum of weight * input + bias) / 2^shift)), low, high)
 
 weight is a 10-bit integer, bias an int32 with half a unit of the result in it, shift one per output channel.
 Scales of activations are folded into the weights, so that nothing but powers of two is left (He et al. 2022,
@@ -10,6 +10,7 @@ arXiv:2202.07513, use fixed-point multipliers there). `reference` is the definit
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -19,13 +20,16 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rdcodec.errors import NeedsModel
-from rdcodec.exact.fixed import ACTIVATION_MAX, CARRIER_LIMIT, to_integers
+from rdcodec.exact.fixed import ACTIVATION_MAX, CARRIER_LIMIT, SUM_LIMIT, shift_right, to_integers
 
 # In float32 carriers the width of a weight costs no time. Without fine-tuning, 8 bits cost 0.5 to 0.7 % more rate
 # than 10, and 12 gain nothing more (docs/adr/0002-ten-bit-weights.md).
 WEIGHT_MAX = 511
 MAX_SHIFT = 23
+LEAK, LEAK_BITS = 41, 12  # LeakyReLU's slope of 1/100 as 41/4096
+LEAK_REACH = 1 << 16  # lower inputs of a LeakyReLU are raised to this: its output is beyond the clamp anyway
 Arrays = dict[str, NDArray[Any]]
+Activation = type[nn.ReLU] | type[nn.LeakyReLU] | None
 
 
 @dataclass(frozen=True)
@@ -40,7 +44,16 @@ class Range:
         return max(-self.low, self.high)
 
 
+@dataclass(frozen=True)
+class Reach:
+    """How far from zero the integers of each channel of a tensor can be, (C,) int64."""
+
+    largest: NDArray[np.int64]
+
+
 ACTIVATION = Range(0, ACTIVATION_MAX)
+LEAKY = Range(-ACTIVATION_MAX, ACTIVATION_MAX)
+AFTER: dict[Activation, Range] = {nn.ReLU: ACTIVATION, nn.LeakyReLU: LEAKY}
 
 
 @contextlib.contextmanager
@@ -60,49 +73,121 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
 
 
 class IntegerConv:
-    """A convolution on integers in float32 carriers: (B, I, h, w) -> (B, O, h, w), borders of zeros.
+    """A convolution on integers in float32 carriers: (B, I, h, w) -> (B, O, up h, up w), borders of zeros.
 
-    Run it under `exact_arithmetic`.
+    Run it under `exact_arithmetic`. The weights are laid out as torch's: (O, I / groups, rows, columns), or
+    (I, O, rows, columns) where `up` is above 1, which makes it a transposed convolution of that stride.
 
-    Raises NeedsModel unless sum |weight| * max |input| + |bias| < 2^24 for every output channel: then no partial
-    sum can be rounded, in whatever order a machine adds.
+    No partial sum is ever rounded, in whatever order a machine adds: where sum |weight| * max |input| + |bias| < 2^24
+    does not hold for every output channel, the input channels are split into runs for which it does, and the sums of
+    the runs are added in float64. Raises NeedsModel where a single channel breaks that bound, all of them together
+    2^31, or a convolution in groups would have to be split.
     """
 
-    def __init__(self, arrays: Arrays, groups: int, inputs: Range, outputs: Range) -> None:
+    def __init__(
+        self,
+        arrays: Arrays,
+        groups: int,
+        inputs: Range | Reach,
+        outputs: Range,
+        up: int = 1,
+        activation: Activation = None,
+    ) -> None:
         weight, bias, shift = (arrays[name].astype(np.int64) for name in ("weight", "bias", "shift"))
-        reach = np.abs(weight).sum((1, 2, 3)) * inputs.largest + np.abs(bias)
-        if reach.max() >= CARRIER_LIMIT or np.abs(shift).max() > MAX_SHIFT:
+        terms = _terms(weight, groups, inputs, up)
+        reach = int((terms.sum(0) + np.resize(np.abs(bias), terms.shape[1])).max())
+        self.wide = reach >= CARRIER_LIMIT
+        too_far = reach >= SUM_LIMIT or terms.max() >= CARRIER_LIMIT or (self.wide and groups > 1)
+        if too_far or np.abs(shift).max() > MAX_SHIFT:
             raise NeedsModel("integer weights whose sums could overflow: fetch or export the model's weights again")
-        self.groups = groups
+        self.groups, self.up = groups, up
         self.outputs = outputs
+        self.activation = activation
+        self.runs = _runs(terms) if self.wide else [(0, len(terms) * groups)]
         # The shift is folded in: every partial sum is then a multiple of 2^-shift, as exact as before.
         unit = np.ldexp(1.0, -shift)
-        self.weight = torch.from_numpy(weight * unit[:, None, None, None]).float()
-        self.weight = self.weight.contiguous(memory_format=torch.channels_last)
-        self.bias = torch.from_numpy(bias * unit).float()
+        scaled = torch.from_numpy(weight * (unit[:, None, None] if up > 1 else unit[:, None, None, None])).float()
+        along = 0 if up > 1 else 1
+        parts = [scaled.narrow(along, a, b - a) for a, b in self.runs] if self.wide else [scaled]
+        self.weights = [part.contiguous(memory_format=torch.channels_last) for part in parts]
+        self.bias = torch.from_numpy(bias * unit).to(torch.float64 if self.wide else torch.float32)
 
     def __call__(self, x: Tensor) -> Tensor:
-        padding = self.weight.shape[2] // 2
-        total = F.conv2d(x, self.weight, self.bias, padding=padding, groups=self.groups)
-        return total.floor_().clamp_(self.outputs.low, self.outputs.high)
+        total = self._wide_sum(x) if self.wide else self._convolve(x, self.weights[0], self.bias)
+        total = total.floor_()
+        if self.activation is nn.LeakyReLU:
+            total = _leak(total)
+        return total.clamp_(self.outputs.low, self.outputs.high).float()
+
+    def _wide_sum(self, x: Tensor) -> Tensor:
+        parts = zip(self.runs, self.weights, strict=True)
+        sums = (self._convolve(x[:, first:end], weight, None) for (first, end), weight in parts)
+        total = next(sums).double() + self.bias[:, None, None]
+        for part in sums:
+            total += part
+        return total
+
+    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        padding = weight.shape[2] // 2
+        if self.up > 1:
+            return F.conv_transpose2d(x, weight, bias, self.up, padding, self.up - 1)
+        return F.conv2d(x, weight, bias, padding=padding, groups=self.groups)
 
     def to(self, device: torch.device) -> "IntegerConv":
         """Move the weights to a device."""
-        self.weight, self.bias = self.weight.to(device), self.bias.to(device)
+        self.weights = [weight.to(device) for weight in self.weights]
+        self.bias = self.bias.to(device)
         return self
 
 
-class IntegerChain:
-    """The convolutions, ReLUs and pixel shuffles of a Sequential, on integers."""
+def _terms(weight: NDArray[np.int64], groups: int, inputs: Range | Reach, up: int) -> NDArray[np.int64]:
+    """What each input channel of a group adds to |sum| at most, (channels, sums).
 
-    def __init__(self, chain: nn.Sequential, arrays: Mapping[str, Arrays], inputs: Range, outputs: Range) -> None:
+    A transposed convolution has a sum for each output channel and place in the stride: a result there takes only
+    every up-th row and column of the kernel.
+    """
+    size = np.abs(weight)
+    if up > 1:
+        places = [size[:, :, row::up, column::up].sum((2, 3)) for row in range(up) for column in range(up)]
+        sums = np.concatenate(places, 1)
+    else:
+        sums = size.sum((2, 3)).T
+    largest = np.broadcast_to(inputs.largest, len(sums) * groups).reshape(groups, -1)
+    terms: NDArray[np.int64] = sums * np.repeat(largest, sums.shape[1] // groups, 0).T
+    return terms
+
+
+def _runs(terms: NDArray[np.int64]) -> list[tuple[int, int]]:
+    """Runs of input channels whose sums stay below 2^24 whatever goes in, as long as can be."""
+    edges, reach = [0], np.zeros(terms.shape[1], np.int64)
+    for channel, term in enumerate(terms):
+        if (reach + term).max() >= CARRIER_LIMIT:
+            edges.append(channel)
+            reach = np.zeros_like(reach)
+        reach = reach + term
+    return list(pairwise([*edges, len(terms)]))
+
+
+def _leak(x: Tensor) -> Tensor:
+    """LeakyReLU of integers: the slope as a fixed-point factor, rounded."""
+    low = x.clamp(-LEAK_REACH, 0) * LEAK + (1 << LEAK_BITS - 1)
+    return torch.where(x < 0, shift_right(low, LEAK_BITS), x)
+
+
+class IntegerChain:
+    """The convolutions, activations and pixel shuffles of a Sequential, on integers."""
+
+    def __init__(
+        self, chain: nn.Sequential, arrays: Mapping[str, Arrays], inputs: Range | Reach, outputs: Range
+    ) -> None:
         self.steps: list[IntegerConv | nn.PixelShuffle] = []
-        for index, layer, has_relu in _layers(chain):
+        for index, layer, activation in _layers(chain):
             if isinstance(layer, nn.PixelShuffle):
                 self.steps.append(layer)
             else:
-                after = ACTIVATION if has_relu else outputs
-                self.steps.append(IntegerConv(_shaped(arrays, index, layer), layer.groups, inputs, after))
+                after = AFTER.get(activation, outputs)
+                found = _shaped(arrays, index, layer)
+                self.steps.append(IntegerConv(found, layer.groups, inputs, after, _up(layer), activation))
                 inputs = after
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -117,19 +202,28 @@ class IntegerChain:
         return self
 
 
-def _layers(chain: nn.Sequential) -> Iterator[tuple[str, nn.Conv2d | nn.PixelShuffle, bool]]:
-    """Convolutions, each with whether a ReLU follows, and pixel shuffles; named by their place in the chain."""
-    layers = list(chain)
-    for index, layer in enumerate(layers):
-        if isinstance(layer, nn.Conv2d):
-            yield str(index), layer, index + 1 < len(layers) and isinstance(layers[index + 1], nn.ReLU)
+Convolution = nn.Conv2d | nn.ConvTranspose2d
+
+
+def _layers(chain: nn.Sequential) -> Iterator[tuple[str, Convolution | nn.PixelShuffle, Activation]]:
+    """Convolutions, each with the activation that follows, and pixel shuffles; named by their place in the chain."""
+    layers = [(name, layer) for name, layer in chain.named_modules() if not isinstance(layer, nn.Sequential)]
+    for (index, layer), (_, follower) in pairwise([*layers, ("", None)]):
+        if isinstance(layer, Convolution):
+            activation = next((kind for kind in (nn.ReLU, nn.LeakyReLU) if isinstance(follower, kind)), None)
+            yield index, layer, activation
         elif isinstance(layer, nn.PixelShuffle):
-            yield str(index), layer, False
-        elif not isinstance(layer, nn.ReLU):
+            yield index, layer, None
+        elif not isinstance(layer, nn.ReLU | nn.LeakyReLU):
             raise TypeError(f"{type(layer).__name__} has no form on integers")
 
 
-def _shaped(arrays: Mapping[str, Arrays], index: str, layer: nn.Conv2d) -> Arrays:
+def _up(layer: Convolution) -> int:
+    """How many times larger it makes the sides."""
+    return layer.stride[0] if isinstance(layer, nn.ConvTranspose2d) else 1
+
+
+def _shaped(arrays: Mapping[str, Arrays], index: str, layer: Convolution) -> Arrays:
     shapes = {"weight": tuple(layer.weight.shape), "bias": (layer.out_channels,), "shift": (layer.out_channels,)}
     kinds = {"weight": np.int16, "bias": np.int32, "shift": np.int8}
     found = arrays.get(index, {})
@@ -139,10 +233,22 @@ def _shaped(arrays: Mapping[str, Arrays], index: str, layer: nn.Conv2d) -> Array
     return found
 
 
-def reference(arrays: Arrays, groups: int, outputs: Range, x: NDArray[np.int64]) -> NDArray[np.int64]:
-    """What `IntegerConv` computes, by definition: x (I, h, w) -> (O, h, w), in int64, without torch."""
+def reference(
+    arrays: Arrays,
+    groups: int,
+    outputs: Range,
+    x: NDArray[np.int64],
+    up: int = 1,
+    activation: Activation = None,
+) -> NDArray[np.int64]:
+    """What `IntegerConv` computes, by definition: x (I, h, w) -> (O, up h, up w), in int64, without torch."""
     weight, bias, shift = (arrays[name].astype(np.int64) for name in ("weight", "bias", "shift"))
-    per_group, _, rows, columns = weight.shape[1], None, *weight.shape[2:]
+    if up > 1:  # the same as a convolution with the turned kernel, once zeros stand between the inputs
+        weight = weight.transpose(1, 0, 2, 3)[:, :, ::-1, ::-1]
+        spread = np.zeros((len(x), up * x.shape[1], up * x.shape[2]), np.int64)
+        spread[:, ::up, ::up] = x
+        x = spread
+    per_group, rows, columns = weight.shape[1:]
     height, width = x.shape[1:]
     padded = np.pad(x, ((0, 0), (rows // 2, rows // 2), (columns // 2, columns // 2)))
     out = np.empty((len(weight), height, width), np.int64)
@@ -154,6 +260,8 @@ def reference(arrays: Arrays, groups: int, outputs: Range, x: NDArray[np.int64])
                 window = padded[first : first + per_group, row : row + height, column : column + width]
                 total = total + np.tensordot(weight[o, :, row, column], window, 1)
         out[o] = total >> shift[o] if shift[o] >= 0 else total << -shift[o]
+    if activation is nn.LeakyReLU:
+        out = np.where(out < 0, np.maximum(out, -LEAK_REACH) * LEAK + (1 << LEAK_BITS - 1) >> LEAK_BITS, out)
     return np.clip(out, outputs.low, outputs.high)
 
 
@@ -170,55 +278,72 @@ class Calibrated:
 
 
 def calibrate(
-    chain: nn.Sequential, samples: Sequence[Tensor], step: Tensor, inputs: Range, output_step: Tensor | None = None
+    chain: nn.Sequential,
+    samples: Sequence[Tensor],
+    step: Tensor,
+    inputs: Range | Reach,
+    output_step: Tensor | Range | None = None,
+    limit: int = CARRIER_LIMIT,
 ) -> Calibrated:
-    """Quantise a chain of convolutions and ReLUs after training.
+    """Quantise a chain of convolutions and activations after training.
 
     samples: float inputs (B, I, h, w) as the trained chain sees them. step (I,): the float value of an input
-    integer of 1, per channel. After each ReLU the steps are such that the largest sample of a channel is
-    ACTIVATION_MAX; output_step (O,) gives those of a last layer without ReLU.
+    integer of 1, per channel. After each activation the steps are such that the largest sample of a channel is
+    ACTIVATION_MAX; output_step (O,) gives those of a last layer without one, or the range that they are to fill.
+    limit: of sums; beyond 2^24 they are split, which costs time, where otherwise weights lose bits.
     """
     arrays: dict[str, Arrays] = {}
     current = list(samples)
     layers = list(_layers(chain))
-    for place, (index, layer, has_relu) in enumerate(layers):
+    for place, (index, layer, activation) in enumerate(layers):
         current = [layer(x) for x in current]
         if isinstance(layer, nn.PixelShuffle):
             step = step[:: layer.upscale_factor**2]
             continue
-        after = output_step
-        if has_relu:
-            current = [x.relu() for x in current]
+        if activation is not None:
+            current = [activation()(x) for x in current]
+        after = AFTER.get(activation, output_step)
+        assert after is not None, "a last layer without activation needs output_step"
+        if isinstance(after, Range):
             follower = layers[place + 1][1] if place + 1 < len(layers) else None
             group = follower.upscale_factor**2 if isinstance(follower, nn.PixelShuffle) else 1
-            after = _activation_step(current, group)
-        assert after is not None, "a last layer without ReLU needs output_step"
-        arrays[index] = _quantise(layer, step, after, inputs)
-        step, inputs = after, ACTIVATION
+            after = _activation_step(current, group, after.high)
+        arrays[index] = _quantise(layer, step, after, inputs, limit)
+        step, inputs = after, AFTER.get(activation, ACTIVATION)
     return Calibrated(arrays, current, step)
 
 
-def _activation_step(samples: Sequence[Tensor], group: int) -> Tensor:
-    """Largest value per channel over ACTIVATION_MAX; channels that a pixel shuffle merges share theirs."""
-    largest = torch.stack([x.amax((0, 2, 3)) for x in samples]).amax(0).double()
+def _activation_step(samples: Sequence[Tensor], group: int, high: int) -> Tensor:
+    """Largest size per channel over `high`; channels that a pixel shuffle merges share theirs."""
+    largest = torch.stack([x.abs().amax((0, 2, 3)) for x in samples]).amax(0).double()
     shared = largest.reshape(-1, group).amax(1).repeat_interleave(group)
-    return shared.clamp(min=1e-6) / ACTIVATION_MAX
+    return shared.clamp(min=1e-6) / high
 
 
-def _quantise(layer: nn.Conv2d, step: Tensor, after: Tensor, inputs: Range) -> Arrays:
+def _quantise(layer: Convolution, step: Tensor, after: Tensor, inputs: Range | Reach, limit: int) -> Arrays:
     """Weights with the largest power of two per output channel that keeps weights and sums in range."""
     assert layer.bias is not None
-    per_channel = step.double().reshape(layer.groups, -1).repeat_interleave(layer.out_channels // layer.groups, 0)
-    weight = layer.weight.detach().double() * per_channel[:, :, None, None] / after[:, None, None, None]
+    up = _up(layer)
+    limit = limit if layer.groups == 1 else CARRIER_LIMIT
+    per_output = (-1, 1, 1) if up > 1 else (-1, 1, 1, 1)
+    rest = (0, 2, 3) if up > 1 else (1, 2, 3)
+    if up > 1:
+        per_channel = step.double()[:, None, None, None]
+    else:
+        grouped = step.double().reshape(layer.groups, -1)
+        per_channel = grouped.repeat_interleave(layer.out_channels // layer.groups, 0)[:, :, None, None]
+    weight = layer.weight.detach().double() * per_channel / after.reshape(per_output)
     bias = layer.bias.detach().double() / after
-    largest = weight.abs().amax((1, 2, 3)).clamp(min=1e-12)
+    largest = weight.abs().amax(rest).clamp(min=1e-12)
     shift = torch.floor(torch.log2(WEIGHT_MAX / largest)).clamp(-MAX_SHIFT, MAX_SHIFT)
     while True:
         unit = torch.exp2(shift)
-        rounded = (weight * unit[:, None, None, None]).round()
+        rounded = (weight * unit.reshape(per_output)).round()
         offset = (bias * unit + unit / 2).floor()
-        reach = rounded.abs().sum((1, 2, 3)) * inputs.largest + offset.abs()
-        too_far = (reach >= CARRIER_LIMIT) | (rounded.abs().amax((1, 2, 3)) > WEIGHT_MAX)
+        terms = _terms(rounded.long().numpy(), layer.groups, inputs, up)
+        sums = torch.from_numpy(terms.sum(0)).reshape(-1, layer.out_channels).amax(0) + offset.abs()
+        single = torch.from_numpy(terms.max(0)).reshape(-1, layer.out_channels).amax(0)
+        too_far = (sums >= limit) | (single >= CARRIER_LIMIT) | (rounded.abs().amax(rest) > WEIGHT_MAX)
         if not too_far.any():
             break
         shift = shift - too_far.double()

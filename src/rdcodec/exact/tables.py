@@ -31,7 +31,7 @@ TAIL_MASS = 2.0**-13
 # 18,000 positions and has an entropy of 0.0009 bit: coding it costs time and saves nothing.
 SKIP_BELOW = 3
 
-MAX_ROWS = 256  # a table index is one byte
+MAX_ROWS = 1 << 16  # a table index is at most two bytes
 BUCKET_BITS = 8  # a decoder finds the first candidate of a slot by the slot's upper PRECISION - 8 bits
 
 
@@ -51,7 +51,7 @@ class Tables:
     """
 
     cdf: NDArray[np.uint16]  # the rows one after another, (start[-1],)
-    radius: NDArray[np.int32]  # (L,), 1 <= L <= 256
+    radius: NDArray[np.int32]  # (L,), 1 <= L <= 65536
     skip_below: int  # 0..L
 
     @cached_property
@@ -117,15 +117,18 @@ def _require(holds: bool, what: str) -> None:
 
 
 def build_gaussian_tables(
-    scales: NDArray[np.float64] | None = None, tail_mass: float = TAIL_MASS, skip_below: int = SKIP_BELOW
+    scales: NDArray[np.float64] | None = None,
+    tail_mass: float = TAIL_MASS,
+    skip_below: int = SKIP_BELOW,
+    more: Sequence[NDArray[np.float64]] = (),
 ) -> Tables:
-    """Integer CDFs of zero-mean Gaussians that are rounded to integers, one row per scale.
+    """Integer CDFs of zero-mean Gaussians that are rounded to integers, one row per scale, and rows of other masses.
 
     Scales are in symbols (quantisation steps). A row reaches as far as both tails together hold at most
-    `tail_mass`; what lies beyond is escaped.
+    `tail_mass`; what lies beyond is escaped. more: as `build_tables` takes them, for rows behind the Gaussians'.
     """
     scales = scale_table() if scales is None else scales
-    return build_tables([_gaussian_mass(float(scale), tail_mass) for scale in scales], skip_below)
+    return build_tables([*(_gaussian_mass(float(scale), tail_mass) for scale in scales), *more], skip_below)
 
 
 def build_tables(masses: Sequence[NDArray[np.float64]], skip_below: int) -> Tables:

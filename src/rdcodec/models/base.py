@@ -65,6 +65,8 @@ class ImageModel(nn.Module):
         self.synthesis = SYNTHESES[config.synthesis.kind](config.synthesis, m)
         self.entropy = ENTROPIES[config.entropy.kind](config.entropy, m)
         self.log_gain = RateVector(m) if config.lmbda is None else None
+        # Pictures are padded to multiples of it before they are coded.
+        self.multiple = STRIDE if isinstance(self.entropy, CheckerboardModel) else STRIDE * HYPER_STRIDE
 
     def gain(self, quality: Tensor) -> Tensor:
         """Quantised units per unit of the latents, (B, M, 1, 1); (B, 1, 1, 1) for a model of one rate."""

@@ -26,7 +26,7 @@ from rdcodec.exact.layers import Arrays
 from rdcodec.exact.tables import Tables
 from rdcodec.models.base import ImageModel
 from rdcodec.models.config import ModelConfig, config_names, parse_record
-from rdcodec.models.entropy.integer import IntegerCheckerboard, with_integer_form
+from rdcodec.models.entropy.forms import IntegerForm, integer_form
 
 FORMAT = "rdcodec-weights-1"
 FILE_NAME = "weights.safetensors"  # in a run folder
@@ -69,9 +69,9 @@ class Weights:
         except RuntimeError:
             raise NeedsModel(f"weights {self.tag} do not fit their model: take those of its configuration") from None
 
-    def build_entropy(self, model: ImageModel) -> IntegerCheckerboard:
+    def build_entropy(self, model: ImageModel) -> IntegerForm:
         """The entropy model on integers, which has the structure of the model's."""
-        return IntegerCheckerboard(with_integer_form(model.entropy), self.entropy)
+        return integer_form(model.entropy, self.entropy)
 
 
 def _hash(arrays: Arrays) -> bytes:

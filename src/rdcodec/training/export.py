@@ -8,10 +8,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rdcodec.exact.tables import build_gaussian_tables
 from rdcodec.models.base import ImageModel
-from rdcodec.models.entropy.checkerboard import CheckerboardModel
-from rdcodec.models.entropy.integer import quantise
+from rdcodec.models.entropy.forms import build_tables_of, quantise
 from rdcodec.models.weights import UNRELEASED, Weights, save_weights, stored
 from rdcodec.training.data import Photo
 from rdcodec.training.validation import cut
@@ -29,22 +27,25 @@ def export(model: ImageModel, path: Path, photos: Sequence[Photo] = (), tag: str
     state = stored(model)
     kept = copy.deepcopy(model).cpu().float().eval()
     kept.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-    coded = isinstance(kept.entropy, CheckerboardModel)  # no other has an integer form yet, so they code no files
-    entropy = quantise(kept.entropy, calibration_latents(kept, photos[:CALIBRATION_PHOTOS])) if coded else {}
+    entropy = quantise(kept.entropy, calibration_latents(kept, photos[:CALIBRATION_PHOTOS]))
     tag = tag or f"{model.config.name}.{UNRELEASED}"
-    weights = Weights(tag, model.config, state, entropy, build_gaussian_tables())
+    weights = Weights(tag, model.config, state, entropy, build_tables_of(kept.entropy))
     save_weights(path, weights)
     return weights
 
 
 @torch.inference_mode()
 def calibration_latents(model: ImageModel, photos: Sequence[Photo]) -> list[tuple[Tensor, float]]:
-    """y in quantised units of each photograph, and of two hard pictures, at low, middle and high quality."""
+    """y in quantised units of each photograph, and of two hard pictures, at low, middle and high quality.
+
+    A model of one rate has one y of each.
+    """
+    qualities = CALIBRATION_QUALITIES if model.config.lmbda is None else (0.0,)
     found: list[tuple[Tensor, float]] = []
     for photo in [*photos, *hard_pictures()]:
         x = torch.from_numpy(cut(photo)).permute(2, 0, 1)[None].float()
         latents = model.analysis(x.contiguous(memory_format=torch.channels_last))
-        for quality in CALIBRATION_QUALITIES:
+        for quality in qualities:
             found.append((latents * model.gain(torch.tensor([quality])), quality))
     return found
 

@@ -6,7 +6,7 @@ three places: Swin hyper-transforms; `reduction`, a convolution of the output of
 all of them one convolution here; and LRP by "merge", a convolution of the slice and what LRP says of it, where CHARM
 adds. Without reduction the means follow from the first half of that output and the scales from the second, as in CHARM.
 
-There is no integer form of these networks yet, so that they can be trained and measured but do not code files.
+Files are coded by `integer_hyper.py`, made from this model.
 """
 
 import math
@@ -77,7 +77,7 @@ class CharmModel(HyperModel):
         self.reduce = down(outputs, count * reduction.channels, reduction.kernel, 1) if reduction else None
         own = reduction.channels if reduction else outputs // 2
         self.slices = nn.ModuleList(
-            SliceNetworks(config, own + sum(config.slices[: self._supports(i)]), channels)
+            SliceNetworks(config, own + sum(config.slices[: self.supports(i)]), channels)
             for i, channels in enumerate(config.slices)
         )
 
@@ -90,22 +90,25 @@ class CharmModel(HyperModel):
         """y (B, M, h, w) -> its slices."""
         return torch.split(y, list(self.config.slices), 1)
 
-    def _supports(self, index: int) -> int:
+    def supports(self, index: int) -> int:
         """How many of the earlier slices the one at `index` sees: the first ones."""
         most = self.config.max_support
         return index if most is None else min(index, most)
 
     def own_features(self, features: Tensor) -> list[Seen]:
         """Of the output of the hyper-synthesis (B, channels, h, w), what the networks of each slice see."""
+        return self.share(features if self.reduce is None else self.reduce(features))
+
+    def share(self, reduced: Tensor) -> list[Seen]:
+        """The output of the reduction, or of the hyper-synthesis where there is none, shared among the slices."""
         count = len(self.slices)
         if self.reduce is None:
-            return [Seen(*features.chunk(2, 1))] * count
-        reduced: Tensor = self.reduce(features)
+            return [Seen(*reduced.chunk(2, 1))] * count
         return [Seen(part, part) for part in reduced.chunk(count, 1)]
 
     def see(self, index: int, own: Seen, decoded: list[Tensor]) -> Seen:
         """Add the earlier slices that the one at `index` sees."""
-        before = decoded[: self._supports(index)]
+        before = decoded[: self.supports(index)]
         mean = torch.cat([own.mean, *before], 1)
         return Seen(mean, mean if own.scale is own.mean else torch.cat([own.scale, *before], 1))
 

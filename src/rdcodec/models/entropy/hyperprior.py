@@ -1,7 +1,6 @@
 """Mean-and-scale hyperprior without context model (Minnen et al. 2018, arXiv:1809.02736).
 
-y is in quantised units, as in `checkerboard.py`. There is no integer form of these networks yet, so that they can
-be trained and measured but do not code files.
+y is in quantised units, as in `checkerboard.py`. Files are coded by `integer_hyper.py`, made from this model.
 """
 
 import math
@@ -21,6 +20,7 @@ class HyperpriorModel(HyperModel):
 
     def __init__(self, config: HyperpriorEntropy, latent_channels: int) -> None:
         super().__init__(config, latent_channels)
+        self.latent_channels = latent_channels
         shrink(layers_of(self.hyper_synthesis)[-1], 0.1)
 
     def forward(self, y: Tensor, quality: Tensor, noise: Noise | None = None) -> Rated:

@@ -1,19 +1,21 @@
 """The two-pass entropy model on integers: what encoder and decoder both run, with the same result everywhere.
 
-`CheckerboardModel` learns in floats; `quantise` turns what the decoder needs of it into integer arrays, which
-are shipped with the weights and hashed; `IntegerCheckerboard` runs them.
+`CheckerboardModel` learns in floats; `quantise_checkerboard` turns what the decoder needs of it into integer arrays,
+which are shipped with the weights and hashed; `IntegerCheckerboard` runs them. What its sisters in `integer_hyper.py`
+need too stands here.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
-from rdcodec.errors import NeedsModel, UsageError
+from rdcodec.errors import NeedsModel
 from rdcodec.exact.fixed import (
     HYPER_MAX,
     LATENT_MAX,
@@ -44,15 +46,26 @@ CHAINS = ("hyper_synthesis", "first", "context", "second")
 LOG_LEVEL = math.log(SCALE_MAX / SCALE_MIN) / (LEVELS - 1)  # of scale, from one table row to the next
 
 
+Part = Callable[[Tensor], Tensor]  # takes the elements of one pass from y: (1, M, h, w) -> (h, w, channels)
+
+
 class SymbolCoder(Protocol):
     """Turns the table index of every element into its symbol: an encoder looks it up, a decoder reads it."""
 
     def z(self, indexes: Tensor) -> Tensor:
-        """indexes (h, w, N) uint8 -> symbols, the same shape, float32 carrier."""
+        """indexes (h, w, N) uint8 or int16 -> symbols, the same shape, float32 carrier."""
         ...
 
-    def y(self, step: int, mean: Tensor, indexes: Tensor) -> Tensor:
-        """mean (steps of 1/64) and indexes (h, w, M / 2) of the elements of pass `step` -> symbols."""
+    def y(self, part: Part, mean: Tensor, indexes: Tensor) -> Tensor:
+        """mean (steps of 1/64) and indexes (uint8) of the elements that `part` takes -> symbols."""
+        ...
+
+
+class IntegerEntropy(Protocol):
+    """An entropy model on integers."""
+
+    def code(self, height: int, width: int, tenths: int, coder: SymbolCoder) -> Tensor:
+        """y_hat (1, M, height, width) in quantisation steps, as encoder and decoder both build it."""
         ...
 
 
@@ -63,7 +76,7 @@ class IntegerCheckerboard:
         """model gives the structure, arrays every number. NeedsModel if an array is missing or altered."""
         inputs = {"hyper_synthesis": HYPER, "first": ACTIVATION, "context": LATENT, "second": ACTIVATION}
         self.chains = {
-            name: IntegerChain(getattr(model, name), _nested(arrays, name), inputs[name], PARAMETER) for name in CHAINS
+            name: IntegerChain(getattr(model, name), nested(arrays, name), inputs[name], PARAMETER) for name in CHAINS
         }
         self.prior_level = _levels(arrays, "prior_level", model.hyper_channels)
         self.level = _levels(arrays, "level", model.latent_channels)
@@ -87,7 +100,7 @@ class IntegerCheckerboard:
 
     def _code(self, height: int, width: int, tenths: int, coder: SymbolCoder) -> Tensor:
         rows, columns = -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
-        prior = _indexes(torch.zeros(rows, columns, 1, device=self.device), self._offset(self.prior_level, tenths))
+        prior = level_indexes(torch.zeros(rows, columns, 1, device=self.device), self._offset(self.prior_level, tenths))
         z = coder.z(prior).clamp(-HYPER_MAX, HYPER_MAX)
         features = self.chains["hyper_synthesis"](z.permute(2, 0, 1)[None])[:, :, :height, :width]
         offset = self._offset(self.level, tenths)
@@ -98,17 +111,18 @@ class IntegerCheckerboard:
         return (y_0 + y_1) / MEAN_ONE
 
     def _offset(self, anchors: NDArray[np.int32], tenths: int) -> Tensor:
-        # Half a level makes the shift in `_indexes` a rounding.
+        # Half a level makes the shift in `level_indexes` a rounding.
         return torch.from_numpy(interpolate(anchors, tenths) + LEVEL_ONE // 2).to(self.device, torch.float32)
 
 
 def _code_pass(step: int, parameters: Tensor, offset: Tensor, coder: SymbolCoder) -> Tensor:
     mean, level = take_parity(parameters, step).chunk(2, -1)
-    indexes = _indexes(level, take_parity(offset.expand(*parameters.shape[2:], -1).permute(2, 0, 1)[None], step))
-    return spread_parity(mean + MEAN_ONE * coder.y(step, mean, indexes), step)
+    take = partial(take_parity, step=step)
+    indexes = level_indexes(level, take(offset.expand(*parameters.shape[2:], -1).permute(2, 0, 1)[None]))
+    return spread_parity(mean + MEAN_ONE * coder.y(take, mean, indexes), step)
 
 
-def _indexes(level: Tensor, offset: Tensor) -> Tensor:
+def level_indexes(level: Tensor, offset: Tensor | int) -> Tensor:
     """Table rows of log-scales (..., C), which come in steps of 1 / LEVEL_ONE."""
     return shift_right(level + offset, 4).clamp_(0, LEVELS - 1).to(torch.uint8)
 
@@ -121,31 +135,28 @@ def _levels(arrays: Arrays, name: str, channels: int) -> NDArray[np.int32]:
     return np.clip(found, -(1 << 14), 1 << 14)
 
 
-def _nested(arrays: Arrays, chain: str) -> dict[str, Arrays]:
-    nested: dict[str, Arrays] = {}
+def nested(arrays: Arrays, chain: str) -> dict[str, Arrays]:
+    """The arrays of each layer of a chain."""
+    layers: dict[str, Arrays] = {}
     for name, array in arrays.items():
-        first, _, rest = name.partition(".")
-        if first == chain:
-            index, _, kind = rest.partition(".")
-            nested.setdefault(index, {})[kind] = array
-    return nested
+        if name.startswith(f"{chain}."):
+            index, _, kind = name.removeprefix(f"{chain}.").rpartition(".")
+            layers.setdefault(index, {})[kind] = array
+    return layers
 
 
-def with_integer_form(model: nn.Module) -> CheckerboardModel:
-    """The entropy model itself; UsageError for one that has no integer form, without which it codes no files."""
-    if not isinstance(model, CheckerboardModel):
-        raise UsageError(f"{type(model).__name__} has no integer form yet: it can be trained, not used to code files")
-    return model
+def named(chain: str, layers: Mapping[str, Arrays]) -> Arrays:
+    """The inverse of `nested`."""
+    return {f"{chain}.{index}.{kind}": array for index, layer in layers.items() for kind, array in layer.items()}
 
 
 @torch.no_grad()
-def quantise(model: nn.Module, latents: Sequence[tuple[Tensor, float]]) -> Arrays:
-    """Integer arrays of a trained entropy model; UsageError for one without an integer form.
+def quantise_checkerboard(model: CheckerboardModel, latents: Sequence[tuple[Tensor, float]]) -> Arrays:
+    """Integer arrays of a trained entropy model.
 
     latents: y in quantised units (1, M, h, w), sides multiples of 4, each with its quality, to measure how far
     activations reach: a score of photographs at low, middle and high quality.
     """
-    model = with_integer_form(model)
     m = model.latent_channels
     at = [(y, y.new_tensor([quality])) for y, quality in latents]
     z_hat = [model.analyse(y, quality).round().clamp(-HYPER_MAX, HYPER_MAX) for y, quality in at]
@@ -157,12 +168,9 @@ def quantise(model: nn.Module, latents: Sequence[tuple[Tensor, float]]) -> Array
     both = [torch.cat(pair, 1) for pair in zip(hyper.samples, context.samples, strict=True)]
     second = calibrate(model.second, both, torch.cat([hyper.step, context.step]), ACTIVATION, steps)
     chains = dict(zip(CHAINS, (hyper, first, context, second), strict=True))
-    arrays = {
-        f"{chain}.{index}.{name}": array
-        for chain, done in chains.items()
-        for index, layer in done.arrays.items()
-        for name, array in layer.items()
-    }
+    arrays: Arrays = {}
+    for chain, done in chains.items():
+        arrays |= named(chain, done.arrays)
     arrays["prior_level"] = _level_array(model.factorized_prior.log_scale.values)
     arrays["level"] = _level_array(model.log_scale.values)
     return arrays

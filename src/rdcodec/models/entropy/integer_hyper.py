@@ -1,0 +1,319 @@
+"""Hyperprior and CHARM on integers: what encoder and decoder both run, with the same result everywhere.
+
+As in `integer.py`: the float models learn, `quantise_hyperprior` and `quantise_charm` turn what the decoder needs of
+them into integer arrays, and the classes here run these. Hyper-latents have a free density, one row of the tables
+for each channel, behind those of the scales.
+"""
+
+import copy
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rdcodec.errors import NeedsModel
+from rdcodec.exact.fixed import (
+    HYPER_MAX,
+    LATENT_MAX,
+    LATENT_ONE,
+    LEVEL_ONE,
+    MEAN_MAX,
+    MEAN_ONE,
+    SUM_LIMIT,
+    shift_right,
+    to_integers,
+)
+from rdcodec.exact.layers import Arrays, IntegerChain, Range, Reach, calibrate, exact_arithmetic
+from rdcodec.exact.tables import LEVELS, SCALE_MIN
+from rdcodec.models.blocks import layers_of
+from rdcodec.models.entropy.charm import LRP_REACH, CharmModel, Seen, SliceNetworks
+from rdcodec.models.entropy.checkerboard import HYPER_STRIDE
+from rdcodec.models.entropy.hyper import SCALE_START, HyperModel
+from rdcodec.models.entropy.hyperprior import HyperpriorModel
+from rdcodec.models.entropy.integer import (
+    HYPER,
+    LOG_LEVEL,
+    PARAMETER,
+    Part,
+    SymbolCoder,
+    level_indexes,
+    named,
+    nested,
+)
+
+FEATURE = Range(-2047, 2047)  # what the networks of the slices see of the hyper-latents
+TANH_INPUT = Range(-255, 255)  # of the residual, in steps of 1/64: beyond +-4 it no longer changes
+REACH_LEAST = 4  # quantisation steps
+
+
+class IntegerHyperprior:
+    """Codes y (M, h, w) and its hyper-latents through a SymbolCoder."""
+
+    def __init__(self, model: HyperpriorModel, arrays: Arrays) -> None:
+        """model gives the structure, arrays every number. NeedsModel if an array is missing or altered."""
+        self.prior = _prior_indexes(model)
+        self.hyper_synthesis = IntegerChain(model.hyper_synthesis, nested(arrays, "hyper_synthesis"), HYPER, PARAMETER)
+
+    def to(self, device: torch.device) -> "IntegerHyperprior":
+        """Move the networks to a device."""
+        self.prior = self.prior.to(device)
+        self.hyper_synthesis.to(device)
+        return self
+
+    def code(self, height: int, width: int, tenths: int, coder: SymbolCoder) -> Tensor:
+        """y_hat (1, M, height, width) in quantisation steps, as encoder and decoder both build it.
+
+        height, width: of the latents, any positive number; hyper-latents cover ceil(side / 4). Nothing depends on
+        the quality.
+        """
+        with exact_arithmetic(self.prior.device):
+            parameters = self.hyper_synthesis(_hyper_latents(height, width, self.prior, coder))
+            mean, level = parameters[:, :, :height, :width].chunk(2, 1)
+            return _code_channels(mean, level, 0, coder) / MEAN_ONE
+
+
+class IntegerCharm:
+    """Codes y (M, h, w), slice by slice, and its hyper-latents through a SymbolCoder."""
+
+    def __init__(self, model: CharmModel, arrays: Arrays) -> None:
+        """model gives the structure, arrays every number. NeedsModel if an array is missing or altered."""
+        self.model = model
+        self.prior = _prior_indexes(model)
+        self.hyper_synthesis = IntegerChain(model.hyper_synthesis, nested(arrays, "hyper_synthesis"), HYPER, FEATURE)
+        self.reduce: IntegerChain | None = None
+        if model.reduce is not None:
+            self.reduce = IntegerChain(nn.Sequential(model.reduce), nested(arrays, "reduce"), FEATURE, FEATURE)
+        reaches = [_reach(arrays, i, channels) for i, channels in enumerate(model.config.slices)]
+        self.slices = [
+            IntegerSlice(networks, arrays, i, _seen_reach(networks, reaches[: model.supports(i)]), reaches[i])
+            for i, networks in enumerate(model.networks)
+        ]
+
+    def to(self, device: torch.device) -> "IntegerCharm":
+        """Move the networks to a device."""
+        self.prior = self.prior.to(device)
+        for part in (self.hyper_synthesis, self.reduce, *self.slices):
+            if part is not None:
+                part.to(device)
+        return self
+
+    def code(self, height: int, width: int, tenths: int, coder: SymbolCoder) -> Tensor:
+        """y_hat (1, M, height, width) in quantisation steps; arguments as IntegerHyperprior."""
+        with exact_arithmetic(self.prior.device):
+            return self._code(height, width, coder)
+
+    def _code(self, height: int, width: int, coder: SymbolCoder) -> Tensor:
+        features = self.hyper_synthesis(_hyper_latents(height, width, self.prior, coder))[:, :, :height, :width]
+        own = self.model.share(features if self.reduce is None else self.reduce(features))
+        decoded: list[Tensor] = []
+        inputs: list[Tensor] = []
+        for index, networks in enumerate(self.slices):
+            seen = self.model.see(index, own[index], inputs)
+            first = sum(self.model.config.slices[:index])
+            y_hat = _code_channels(networks.mean(seen.mean), networks.scale(seen.scale), first, coder)
+            decoded.append(networks.combine(y_hat, networks.predict_residual(seen, y_hat)))
+            inputs.append(networks.as_input(decoded[-1]))
+        return torch.cat(decoded, 1) / MEAN_ONE
+
+
+class IntegerSlice:
+    """The networks of one slice."""
+
+    def __init__(self, networks: SliceNetworks, arrays: Arrays, index: int, seen: Reach, own: Reach) -> None:
+        """seen: of what the slice sees, own: of the slice as an input."""
+
+        def chain(name: str, network: nn.Sequential, inputs: Reach, outputs: Range) -> IntegerChain:
+            return IntegerChain(network, nested(arrays, f"slices.{index}.{name}"), inputs, outputs)
+
+        self.mean = chain("mean", networks.mean, seen, PARAMETER)
+        self.scale = chain("scale", networks.scale, seen, PARAMETER)
+        self.lrp = chain("lrp", networks.lrp, _join(seen, own), TANH_INPUT)
+        self.merge: IntegerChain | None = None
+        if networks.merge is not None:
+            self.merge = chain("merge", nn.Sequential(networks.merge), _merge_reach(len(own.largest)), PARAMETER)
+        self.tanh = torch.from_numpy(_checked(arrays, "tanh", TANH_INPUT.high - TANH_INPUT.low + 1, MEAN_ONE)).float()
+        self.reach = torch.from_numpy(own.largest).float()[:, None, None]
+
+    def to(self, device: torch.device) -> "IntegerSlice":
+        """Move the networks to a device."""
+        for chain in (self.mean, self.scale, self.lrp, self.merge):
+            if chain is not None:
+                chain.to(device)
+        self.tanh, self.reach = self.tanh.to(device), self.reach.to(device)
+        return self
+
+    def as_input(self, y_hat: Tensor) -> Tensor:
+        """Steps of 1/64 -> steps of 1/16 within the reach of each channel."""
+        coarse = shift_right(y_hat + MEAN_ONE // LATENT_ONE // 2, 2)
+        return torch.minimum(torch.maximum(coarse, -self.reach), self.reach)
+
+    def predict_residual(self, seen: Seen, y_hat: Tensor) -> Tensor:
+        """What rounding took from the slice, in steps of 1/64."""
+        raw = self.lrp(torch.cat([seen.mean, self.as_input(y_hat)], 1))
+        return self.tanh[(raw - TANH_INPUT.low).long()]
+
+    def combine(self, y_hat: Tensor, residual: Tensor) -> Tensor:
+        """The slice as the synthesis and later slices see it, in steps of 1/64."""
+        if self.merge is None:
+            return y_hat + residual
+        return self.merge(torch.cat([y_hat.clamp(-MEAN_MAX, MEAN_MAX), residual], 1))
+
+
+def _prior_indexes(model: HyperModel) -> Tensor:
+    """Table rows of the channels of z, (N,) int16."""
+    return torch.arange(LEVELS, LEVELS + model.hyper_channels, dtype=torch.int16)
+
+
+def _hyper_latents(height: int, width: int, prior: Tensor, coder: SymbolCoder) -> Tensor:
+    """z (1, N, ceil(height / 4), ceil(width / 4)), clipped to what networks can take."""
+    z = coder.z(prior.expand(-(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE), -1))
+    return z.clamp(-HYPER_MAX, HYPER_MAX).permute(2, 0, 1)[None]
+
+
+def _code_channels(mean: Tensor, level: Tensor, first: int, coder: SymbolCoder) -> Tensor:
+    """Code the channels from `first` on: mean and level (1, C, h, w) -> y_hat in steps of 1/64, the same shape."""
+    mean, level = (x[0].permute(1, 2, 0) for x in (mean, level))
+    indexes = level_indexes(level, LEVEL_ONE // 2)
+    y_hat = mean + MEAN_ONE * coder.y(channels_from(first, mean.shape[2]), mean, indexes)
+    return y_hat.permute(2, 0, 1)[None]
+
+
+def channels_from(first: int, count: int) -> Part:
+    """Takes so many channels of y (1, M, h, w) -> (h, w, count)."""
+    return lambda y: y[0, first : first + count].permute(1, 2, 0)
+
+
+def _reach(arrays: Arrays, index: int, channels: int) -> Reach:
+    return Reach(_checked(arrays, f"slices.{index}.reach", channels, LATENT_MAX).astype(np.int64))
+
+
+def _seen_reach(networks: SliceNetworks, before: Sequence[Reach]) -> Reach:
+    """Of what a slice sees: its own features, then the earlier slices."""
+    earlier = np.concatenate([np.zeros(0, np.int64), *(reach.largest for reach in before)])
+    own = networks.seen - len(earlier)
+    return Reach(np.append(np.full(own, FEATURE.high), earlier))
+
+
+def _join(*reaches: Reach) -> Reach:
+    return Reach(np.concatenate([reach.largest for reach in reaches]))
+
+
+def _merge_reach(channels: int) -> Reach:
+    """Of the latents and the residual in steps of 1/64."""
+    return Reach(np.repeat([MEAN_MAX, round(LRP_REACH * MEAN_ONE)], channels))
+
+
+def _checked(arrays: Arrays, name: str, size: int, most: int) -> NDArray[np.int32]:
+    found = arrays.get(name)
+    if found is None or found.shape != (size,) or found.dtype != np.int32 or np.abs(found).max() > most:
+        raise NeedsModel(f"integer weights {name} are missing or altered: fetch the model's weights again")
+    return found
+
+
+# From trained floats to integers
+
+
+@torch.no_grad()
+def quantise_hyperprior(model: HyperpriorModel, latents: Sequence[Tensor]) -> Arrays:
+    """Integer arrays of a trained model; latents: y of photographs, (1, M, h, w), sides multiples of 4."""
+    z_hat = _rounded_hyper_latents(model, latents)
+    network = _with_levels(model.hyper_synthesis, model.latent_channels)
+    steps = torch.cat([_steps(model.latent_channels, MEAN_ONE), _level_steps(model.latent_channels)])
+    done = calibrate(network, z_hat, torch.ones(model.hyper_channels), HYPER, steps, SUM_LIMIT)
+    return named("hyper_synthesis", done.arrays)
+
+
+@torch.no_grad()
+def quantise_charm(model: CharmModel, latents: Sequence[Tensor]) -> Arrays:
+    """As `quantise_hyperprior`."""
+    z_hat = _rounded_hyper_latents(model, latents)
+    hyper = calibrate(model.hyper_synthesis, z_hat, torch.ones(model.hyper_channels), HYPER, FEATURE, SUM_LIMIT)
+    arrays = named("hyper_synthesis", hyper.arrays)
+    if model.reduce is not None:
+        hyper = calibrate(nn.Sequential(model.reduce), hyper.samples, hyper.step, FEATURE, FEATURE, SUM_LIMIT)
+        arrays |= named("reduce", hyper.arrays)
+    steps = model.share(hyper.step[None, :, None, None])
+    own = [model.share(x) for x in hyper.samples]
+    parts = [model.split(y) for y in latents]
+    decoded: list[list[Tensor]] = [[] for _ in latents]
+    inputs: list[Tensor] = []  # steps of the slices so far
+    reaches: list[Reach] = []
+    for index, networks in enumerate(model.networks):
+        seen = [model.see(index, shares[index], before) for shares, before in zip(own, decoded, strict=True)]
+        step = model.see(index, steps[index], inputs)
+        reach = _seen_reach(networks, reaches[: model.supports(index)])
+        found = _quantise_slice(networks, seen, [part[index] for part in parts], step, reach)
+        arrays |= {f"slices.{index}.{name}": array for name, array in found.arrays.items()}
+        reaches.append(Reach(found.arrays["reach"].astype(np.int64)))
+        inputs.append(_steps(len(reaches[-1].largest), LATENT_ONE)[None, :, None, None])
+        for before, y_hat in zip(decoded, found.samples, strict=True):
+            before.append(y_hat)
+    grid = torch.arange(TANH_INPUT.low, TANH_INPUT.high + 1, dtype=torch.float64) / MEAN_ONE
+    arrays["tanh"] = to_integers(MEAN_ONE * LRP_REACH * torch.tanh(grid))
+    return arrays
+
+
+class QuantisedSlice(NamedTuple):
+    """The arrays of a slice, and its samples as later slices see them."""
+
+    arrays: Arrays
+    samples: list[Tensor]
+
+
+def _quantise_slice(
+    networks: SliceNetworks, seen: Sequence[Seen], parts: Sequence[Tensor], step: Seen, reach: Reach
+) -> QuantisedSlice:
+    """seen and parts: what its networks see, and the latents themselves, of each photograph."""
+    count = parts[0].shape[1]
+    fine = _steps(count, MEAN_ONE)
+    mean_step, scale_step = (x.flatten() for x in step)
+    mean = calibrate(networks.mean, [x.mean for x in seen], mean_step, reach, fine, SUM_LIMIT)
+    network = _with_levels(networks.scale, 0)
+    scale = calibrate(network, [x.scale for x in seen], scale_step, reach, _level_steps(count), SUM_LIMIT)
+    y_hat = [(y - mean).round() + mean for y, mean in zip(parts, mean.samples, strict=True)]
+    samples = [networks.combine(y, networks.predict_residual(s, y)) for s, y in zip(seen, y_hat, strict=True)]
+    own = _reach_of([*y_hat, *samples])
+    both = [torch.cat([s.mean, y], 1) for s, y in zip(seen, y_hat, strict=True)]
+    lrp_step = torch.cat([mean_step, _steps(count, LATENT_ONE)])
+    lrp = calibrate(networks.lrp, both, lrp_step, _join(reach, Reach(own.astype(np.int64))), fine, SUM_LIMIT)
+    chains = {"mean": mean, "scale": scale, "lrp": lrp}
+    if networks.merge is not None:
+        pairs = [torch.cat([y, y], 1) for y in y_hat]  # the reach of a last layer is given, so that samples say nothing
+        merge = nn.Sequential(networks.merge)
+        chains["merge"] = calibrate(merge, pairs, fine.repeat(2), _merge_reach(count), fine, SUM_LIMIT)
+    arrays: Arrays = {"reach": own}
+    for name, chain in chains.items():
+        arrays |= named(name, chain.arrays)
+    return QuantisedSlice(arrays, samples)
+
+
+def _rounded_hyper_latents(model: HyperModel, latents: Sequence[Tensor]) -> list[Tensor]:
+    quality = torch.zeros(1)  # on which nothing depends
+    return [model.analyse(y, quality).round().clamp(-HYPER_MAX, HYPER_MAX) for y in latents]
+
+
+def _steps(channels: int, one: int) -> Tensor:
+    return torch.full((channels,), 1 / one, dtype=torch.float64)
+
+
+def _level_steps(channels: int) -> Tensor:
+    return torch.full((channels,), LOG_LEVEL / LEVEL_ONE, dtype=torch.float64)
+
+
+def _with_levels(network: nn.Sequential, first: int) -> nn.Sequential:
+    """The network with outputs from `first` on as logarithms of the scale over the table's smallest."""
+    changed = copy.deepcopy(network)
+    last = layers_of(changed)[-1]
+    assert last.bias is not None
+    last.bias[first:] += math.log(SCALE_START / SCALE_MIN)
+    return changed
+
+
+def _reach_of(samples: Sequence[Tensor]) -> NDArray[np.int32]:
+    """How far each channel may reach as an input, in steps of 1/16: twice as far as the samples do."""
+    largest = torch.stack([x.abs().amax((0, 2, 3)) for x in samples]).amax(0)
+    return to_integers((2 * largest).clamp(min=REACH_LEAST).mul(LATENT_ONE).ceil().clamp(max=LATENT_MAX))
