@@ -1,0 +1,324 @@
+"""Hyperprior and CHARM on integers: every combination of the paper's parts codes files, and the same everywhere."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import cache
+from itertools import product
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+import torch
+from conftest import ASTRONAUT
+from numpy.typing import NDArray
+from PIL import Image
+from test_family import ENTROPIES, TRANSFORMS, combination
+from test_integer import Lookup, Replay, table_bits
+from torch import Tensor
+
+from rdcodec.codec.container import SINGLE_RATE, pack, unpack
+from rdcodec.codec.pipeline import Codec, Encoded
+from rdcodec.errors import BadInput, NeedsModel, UsageError
+from rdcodec.exact.fixed import MEAN_ONE
+from rdcodec.exact.layers import Arrays
+from rdcodec.exact.tables import LEVELS, scale_table
+from rdcodec.models.base import ImageModel
+from rdcodec.models.blocks import layers_of
+from rdcodec.models.config import ModelConfig
+from rdcodec.models.entropy.forms import integer_form
+from rdcodec.models.entropy.integer import Part
+from rdcodec.models.weights import FILE_NAME, Weights
+from rdcodec.training.data import Photo
+from rdcodec.training.export import export
+
+HYPER = ["conv"]
+COMBINATIONS = list(product(TRANSFORMS, ENTROPIES, HYPER))
+PUBLISHED = {"reduction": None, "max_support": 1, "merge_kernel": None}  # CHARM before the paper changed it
+LEAKY = {
+    "kind": "conv",
+    "channels": (8, 12, 32),
+    "kernels": (5, 5, 3),
+    "strides": (2, 2, 1),
+    "activation": "leaky_relu",
+}
+# One of each kind of entropy model, where the transforms do not matter.
+VARIANTS = {
+    "hyperprior": ("hyperprior", {}),
+    "hyperprior-leaky": ("hyperprior", {"hyper_synthesis": LEAKY}),
+    "charm": ("charm", {}),
+    "charm-published": ("charm", PUBLISHED | {"hyper_synthesis": LEAKY}),
+    "charm-merge3": ("charm", {"merge_kernel": 3}),
+}
+
+
+def lively(config: ModelConfig) -> ImageModel:
+    """Random weights that keep the coder busy: means far from the grid, scales from the least to the largest."""
+    torch.manual_seed(0)
+    model = ImageModel(config)
+    entropy, m = model.entropy, config.latent_channels
+    every_level = torch.linspace(-4.5, 4.5, m)
+    with torch.no_grad():
+        layers_of(model.analysis)[-1].weight *= 3
+        if config.entropy.kind == "hyperprior":
+            last = layers_of(entropy.hyper_synthesis)[-1]
+            last.weight *= 4
+            last.bias[m:] = every_level
+        else:
+            for networks, levels in zip(entropy.networks, every_level.split(config.entropy.slices), strict=True):
+                for network, size in ((networks.mean, 5), (networks.scale, 5), (networks.lrp, 10)):
+                    network[-1].weight *= size
+                networks.scale[-1].bias += levels
+                if networks.merge is not None:
+                    networks.merge.weight += 0.05 * torch.randn_like(networks.merge.weight)
+                    networks.merge.bias += 0.1 * torch.randn_like(networks.merge.bias)
+    return model.eval().requires_grad_(False)
+
+
+@cache
+def picture() -> NDArray[np.uint8]:
+    with Image.open(ASTRONAUT) as opened:
+        return np.array(opened.convert("RGB"))
+
+
+def of_size(height: int, width: int) -> NDArray[np.uint8]:
+    """The bundled picture, mirrored until it has that size."""
+    image = picture()
+    return np.pad(image, ((0, max(0, height - 256)), (0, max(0, width - 384)), (0, 0)), "symmetric")[:height, :width]
+
+
+def exported(model: ImageModel) -> Weights:
+    with TemporaryDirectory() as folder:
+        return export(model, Path(folder) / FILE_NAME, [Photo("photo", of_size(192, 256))])
+
+
+@cache
+def codec_of(transform: str, entropy: str, hyper: str) -> Codec:
+    return Codec(exported(lively(combination(transform, entropy, hyper))), torch.device("cpu"))
+
+
+@cache
+def variant(name: str) -> Weights:
+    entropy, changes = VARIANTS[name]
+    return exported(lively(combination("conv", entropy, "conv", **changes)))
+
+
+# Files
+
+
+def check_file(codec: Codec, height: int, width: int) -> Encoded:
+    """What was promised comes back, in the bits that the model estimates."""
+    encoded = codec.encode(of_size(height, width))
+    header, stream = unpack(encoded.data)
+    assert (header.width, header.height, header.quality) == (width, height, SINGLE_RATE)
+    assert torch.equal(codec.decode_latents(header, stream), encoded.y_hat)
+    np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
+    assert encoded.reconstruction.shape == (height, width, 3) and encoded.quality is None
+    assert 8 * len(encoded.data) <= 1.01 * encoded.estimate_bits + 600
+    return encoded
+
+
+@pytest.mark.parametrize("parts", COMBINATIONS, ids="-".join)
+def test_every_combination_codes_files(parts: tuple[str, str, str]) -> None:
+    codec = codec_of(*parts)
+    check_file(codec, 1, 1)
+    encoded = check_file(codec, 63, 65)
+    symbols, indexes = np.concatenate(encoded.symbols), np.concatenate(encoded.indexes)
+    assert np.mean(symbols != 0) > 0.25
+    assert np.sum(np.abs(symbols) > codec.tables.radius[indexes]) > 10
+    assert codec.compress(of_size(63, 65)) == encoded.data
+
+
+@pytest.mark.parametrize("entropy", ENTROPIES)
+def test_every_scale_is_used(entropy: str) -> None:
+    encoded = check_file(codec_of("conv", entropy, "conv"), 512, 768)
+    levels = set(np.concatenate(encoded.indexes[1:]).tolist())
+    assert levels == set(range(LEVELS))
+    assert set(encoded.indexes[0].tolist()) == set(range(LEVELS, LEVELS + 8))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("parts", COMBINATIONS, ids="-".join)
+def test_every_combination_codes_large_files(parts: tuple[str, str, str]) -> None:
+    check_file(codec_of(*parts), 512, 768)
+
+
+def test_quality_and_targets_are_refused() -> None:
+    codec, image = codec_of("conv", "charm", "conv"), of_size(40, 40)
+    for attempt in (
+        lambda: codec.compress(image, 50),
+        lambda: codec.encode_target(image, bpp=0.5),
+        lambda: codec.encode_target(image, psnr_db=30),
+    ):
+        with pytest.raises(UsageError, match=r"small\.0 has a single rate \(lmbda 0\.01\): leave out"):
+            attempt()
+
+
+@pytest.mark.parametrize("quality", [0, 500, 1000])
+def test_a_forged_quality_is_refused(quality: int) -> None:
+    codec = codec_of("conv", "hyperprior", "conv")
+    header, stream = unpack(codec.compress(of_size(40, 40)))
+    with pytest.raises(BadInput, match="one rate"):
+        codec.decompress(pack(replace(header, quality=quality), stream))
+
+
+def test_gains_make_a_model_of_all_rates_of_any_kind() -> None:
+    """Without lmbda the latents have gains that follow quality, whatever the entropy model."""
+    config = combination("conv", "charm", "conv").model_copy(update={"lmbda": None})
+    model = lively(config)
+    model.log_gain.values.copy_(torch.linspace(-2, 0, len(model.log_gain.values))[:, None].expand(-1, 16))
+    codec = Codec(exported(model), torch.device("cpu"))
+    sizes = []
+    for quality in (0, 50, 100):
+        encoded = codec.encode(of_size(70, 90), quality)
+        np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
+        sizes.append(len(encoded.data))
+    assert sizes == sorted(set(sizes))
+
+
+# The networks
+
+
+def latents(weights: Weights, height: int, width: int) -> tuple[Tensor, Tensor]:
+    """y and z, as lively as those of a picture."""
+    torch.manual_seed(1)
+    y = torch.randn(1, weights.config.latent_channels, height, width) * 5
+    z = torch.randn(1, weights.config.entropy.hyper_channels, -(-height // 4), -(-width // 4))
+    return y, z * 3
+
+
+class Kept(Lookup):
+    """Keeps means and indexes of each pass as they come."""
+
+    def y(self, part: Part, mean: Tensor, indexes: Tensor) -> Tensor:
+        self.told.append(torch.stack([mean, indexes.float()]))
+        return self._keep((part(self.latents) - mean / MEAN_ONE).round(), indexes)
+
+    def _keep(self, symbols: Tensor, indexes: Tensor) -> Tensor:
+        self.symbols.append(symbols.reshape(-1))
+        self.indexes.append(indexes.reshape(-1))
+        return symbols
+
+
+def run(weights: Weights, coder: Kept | Replay, height: int, width: int) -> Tensor:
+    return integer_form(weights.build().entropy, weights.entropy).code(height, width, 0, coder)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+@pytest.mark.parametrize("size", [(1, 1), (3, 1), (8, 12)], ids=str)
+def test_a_decoder_builds_what_the_encoder_built(name: str, size: tuple[int, int]) -> None:
+    weights = variant(name)
+    encoder = Kept(*latents(weights, *size))
+    y_hat = run(weights, encoder, *size)
+    decoder = Replay(encoder.symbols)
+    assert torch.equal(run(weights, decoder, *size), y_hat)
+    assert all(torch.equal(a, b) for a, b in zip(encoder.indexes, decoder.indexes, strict=True))
+    assert torch.equal(y_hat * MEAN_ONE, (y_hat * MEAN_ONE).round())
+
+
+@pytest.mark.parametrize("name", ["charm", "charm-published", "charm-merge3"])
+def test_a_slice_sees_only_those_that_it_should(name: str) -> None:
+    """The one before, and with a bound on their number the first ones alone."""
+    weights = variant(name)
+    y, z = latents(weights, 8, 8)
+    before = Kept(y, z)
+    run(weights, before, 8, 8)
+    for changed, later in ((0, [1, 2]), (2, [2] if name != "charm-published" else []), (8, [])):
+        other = y.clone()
+        other[:, changed] += 7
+        after = Kept(other, z)
+        run(weights, after, 8, 8)
+        moved = [i for i in range(3) if not torch.equal(before.told[i], after.told[i])]
+        assert moved == later
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_threads_and_layout_do_not_matter(name: str, threads: Callable[[int], None]) -> None:
+    weights = variant(name)
+    y, z = latents(weights, 16, 24)
+    found = []
+    for count in (1, 2):
+        for layout in (torch.contiguous_format, torch.channels_last):
+            threads(count)
+            coder = Kept(y.contiguous(memory_format=layout), z.contiguous(memory_format=layout))
+            run(weights, coder, 16, 24)
+            found.append(torch.cat([part.flatten() for part in coder.told]))
+    assert all(torch.equal(found[0], other) for other in found[1:])
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_symbols_beyond_any_picture_are_carried_exactly(name: str) -> None:
+    """The largest that a file can hold, where nothing is merged that they could leave the range of."""
+    weights = variant(name)
+    y, z = latents(weights, 4, 4)
+    encoder = Kept(torch.where(y > 0, 32700.0, -32700.0), z)
+    y_hat = run(weights, encoder, 4, 4)
+    assert torch.equal(run(weights, Replay(encoder.symbols), 4, 4), y_hat)
+    if "merge" not in name and name != "charm":
+        assert (y_hat.abs() - 32700).abs().max() <= 1
+
+
+class Draw(Kept):
+    """Draws symbols as the tables expect them, so that the price of integers is what is left."""
+
+    def y(self, part: Part, mean: Tensor, indexes: Tensor) -> Tensor:
+        self.told.append(mean)
+        drawn = torch.randn(mean.shape) * torch.from_numpy(scale_table()).float()[indexes.long()]
+        return self._keep((drawn * (indexes >= 3)).round(), indexes)
+
+
+@pytest.mark.parametrize("name", VARIANTS)
+def test_integers_cost_little_more_than_floats(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    weights = variant(name)
+    model = weights.build()
+    _, z = latents(weights, 32, 48)
+    torch.manual_seed(2)
+    coder = Draw(torch.zeros(0), z)
+    run(weights, coder, 32, 48)
+    parts = zip(coder.told, coder.symbols[1:], strict=True)
+    y = torch.cat([mean / MEAN_ONE + symbols.reshape(mean.shape) for mean, symbols in parts], -1).permute(2, 0, 1)[None]
+    monkeypatch.setattr(model.entropy, "analyse", lambda y, quality: z.round())
+    with torch.no_grad():
+        rated = model.entropy(y, torch.zeros(1))
+    estimate = (rated.bits_y.sum() + rated.bits_z.sum()).item()
+    assert table_bits(coder, weights.tables) == pytest.approx(estimate, rel=0.01)
+
+
+def altered(weights: Weights, name: str, change: Callable[[NDArray[np.int64]], NDArray[np.int64]]) -> Arrays:
+    array = weights.entropy[name]
+    return weights.entropy | {name: change(array.astype(np.int64)).astype(array.dtype)}
+
+
+@pytest.mark.parametrize(
+    ("name", "change"),
+    [
+        ("slices.1.mean.2.weight", None),
+        ("slices.2.merge.0.bias", lambda a: a[:-1]),
+        ("slices.0.lrp.0.shift", lambda a: a + 40),
+        ("reduce.0.weight", None),
+        ("hyper_synthesis.0.bias", lambda a: a * 0 - 2**31),
+        ("hyper_synthesis.2.weight", lambda a: a.transpose(1, 0, 2, 3)),
+        ("slices.1.reach", lambda a: a * 0 + 4096),
+        ("slices.1.reach", None),
+        ("tanh", lambda a: a[:-1]),
+        ("tanh", lambda a: a * 3),
+    ],
+    ids=str,
+)
+def test_missing_and_altered_arrays_are_refused(name: str, change: Callable[..., NDArray[np.int64]] | None) -> None:
+    weights = variant("charm")
+    arrays = dict(weights.entropy)
+    if change is None:
+        del arrays[name]
+    else:
+        arrays = altered(weights, name, change)
+    with pytest.raises(NeedsModel) as raised:
+        integer_form(weights.build().entropy, arrays)
+    assert "\n" not in str(raised.value)
+
+
+def test_weights_that_reach_too_far_are_refused() -> None:
+    weights = variant("hyperprior")
+    arrays = altered(weights, "hyper_synthesis.4.weight", lambda a: a * 0 + 32767)
+    with pytest.raises(NeedsModel, match="overflow"):
+        integer_form(weights.build().entropy, arrays)
