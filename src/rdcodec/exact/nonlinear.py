@@ -25,7 +25,7 @@ EXPONENT_ONE = 128  # steps of a score in which e^-1 is reached
 EXPONENTS = 12 * EXPONENT_ONE
 EXPONENT_MAX = 65535
 SHARE_BITS = 12  # a weight of the softmax comes in steps of 2^-12
-MAX_PARTS = 4  # beyond that, one product in float64 is faster than many in float32
+MAX_PARTS = 8  # beyond that, one product in float64 is faster than many in float32
 OVERFLOW = "integer weights whose sums could overflow: fetch or export the model's weights again"
 
 
@@ -94,7 +94,7 @@ def soft_shares(scores: Tensor, exponent: Tensor) -> Tensor:
 
 
 def check_exponent(exponent: NDArray[Any]) -> Tensor:
-    """The table of `soft_shares` in a float64 carrier; NeedsModel unless it starts above 0, stays in range, ends at 0."""
+    """The table of `soft_shares` in a float64 carrier; NeedsModel unless it is within 0..65535 and ends at 0."""
     if exponent[0] < 1 or exponent[-1] != 0 or exponent.min() < 0 or exponent.max() > EXPONENT_MAX:
         raise NeedsModel(OVERFLOW)
     return torch.from_numpy(exponent).double()
@@ -102,7 +102,8 @@ def check_exponent(exponent: NDArray[Any]) -> Tensor:
 
 def exponent_table() -> NDArray[np.int32]:
     """e^-(i / 128) in steps of 1/65535, the last place 0; int32 (1536,)."""
-    table = np.rint(EXPONENT_MAX * np.exp(-np.arange(EXPONENTS) / EXPONENT_ONE)).astype(np.int32)
+    curve = EXPONENT_MAX * np.exp(-np.arange(EXPONENTS) / EXPONENT_ONE)
+    table: NDArray[np.int32] = np.rint(curve).astype(np.int32)
     table[-1] = 0
     return table
 
@@ -128,6 +129,7 @@ class IntegerLinear:
         if reach.max() >= WIDE_LIMIT or np.abs(shift).max() > MAX_SHIFT:
             raise NeedsModel(OVERFLOW)
         self.outputs = outputs
+        length = min(length, inputs.largest * weight.shape[1] ** 0.5)
         parts = [n for n in range(1, MAX_PARTS + 1) if _fits(np.array_split(weight, n, 1), bias, inputs, length)]
         carrier = torch.float32 if parts else torch.float64
         # The shift is folded in: every partial sum is then a multiple of 2^-shift, as exact as before.
@@ -141,7 +143,7 @@ class IntegerLinear:
         if len(self.weights) == 1:
             total = F.linear(x, self.weights[0], self.bias)
         else:
-            pieces = x.split([weight.shape[1] for weight in self.weights], -1)
+            pieces = torch.split(x, [weight.shape[1] for weight in self.weights], -1)
             total = self.bias.double().expand(*x.shape[:-1], -1).clone()
             for piece, weight in zip(pieces, self.weights, strict=True):
                 total += F.linear(piece, weight)

@@ -139,11 +139,13 @@ class _Block:
         height, width = qkv.shape[1:3]
         padded = F.pad(qkv, (0, 0, 0, -width % self.window, 0, -height % self.window))
         windows = split_windows(padded.roll((-self.shift, -self.shift), (1, 2)), self.window)
-        query, key, value = windows.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind()
+        parts = windows.reshape(*windows.shape[:2], 3, self.heads, -1)
+        query, key, value = parts.permute(2, 0, 3, 1, 4).unbind()
         scores = ((query @ key.mT).mul_(self.unit).add_(self.bias)).floor_()
         visible = window_mask(height, width, self.window, self.shift, qkv.device)
         if visible is not None:
-            scores = scores.unflatten(0, (-1, len(visible))).masked_fill(~visible[:, None], -torch.inf).flatten(0, 1)
+            batches = scores.reshape(-1, *visible.shape[:1], *scores.shape[1:])
+            scores = batches.masked_fill(~visible[:, None], -torch.inf).flatten(0, 1)
         total = soft_shares(scores, self.exponent) @ value
         half = 2 ** (SHARE_BITS - 1)
         mixed = (total + half).mul_(2.0**-SHARE_BITS).floor_().clamp_(-self.limit, self.limit)
@@ -217,28 +219,31 @@ def calibrate_swin(
     what it can hold.
     """
     arrays: dict[str, NDArray[Any]] = {"exponent": exponent_table()}
-    layers = list(enumerate(stages))
-    current = [x.permute(0, 2, 3, 1).float() for x in samples]
-    stream = _stream_step(stages, 1, current)
+    current = [x.float() for x in samples]
+    stream = _stream_step(stages, 1, [x.permute(0, 2, 3, 1) for x in current])
     channels = len(step)
     enter = quantise_linear(torch.ones(channels), torch.zeros(channels), step.double(), stream.expand(channels))
     _add(arrays, "enter", enter)
-    for index, layer in layers:
+    last = torch.empty(0)
+    for index, layer in enumerate(stages):
+        after = [layer(x) for x in current]
         if isinstance(layer, SwinBlock):
             _block_arrays(arrays, index, layer, current, stream)
         elif isinstance(layer, PatchSplit):
-            after = _stream_step(stages, index + 1, [layer(x) for x in current])
-            _split_arrays(arrays, index, layer, current, stream, after)
-            stream = after
+            next_stream = _stream_step(stages, index + 1, after)
+            _split_arrays(arrays, index, layer, current, stream, next_stream)
+            stream = next_stream
         elif isinstance(layer, nn.Linear):
-            break
-        else:
-            continue
-        current = [layer(x) for x in current]
-    current = [F.pixel_shuffle(layer(x).permute(0, 3, 1, 2), 2) for x in current]
-    last = torch.stack([x.abs().amax((0, 2, 3)) for x in current]).amax(0).double().clamp(min=1e-6) / outputs.largest
-    _add(arrays, f"{index}.leave", _quantise(layer, stream, last.repeat_interleave(4)))
+            last = _output_step(after, outputs)
+            _add(arrays, f"{index}.leave", _quantise(layer, stream, last.repeat_interleave(4)))
+        current = after
     return CalibratedSwin(arrays, current, last)
+
+
+def _output_step(samples: Sequence[Tensor], outputs: Range) -> Tensor:
+    """Steps of the outputs, before the shuffle that makes one channel of four."""
+    largest = torch.stack([x.abs().amax((0, 1, 2)) for x in samples]).amax(0).double()
+    return largest.reshape(-1, 4).amax(1).clamp(min=1e-6) / outputs.largest
 
 
 def _stream_step(stages: nn.Sequential, first: int, samples: Sequence[Tensor]) -> Tensor:
@@ -262,7 +267,8 @@ def _block_arrays(
     arrays: dict[str, NDArray[Any]], index: int, block: SwinBlock, samples: Sequence[Tensor], stream: Tensor
 ) -> None:
     attention, (_, up, _, down) = _attention(block), block.feed_forward
-    norms = block.attention[0], block.feed_forward[0]
+    assert isinstance(up, nn.Linear) and isinstance(down, nn.Linear)
+    norms = _norm(block.attention[0]), _norm(block.feed_forward[0])
     attended = [x + block.attention(x) for x in samples]
     hidden = [up(norms[1](x)) for x in attended]
     query, key, value = _attention_steps(attention, [norms[0](x) for x in samples])
@@ -292,7 +298,8 @@ def _split_arrays(
     stream: Tensor,
     after: Tensor,
 ) -> None:
-    expand, norm = split.expand
+    expand, norm = split.expand[0], _norm(split.expand[1])
+    assert isinstance(expand, nn.Linear)
     inner = 2 * _largest([expand(x) for x in samples]) / STREAM.high
     outputs = expand.out_features
     _add(arrays, f"{index}.expand", _quantise(expand, stream, inner.expand(outputs)))
@@ -324,6 +331,11 @@ def _score_arrays(attention: WindowAttention, query: Tensor, key: Tensor) -> Arr
     unit = 1 / grain[:, None]
     bias = attention.bias.double() * EXPONENT_ONE * unit + unit / 2
     return {"bias": to_integers(bias.floor(), np.int32), "shift": to_integers(-grain.log2(), np.int8)}
+
+
+def _norm(layer: nn.Module) -> nn.LayerNorm:
+    assert isinstance(layer, nn.LayerNorm)
+    return layer
 
 
 def _epsilon(norm: nn.LayerNorm, step: Tensor) -> NDArray[np.int64]:

@@ -34,8 +34,8 @@ def _affine(arrays: Named, name: str, x: Integers, limits: Range) -> Integers:
     """A linear layer, or where weight has one axis a factor per channel."""
     weight, bias, shift = (arrays[f"{name}.{kind}"].astype(np.int64) for kind in ("weight", "bias", "shift"))
     total = (x @ weight.T if weight.ndim > 1 else x * weight) + bias
-    out = np.where(shift >= 0, total >> np.maximum(shift, 0), total << np.maximum(-shift, 0))
-    return np.clip(out, limits.low, limits.high)
+    out: Integers = np.where(shift >= 0, total >> np.maximum(shift, 0), total << np.maximum(-shift, 0))
+    return out.clip(limits.low, limits.high)
 
 
 def _normal(x: Integers, epsilon: NDArray[Any]) -> Integers:
@@ -46,17 +46,17 @@ def _normal(x: Integers, epsilon: NDArray[Any]) -> Integers:
         total = sum(values)
         root = math.isqrt(n * sum(value * value for value in values) - total * total + int(epsilon[0]))
         out[place] = [((n * value - total) * (2**40 // root) + 2**31) >> 32 for value in values]
-    return np.clip(out, -4095, 4095)
+    return out.clip(-4095, 4095)
 
 
 def _block(block: SwinBlock, arrays: Named, index: str, x: Integers) -> Integers:
     normal = _normal(x, arrays[f"{index}.norm1"])
-    x = np.clip(x + _attend(block, arrays, index, normal), STREAM.low, STREAM.high)
+    x = (x + _attend(block, arrays, index, normal)).clip(STREAM.low, STREAM.high)
     normal = _normal(x, arrays[f"{index}.norm2"])
     hidden = _affine(arrays, f"{index}.up", normal, BEFORE_GELU)
     bent = arrays[f"{index}.gelu"].astype(np.int64)[hidden + 2048]
     assert np.abs(bent).max() <= AFTER_GELU.high
-    return np.clip(x + _affine(arrays, f"{index}.down", bent, STREAM), STREAM.low, STREAM.high)
+    return (x + _affine(arrays, f"{index}.down", bent, STREAM)).clip(STREAM.low, STREAM.high)
 
 
 def _attend(block: SwinBlock, arrays: Named, index: str, normal: Integers) -> Integers:
