@@ -58,17 +58,16 @@ AFTER: dict[Activation, Range] = {nn.ReLU: ACTIVATION, nn.LeakyReLU: LEAKY}
 
 @contextlib.contextmanager
 def exact_arithmetic(device: torch.device) -> Iterator[None]:
-    """Context in which float32 convolutions add integers exactly, whatever the caller has switched on.
+    """Context in which float32 convolutions and products add integers exactly, whatever the caller has switched on.
 
-    No casts to bfloat16; on CUDA no TF32, and no cuDNN, which may choose Winograd or Fourier transforms.
+    No casts to bfloat16, no TF32; on CUDA no cuDNN, which may choose Winograd or Fourier transforms.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.autocast(device.type, enabled=False))
+        stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
+        torch.set_float32_matmul_precision("highest")
         if device.type == "cuda":
             stack.enter_context(torch.backends.cudnn.flags(enabled=False, allow_tf32=False))
-            matmul = torch.backends.cuda.matmul
-            stack.callback(setattr, matmul, "allow_tf32", matmul.allow_tf32)
-            matmul.allow_tf32 = False
         yield
 
 
