@@ -7,7 +7,6 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rdcodec.errors import UsageError
 from rdcodec.measure.flops import count_parts, kflops_per_px, total
 from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.blocks import down, up
@@ -15,7 +14,6 @@ from rdcodec.models.config import CONFIGS, ModelConfig, Norm, load_config, parse
 from rdcodec.models.entropy.checkerboard import Noise
 from rdcodec.models.rate import lmbda_of_quality
 from rdcodec.models.transforms.conv import GDN
-from rdcodec.models.weights import Weights
 
 MBT2018_MEAN = Path(__file__).parents[2] / "benchmarks" / "configs" / "mbt2018-mean.toml"
 LEAKY = {"kind": "conv", "activation": "leaky_relu"}
@@ -187,10 +185,3 @@ def test_a_training_pass_is_counted() -> None:
     model = built(small())
     cost = total(count_parts({"forward": lambda: model(picture(64, 64), torch.zeros(1))}, 64**2))
     assert cost.macs > total(count_parts(model.decode_parts(64, 64), 64**2)).macs
-
-
-def test_no_files_without_an_integer_form() -> None:
-    config = small()
-    weights = Weights("small.0", config, {}, {}, None)  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="HyperpriorModel has no integer form yet"):
-        weights.build_entropy(built(config))

@@ -27,7 +27,7 @@ from rdcodec.exact.fixed import (
     shift_right,
     to_integers,
 )
-from rdcodec.exact.layers import Arrays, IntegerChain, Range, Reach, calibrate, exact_arithmetic
+from rdcodec.exact.layers import Arrays, Calibrated, IntegerChain, Range, Reach, calibrate, exact_arithmetic
 from rdcodec.exact.tables import LEVELS, SCALE_MIN
 from rdcodec.models.blocks import layers_of
 from rdcodec.models.entropy.charm import LRP_REACH, CharmModel, Seen, SliceNetworks
@@ -44,8 +44,12 @@ from rdcodec.models.entropy.integer import (
     named,
     nested,
 )
+from rdcodec.models.entropy.integer_swin import CalibratedSwin, IntegerSwin, calibrate_swin
+from rdcodec.models.swin import SwinBlock
 
 FEATURE = Range(-2047, 2047)  # what the networks of the slices see of the hyper-latents
+BEFORE_STEPS = Range(-8191, 8191)  # means and levels as Swin blocks leave them
+SYNTHESIS = "hyper_synthesis."
 TANH_INPUT = Range(-255, 255)  # of the residual, in steps of 1/64: beyond +-4 it no longer changes
 REACH_LEAST = 4  # quantisation steps
 
@@ -56,12 +60,20 @@ class IntegerHyperprior:
     def __init__(self, model: HyperpriorModel, arrays: Arrays) -> None:
         """model gives the structure, arrays every number. NeedsModel if an array is missing or altered."""
         self.prior = _prior_indexes(model)
-        self.hyper_synthesis = IntegerChain(model.hyper_synthesis, nested(arrays, "hyper_synthesis"), HYPER, PARAMETER)
+        self.parameters: IntegerChain | None = None
+        if has_swin(model):
+            self.parameters = IntegerChain(
+                _to_steps(2 * model.latent_channels), nested(arrays, "parameters"), BEFORE_STEPS, PARAMETER
+            )
+        outputs = PARAMETER if self.parameters is None else BEFORE_STEPS
+        self.hyper_synthesis = _hyper_synthesis(model, arrays, outputs)
 
     def to(self, device: torch.device) -> "IntegerHyperprior":
         """Move the networks to a device."""
         self.prior = self.prior.to(device)
-        self.hyper_synthesis.to(device)
+        for part in (self.hyper_synthesis, self.parameters):
+            if part is not None:
+                part.to(device)
         return self
 
     def code(self, height: int, width: int, tenths: int, coder: SymbolCoder) -> Tensor:
@@ -72,6 +84,8 @@ class IntegerHyperprior:
         """
         with exact_arithmetic(self.prior.device):
             parameters = self.hyper_synthesis(_hyper_latents(height, width, self.prior, coder))
+            if self.parameters is not None:
+                parameters = self.parameters(parameters)
             mean, level = parameters[:, :, :height, :width].chunk(2, 1)
             return _code_channels(mean, level, 0, coder) / MEAN_ONE
 
@@ -83,7 +97,7 @@ class IntegerCharm:
         """model gives the structure, arrays every number. NeedsModel if an array is missing or altered."""
         self.model = model
         self.prior = _prior_indexes(model)
-        self.hyper_synthesis = IntegerChain(model.hyper_synthesis, nested(arrays, "hyper_synthesis"), HYPER, FEATURE)
+        self.hyper_synthesis = _hyper_synthesis(model, arrays, FEATURE)
         self.reduce: IntegerChain | None = None
         if model.reduce is not None:
             self.reduce = IntegerChain(nn.Sequential(model.reduce), nested(arrays, "reduce"), FEATURE, FEATURE)
@@ -163,6 +177,27 @@ class IntegerSlice:
         return self.merge(torch.cat([y_hat.clamp(-MEAN_MAX, MEAN_MAX), residual], 1))
 
 
+def has_swin(model: HyperModel) -> bool:
+    """Whether the hyper-synthesis is made of Swin blocks."""
+    return any(isinstance(layer, SwinBlock) for layer in model.hyper_synthesis)
+
+
+def _hyper_synthesis(model: HyperModel, arrays: Arrays, outputs: Range) -> IntegerChain | IntegerSwin:
+    if has_swin(model):
+        own = {name.removeprefix(SYNTHESIS): array for name, array in arrays.items() if name.startswith(SYNTHESIS)}
+        return IntegerSwin(model.hyper_synthesis, own, HYPER, outputs)
+    return IntegerChain(model.hyper_synthesis, nested(arrays, "hyper_synthesis"), HYPER, outputs)
+
+
+def _to_steps(channels: int) -> nn.Sequential:
+    """Each channel by itself: Swin blocks leave each in steps of its own."""
+    same = nn.Conv2d(channels, channels, 1, groups=channels)
+    nn.init.ones_(same.weight)
+    assert same.bias is not None
+    nn.init.zeros_(same.bias)
+    return nn.Sequential(same)
+
+
 def _prior_indexes(model: HyperModel) -> Tensor:
     """Table rows of the channels of z, (N,) int16."""
     return torch.arange(LEVELS, LEVELS + model.hyper_channels, dtype=torch.int16)
@@ -220,19 +255,29 @@ def _checked(arrays: Arrays, name: str, size: int, most: int) -> NDArray[np.int3
 @torch.no_grad()
 def quantise_hyperprior(model: HyperpriorModel, latents: Sequence[Tensor]) -> Arrays:
     """Integer arrays of a trained model; latents: y of photographs, (1, M, h, w), sides multiples of 4."""
+    m, unit = model.latent_channels, torch.ones(model.hyper_channels)
     z_hat = _rounded_hyper_latents(model, latents)
-    network = _with_levels(model.hyper_synthesis, model.latent_channels)
-    steps = torch.cat([_steps(model.latent_channels, MEAN_ONE), _level_steps(model.latent_channels)])
-    done = calibrate(network, z_hat, torch.ones(model.hyper_channels), HYPER, steps, SUM_LIMIT)
-    return named("hyper_synthesis", done.arrays)
+    steps = torch.cat([_steps(m, MEAN_ONE), _level_steps(m)])
+    if not has_swin(model):
+        network = _with_levels(model.hyper_synthesis, m)
+        return named("hyper_synthesis", calibrate(network, z_hat, unit, HYPER, steps, SUM_LIMIT).arrays)
+    swin = calibrate_swin(model.hyper_synthesis, z_hat, unit, HYPER, BEFORE_STEPS)
+    done = calibrate(_with_levels(_to_steps(2 * m), m), swin.samples, swin.step, BEFORE_STEPS, steps)
+    return {SYNTHESIS + name: array for name, array in swin.arrays.items()} | named("parameters", done.arrays)
 
 
 @torch.no_grad()
 def quantise_charm(model: CharmModel, latents: Sequence[Tensor]) -> Arrays:
     """As `quantise_hyperprior`."""
+    unit = torch.ones(model.hyper_channels)
     z_hat = _rounded_hyper_latents(model, latents)
-    hyper = calibrate(model.hyper_synthesis, z_hat, torch.ones(model.hyper_channels), HYPER, FEATURE, SUM_LIMIT)
-    arrays = named("hyper_synthesis", hyper.arrays)
+    hyper: Calibrated | CalibratedSwin
+    if has_swin(model):
+        hyper = calibrate_swin(model.hyper_synthesis, z_hat, unit, HYPER, FEATURE)
+        arrays: Arrays = {SYNTHESIS + name: array for name, array in hyper.arrays.items()}
+    else:
+        hyper = calibrate(model.hyper_synthesis, z_hat, unit, HYPER, FEATURE, SUM_LIMIT)
+        arrays = named("hyper_synthesis", hyper.arrays)
     if model.reduce is not None:
         hyper = calibrate(nn.Sequential(model.reduce), hyper.samples, hyper.step, FEATURE, FEATURE, SUM_LIMIT)
         arrays |= named("reduce", hyper.arrays)
