@@ -122,9 +122,9 @@ def test_steps_of_the_input_count():
 
 def test_threads_layouts_and_batches_change_nothing(threads):
     torch.manual_seed(5)
-    network = stages((64, 64), (1, 2), 4, 32, 16)
-    integers = IntegerSwin(network, calibrated(network, channels=64).arrays, HYPER, OUT)
-    x = symbols(5, 10, 64, batch=2)
+    network = stages((32, 32), (1, 2), 4, 16, 16)
+    integers = IntegerSwin(network, calibrated(network, channels=32).arrays, HYPER, OUT)
+    x = symbols(5, 10, 32, batch=2)
     found = []
     for number in (1, 2):
         threads(number)
