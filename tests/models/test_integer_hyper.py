@@ -9,19 +9,19 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import pytest
 import torch
-from conftest import ASTRONAUT
 from numpy.typing import NDArray
 from PIL import Image
 from test_family import COMBINATIONS, ENTROPIES, HYPER, combination
 from test_integer import Lookup, Replay, table_bits
 from torch import Tensor
 
+from conftest import ASTRONAUT
 from rdcodec.codec.container import SINGLE_RATE, pack, unpack
 from rdcodec.codec.pipeline import Codec, Encoded
 from rdcodec.errors import BadInput, NeedsModel, UsageError
 from rdcodec.exact.fixed import MEAN_ONE
 from rdcodec.exact.layers import Arrays
-from rdcodec.exact.tables import LEVELS, scale_table
+from rdcodec.exact.tables import LEVELS, build_gaussian_tables, scale_table
 from rdcodec.models.base import ImageModel
 from rdcodec.models.blocks import layers_of
 from rdcodec.models.config import ModelConfig
@@ -160,7 +160,7 @@ def test_quality_and_targets_are_refused() -> None:
 def test_a_forged_quality_is_refused(quality: int) -> None:
     codec = codec_of("conv", "hyperprior", "conv")
     header, stream = unpack(codec.compress(of_size(40, 40)))
-    with pytest.raises(BadInput, match="one rate"):
+    with pytest.raises(BadInput, match="single rate"):
         codec.decompress(pack(replace(header, quality=quality), stream))
 
 
@@ -317,6 +317,12 @@ def test_missing_and_altered_arrays_are_refused(name: str, change: Callable[...,
     with pytest.raises(NeedsModel) as raised:
         integer_form(weights.build().entropy, arrays)
     assert "\n" not in str(raised.value)
+
+
+def test_tables_without_rows_for_hyper_latents_are_refused() -> None:
+    weights = replace(variant("charm"), tables=build_gaussian_tables())
+    with pytest.raises(NeedsModel, match="136 rows"):
+        weights.build_entropy(weights.build())
 
 
 def test_weights_that_reach_too_far_are_refused() -> None:

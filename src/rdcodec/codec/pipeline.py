@@ -253,13 +253,12 @@ class Codec:
         if (header.tables_hash, header.entropy_hash, header.synthesis_hash) != (self.tables.hash(), *self.hashes):
             raise NeedsModel(f"the file was made with other weights {header.tag} than those here: give them with -m")
         if (header.quality == SINGLE_RATE) != self.single_rate:
-            needs = (
-                "no quality in the file, which {} needs" if not self.single_rate else "a quality, but {} has one rate"
+            wrong = (
+                "a quality in the file, but a single rate" if self.single_rate else "no quality in the file, but rates"
             )
-            raise BadInput(f"{needs.format(header.tag)}: get the file again from its source")
-        height, width = (
-            -(-side // self.model.multiple) * self.model.multiple for side in (header.height, header.width)
-        )
+            raise BadInput(f"{wrong} in {header.tag}: get the file again from its source")
+        multiple = self.model.multiple
+        height, width = (-(-side // multiple) * multiple for side in (header.height, header.width))
         (_, rows, columns), _ = self.model.latent_shapes(height, width)
         decoder = _Decoder(rans.Decoder(stream, self.tables))
         y_hat = self.entropy.code(rows, columns, header.quality, decoder)

@@ -26,7 +26,7 @@ from rdcodec.exact.layers import Arrays
 from rdcodec.exact.tables import Tables
 from rdcodec.models.base import ImageModel
 from rdcodec.models.config import ModelConfig, config_names, parse_record
-from rdcodec.models.entropy.forms import IntegerForm, integer_form
+from rdcodec.models.entropy.forms import IntegerForm, integer_form, table_rows
 
 FORMAT = "rdcodec-weights-1"
 FILE_NAME = "weights.safetensors"  # in a run folder
@@ -70,7 +70,9 @@ class Weights:
             raise NeedsModel(f"weights {self.tag} do not fit their model: take those of its configuration") from None
 
     def build_entropy(self, model: ImageModel) -> IntegerForm:
-        """The entropy model on integers, which has the structure of the model's."""
+        """The entropy model on integers, with the structure of the model's. NeedsModel for tables that do not fit."""
+        if len(self.tables.radius) != (rows := table_rows(model.entropy)):
+            raise NeedsModel(f"weights {self.tag} need tables of {rows} rows: fetch or export them again")
         return integer_form(model.entropy, self.entropy)
 
 

@@ -4,9 +4,8 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from rdcodec.errors import UsageError
 from rdcodec.exact.layers import Arrays
-from rdcodec.exact.tables import Tables, build_gaussian_tables
+from rdcodec.exact.tables import LEVELS, Tables, build_gaussian_tables
 from rdcodec.models.entropy.charm import CharmModel
 from rdcodec.models.entropy.checkerboard import CheckerboardModel
 from rdcodec.models.entropy.hyper import HyperModel
@@ -48,6 +47,11 @@ def quantise(model: nn.Module, latents: Sequence[tuple[Tensor, float]]) -> Array
         return quantise_hyperprior(model, y)
     assert isinstance(model, CharmModel)
     return quantise_charm(model, y)
+
+
+def table_rows(model: nn.Module) -> int:
+    """How many rows its tables have."""
+    return LEVELS + (model.hyper_channels if isinstance(model, HyperModel) else 0)
 
 
 def build_tables_of(model: nn.Module) -> Tables:
