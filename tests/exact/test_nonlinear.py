@@ -139,12 +139,14 @@ def test_tables_of_exponents_that_are_none_are_refused(place, value):
         check_exponent(table)
 
 
-def test_a_callers_matmul_precision_changes_nothing():
-    before = torch.get_float32_matmul_precision()
+@pytest.mark.parametrize("chosen", ["none", "bf16"])
+def test_a_callers_matmul_precision_is_set_aside_and_comes_back(chosen):
+    backend = torch.backends.mkldnn.matmul
+    before = backend.fp32_precision
     try:
-        torch.set_float32_matmul_precision("medium")
+        backend.fp32_precision = chosen
         with exact_arithmetic(torch.device("cpu")):
-            assert torch.get_float32_matmul_precision() == "highest"
-        assert torch.get_float32_matmul_precision() == "medium"
+            assert backend.fp32_precision == "ieee"
+        assert backend.fp32_precision == chosen
     finally:
-        torch.set_float32_matmul_precision(before)
+        backend.fp32_precision = before

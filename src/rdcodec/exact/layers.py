@@ -64,10 +64,14 @@ def exact_arithmetic(device: torch.device) -> Iterator[None]:
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.autocast(device.type, enabled=False))
-        stack.callback(torch.set_float32_matmul_precision, torch.get_float32_matmul_precision())
-        torch.set_float32_matmul_precision("highest")
+        mkldnn: Any = torch.backends.mkldnn
+        backends = [mkldnn.matmul, mkldnn.conv]
         if device.type == "cuda":
             stack.enter_context(torch.backends.cudnn.flags(enabled=False, allow_tf32=False))
+            backends = [torch.backends.cuda.matmul]
+        for backend in backends:
+            stack.callback(setattr, backend, "fp32_precision", backend.fp32_precision)
+            backend.fp32_precision = "ieee"
         yield
 
 
