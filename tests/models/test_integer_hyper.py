@@ -1,6 +1,6 @@
 """Hyperprior and CHARM on integers: every combination of the paper's parts codes files, and the same everywhere."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 from PIL import Image
 from test_family import COMBINATIONS, ENTROPIES, HYPER, combination
 from test_integer import Lookup, Replay, table_bits
-from torch import Tensor
+from torch import Tensor, nn
 
 from conftest import ASTRONAUT
 from rdcodec.codec.container import SINGLE_RATE, pack, unpack
 from rdcodec.codec.pipeline import Codec, Encoded
 from rdcodec.errors import BadInput, NeedsModel, UsageError
 from rdcodec.exact.fixed import MEAN_ONE
-from rdcodec.exact.layers import Arrays
+from rdcodec.exact.layers import Arrays, Range, reference
 from rdcodec.exact.tables import LEVELS, build_gaussian_tables, scale_table
 from rdcodec.models.base import ImageModel
 from rdcodec.models.blocks import layers_of
@@ -216,6 +216,74 @@ def test_a_decoder_builds_what_the_encoder_built(name: str, size: tuple[int, int
     assert torch.equal(run(weights, decoder, *size), y_hat)
     assert all(torch.equal(a, b) for a, b in zip(encoder.indexes, decoder.indexes, strict=True))
     assert torch.equal(y_hat * MEAN_ONE, (y_hat * MEAN_ONE).round())
+
+
+def by_the_page(weights: Weights, coder: Kept, height: int, width: int) -> tuple[list[NDArray[np.int64]], ...]:
+    """Means and indexes of each pass, and y_hat, in NumPy and as docs/format.md has it; coder gives the symbols."""
+    arrays, config = weights.entropy, weights.config.entropy
+    hyper = config.hyper_synthesis
+    symbols = [part.numpy().astype(np.int64) for part in coder.symbols]
+
+    def layers(chain: str, x: NDArray[np.int64], last: int, ups: Sequence[int], activation: type) -> NDArray[np.int64]:
+        for place, up in enumerate(ups):
+            names = ("weight", "bias", "shift")
+            layer = {name: arrays[f"{chain}.{2 * place}.{name}"] for name in names}
+            end = place == len(ups) - 1
+            low, high = (-last, last) if end else (-511 if activation is nn.LeakyReLU else 0, 511)
+            x = reference(layer, 1, Range(low, high), x, up, None if end else activation)
+        return x
+
+    def coded(mean: NDArray[np.int64], level: NDArray[np.int64]) -> NDArray[np.int64]:
+        means.append(mean)
+        indexes.append(np.clip((level + 8) // 16, 0, 127))
+        channels = len(mean)
+        return mean + 64 * symbols.pop(0).reshape(height, width, channels).transpose(2, 0, 1)
+
+    means: list[NDArray[np.int64]] = []
+    indexes: list[NDArray[np.int64]] = []
+    z = symbols.pop(0).reshape(-(-height // 4), -(-width // 4), -1).transpose(2, 0, 1)
+    activation = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}[hyper.activation]
+    last = 32767 if config.kind == "hyperprior" else 511
+    features = layers("hyper_synthesis", np.clip(z, -511, 511), last, hyper.strides, activation)[:, :height, :width]
+    if config.kind == "hyperprior":
+        return means, indexes, [coded(*np.split(features, 2))]
+    count = len(config.slices)
+    owned = [tuple(np.split(features, 2))] * count
+    if config.reduction:
+        owned = [(part, part) for part in np.split(layers("reduce", features, 511, [1], nn.ReLU), count)]
+    elements: list[NDArray[np.int64]] = []
+    inputs: list[NDArray[np.int64]] = []
+    for s, (for_mean, for_scale) in enumerate(owned):
+        before = inputs[: config.max_support]
+        seen, seen_by_scale = (np.concatenate([own, *before]) for own in (for_mean, for_scale))
+        same = [1] * len(config.kernels)
+        mean = layers(f"slices.{s}.mean", seen, 32767, same, nn.ReLU)
+        e = coded(mean, layers(f"slices.{s}.scale", seen_by_scale, 32767, same, nn.ReLU))
+        reach = arrays[f"slices.{s}.reach"].astype(np.int64)[:, None, None]
+        lrp = layers(f"slices.{s}.lrp", np.append(seen, np.clip((e + 2) // 4, -reach, reach), 0), 255, same, nn.ReLU)
+        r = arrays["tanh"].astype(np.int64)[255 + lrp]
+        if config.merge_kernel is None:
+            elements.append(e + r)
+        else:
+            both = np.append(np.clip(e, -32767, 32767), r, 0)
+            elements.append(layers(f"slices.{s}.merge", both, 32767, [1], nn.ReLU))
+        inputs.append(np.clip((elements[-1] + 2) // 4, -reach, reach))
+    return means, indexes, elements
+
+
+@pytest.mark.parametrize("name", [name for name in VARIANTS if "swin" not in name])
+@pytest.mark.parametrize("far", [1, 40], ids=["usual", "clipped"])
+def test_networks_do_what_the_page_says(name: str, far: int) -> None:
+    """In NumPy, on int64; also where latents are beyond the reach of networks and tables."""
+    weights = variant(name)
+    y, z = latents(weights, 5, 6)
+    coder = Kept(y * far, z * far)
+    y_hat = run(weights, coder, 5, 6)
+    means, indexes, elements = by_the_page(weights, coder, 5, 6)
+    for (mean, index), wanted_mean, wanted_index in zip(coder.told, means, indexes, strict=True):
+        np.testing.assert_array_equal(mean.permute(2, 0, 1).numpy(), wanted_mean)
+        np.testing.assert_array_equal(index.permute(2, 0, 1).numpy(), wanted_index)
+    np.testing.assert_array_equal((y_hat[0] * 64).numpy(), np.concatenate(elements))
 
 
 @pytest.mark.parametrize("name", ["charm", "charm-published", "charm-merge3"])

@@ -5,7 +5,7 @@ Everything that decides which table a symbol is coded with is an integer. Intege
 prove that bound from their weights before they run.
 
     activation       0..511, after a ReLU; +-511 after a LeakyReLU
-    hyper-latent     the symbol, clipped to +-127 on its way into the networks
+    hyper-latent     the symbol, clipped to +-127 on its way into the networks; to +-511 where its density is free
     mean, y_hat      steps of 1/64 of a quantisation step
     latent as input  steps of 1/16, clipped to +-4095
     log-scale        steps of 1/16 of a level of the scale table
@@ -21,6 +21,7 @@ CARRIER_LIMIT = 1 << 24
 SUM_LIMIT = 1 << 31  # of sums whose parts are added in float64
 ACTIVATION_MAX = 511
 HYPER_MAX = 127
+FREE_HYPER_MAX = 511
 MEAN_ONE = 64  # a quantisation step, in steps of a mean
 MEAN_MAX = 32767
 LATENT_ONE = 16

@@ -10,7 +10,6 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rdcodec.exact.fixed import HYPER_MAX
 from rdcodec.exact.tables import TAIL_MASS
 from rdcodec.models.blocks import lower_bound
 from rdcodec.models.entropy.gaussian import gaussian_bits
@@ -18,6 +17,7 @@ from rdcodec.models.precision import in_float32
 from rdcodec.models.rate import RateVector
 
 START_WIDTH = 10.0  # the free density starts logistic, of about this scale
+RADIUS_MAX = 255  # of a channel's row in the tables; what lies beyond is escaped
 MIN_RISE = 1e-9  # of the cumulative logit over one step: far out float32 no longer tells two neighbours apart
 
 
@@ -76,9 +76,9 @@ class DeepFactorizedPrior(nn.Module):
     def masses(self) -> list[NDArray[np.float64]]:
         """Of each channel the probabilities of -radius..radius and of what lies beyond, (2 * radius + 2,) each.
 
-        As `exact.tables.build_tables` takes them; the radius is at most HYPER_MAX, beyond which nobody looks.
+        As `exact.tables.build_tables` takes them; the radius is at most RADIUS_MAX.
         """
-        limits = torch.arange(-HYPER_MAX - 1, HYPER_MAX + 1, device=self.matrices[0].device) + 0.5
+        limits = torch.arange(-RADIUS_MAX - 1, RADIUS_MAX + 1, device=self.matrices[0].device) + 0.5
         logits = self.logits(limits.expand(len(self.matrices[0]), 1, -1)).double().cpu()
         mass = torch.sigmoid(logits).diff(dim=-1).clamp(min=0).numpy()[:, 0]
         return [_within_reach(channel) for channel in mass]

@@ -17,13 +17,14 @@ from torch import Tensor, nn
 
 from rdcodec.errors import NeedsModel
 from rdcodec.exact.fixed import (
-    HYPER_MAX,
+    ACTIVATION_MAX,
+    CARRIER_LIMIT,
+    FREE_HYPER_MAX,
     LATENT_MAX,
     LATENT_ONE,
     LEVEL_ONE,
     MEAN_MAX,
     MEAN_ONE,
-    SUM_LIMIT,
     shift_right,
     to_integers,
 )
@@ -35,7 +36,6 @@ from rdcodec.models.entropy.checkerboard import HYPER_STRIDE
 from rdcodec.models.entropy.hyper import SCALE_START, HyperModel
 from rdcodec.models.entropy.hyperprior import HyperpriorModel
 from rdcodec.models.entropy.integer import (
-    HYPER,
     LOG_LEVEL,
     PARAMETER,
     Part,
@@ -47,7 +47,9 @@ from rdcodec.models.entropy.integer import (
 from rdcodec.models.entropy.integer_swin import CalibratedSwin, IntegerSwin, calibrate_swin
 from rdcodec.models.swin import SwinBlock
 
-FEATURE = Range(-2047, 2047)  # what the networks of the slices see of the hyper-latents
+HYPER = Range(-FREE_HYPER_MAX, FREE_HYPER_MAX)
+FEATURE = Range(-ACTIVATION_MAX, ACTIVATION_MAX)  # what the networks of the slices see of the hyper-latents
+WIDE_LIMIT = 8 * CARRIER_LIMIT  # some ten sums, which cost little time; rather than more, weights lose bits
 BEFORE_STEPS = Range(-8191, 8191)  # means and levels as Swin blocks leave them
 SYNTHESIS = "hyper_synthesis."
 TANH_INPUT = Range(-255, 255)  # of the residual, in steps of 1/64: beyond +-4 it no longer changes
@@ -206,7 +208,7 @@ def _prior_indexes(model: HyperModel) -> Tensor:
 def _hyper_latents(height: int, width: int, prior: Tensor, coder: SymbolCoder) -> Tensor:
     """z (1, N, ceil(height / 4), ceil(width / 4)), clipped to what networks can take."""
     z = coder.z(prior.expand(-(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE), -1))
-    return z.clamp(-HYPER_MAX, HYPER_MAX).permute(2, 0, 1)[None]
+    return z.clamp(HYPER.low, HYPER.high).permute(2, 0, 1)[None]
 
 
 def _code_channels(mean: Tensor, level: Tensor, first: int, coder: SymbolCoder) -> Tensor:
@@ -260,7 +262,7 @@ def quantise_hyperprior(model: HyperpriorModel, latents: Sequence[Tensor]) -> Ar
     steps = torch.cat([_steps(m, MEAN_ONE), _level_steps(m)])
     if not has_swin(model):
         network = _with_levels(model.hyper_synthesis, m)
-        return named("hyper_synthesis", calibrate(network, z_hat, unit, HYPER, steps, SUM_LIMIT).arrays)
+        return named("hyper_synthesis", calibrate(network, z_hat, unit, HYPER, steps, WIDE_LIMIT).arrays)
     swin = calibrate_swin(model.hyper_synthesis, z_hat, unit, HYPER, BEFORE_STEPS)
     done = calibrate(_with_levels(_to_steps(2 * m), m), swin.samples, swin.step, BEFORE_STEPS, steps)
     return {SYNTHESIS + name: array for name, array in swin.arrays.items()} | named("parameters", done.arrays)
@@ -276,10 +278,10 @@ def quantise_charm(model: CharmModel, latents: Sequence[Tensor]) -> Arrays:
         hyper = calibrate_swin(model.hyper_synthesis, z_hat, unit, HYPER, FEATURE)
         arrays: Arrays = {SYNTHESIS + name: array for name, array in hyper.arrays.items()}
     else:
-        hyper = calibrate(model.hyper_synthesis, z_hat, unit, HYPER, FEATURE, SUM_LIMIT)
+        hyper = calibrate(model.hyper_synthesis, z_hat, unit, HYPER, FEATURE, WIDE_LIMIT)
         arrays = named("hyper_synthesis", hyper.arrays)
     if model.reduce is not None:
-        hyper = calibrate(nn.Sequential(model.reduce), hyper.samples, hyper.step, FEATURE, FEATURE, SUM_LIMIT)
+        hyper = calibrate(nn.Sequential(model.reduce), hyper.samples, hyper.step, FEATURE, FEATURE, WIDE_LIMIT)
         arrays |= named("reduce", hyper.arrays)
     steps = model.share(hyper.step[None, :, None, None])
     own = [model.share(x) for x in hyper.samples]
@@ -316,20 +318,20 @@ def _quantise_slice(
     count = parts[0].shape[1]
     fine = _steps(count, MEAN_ONE)
     mean_step, scale_step = (x.flatten() for x in step)
-    mean = calibrate(networks.mean, [x.mean for x in seen], mean_step, reach, fine, SUM_LIMIT)
+    mean = calibrate(networks.mean, [x.mean for x in seen], mean_step, reach, fine, WIDE_LIMIT)
     network = _with_levels(networks.scale, 0)
-    scale = calibrate(network, [x.scale for x in seen], scale_step, reach, _level_steps(count), SUM_LIMIT)
+    scale = calibrate(network, [x.scale for x in seen], scale_step, reach, _level_steps(count), WIDE_LIMIT)
     y_hat = [(y - mean).round() + mean for y, mean in zip(parts, mean.samples, strict=True)]
     samples = [networks.combine(y, networks.predict_residual(s, y)) for s, y in zip(seen, y_hat, strict=True)]
     own = _reach_of([*y_hat, *samples])
     both = [torch.cat([s.mean, y], 1) for s, y in zip(seen, y_hat, strict=True)]
     lrp_step = torch.cat([mean_step, _steps(count, LATENT_ONE)])
-    lrp = calibrate(networks.lrp, both, lrp_step, _join(reach, Reach(own.astype(np.int64))), fine, SUM_LIMIT)
+    lrp = calibrate(networks.lrp, both, lrp_step, _join(reach, Reach(own.astype(np.int64))), fine, WIDE_LIMIT)
     chains = {"mean": mean, "scale": scale, "lrp": lrp}
     if networks.merge is not None:
         pairs = [torch.cat([y, y], 1) for y in y_hat]  # the reach of a last layer is given, so that samples say nothing
         merge = nn.Sequential(networks.merge)
-        chains["merge"] = calibrate(merge, pairs, fine.repeat(2), _merge_reach(count), fine, SUM_LIMIT)
+        chains["merge"] = calibrate(merge, pairs, fine.repeat(2), _merge_reach(count), fine, WIDE_LIMIT)
     arrays: Arrays = {"reach": own}
     for name, chain in chains.items():
         arrays |= named(name, chain.arrays)
@@ -338,7 +340,7 @@ def _quantise_slice(
 
 def _rounded_hyper_latents(model: HyperModel, latents: Sequence[Tensor]) -> list[Tensor]:
     quality = torch.zeros(1)  # on which nothing depends
-    return [model.analyse(y, quality).round().clamp(-HYPER_MAX, HYPER_MAX) for y in latents]
+    return [model.analyse(y, quality).round().clamp(HYPER.low, HYPER.high) for y in latents]
 
 
 def _steps(channels: int, one: int) -> Tensor:
