@@ -12,6 +12,7 @@ from rdcodec.measure.flops import kflops_per_px
 from rdcodec.measure.machine import machine
 from rdcodec.measure.rd import Evaluation
 from rdcodec.models.base import blueprint
+from rdcodec.models.config import ModelConfig
 from rdcodec.models.rate import LMBDA_0, LMBDA_100
 from rdcodec.models.weights import FILE_NAME, TAG, Weights, read_weights, save_weights
 from rdcodec.training.plan import RUN_FILE, Plan
@@ -53,7 +54,7 @@ def card(run: Path, weights: Weights, notes: str, evaluations: Sequence[Path]) -
         _table(
             ("model", f"{weights.config.name}, {parameters / 1e6:.2f} M parameters"),
             ("decoder", f"{kflops_per_px(model):.1f} kFLOPs/px"),
-            ("rates", f"quality 0 to 100: lmbda {LMBDA_0:g} to {LMBDA_100:g} (loss = bpp + lmbda x MSE of 8-bit RGB)"),
+            ("rates", f"{_rates(weights.config)} (loss = bpp + lmbda x MSE of 8-bit RGB)"),
             ("entropy path", f"integers, hash {weights.entropy_hash.hex()}; tables {weights.tables.hash().hex()}"),
             ("synthesis", f"hash {weights.synthesis_hash.hex()}"),
         ),
@@ -64,6 +65,12 @@ def card(run: Path, weights: Weights, notes: str, evaluations: Sequence[Path]) -
         notes.strip(),
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _rates(config: ModelConfig) -> str:
+    if config.lmbda is not None:
+        return f"one: lmbda {config.lmbda:g}"
+    return f"quality 0 to 100: lmbda {LMBDA_0:g} to {LMBDA_100:g}"
 
 
 def read_log(run: Path) -> list[dict[str, Any]]:

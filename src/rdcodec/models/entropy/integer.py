@@ -61,14 +61,6 @@ class SymbolCoder(Protocol):
         ...
 
 
-class IntegerEntropy(Protocol):
-    """An entropy model on integers."""
-
-    def code(self, height: int, width: int, tenths: int, coder: SymbolCoder) -> Tensor:
-        """y_hat (1, M, height, width) in quantisation steps, as encoder and decoder both build it."""
-        ...
-
-
 class IntegerCheckerboard:
     """Codes y (M, h, w) and its hyper-latents through a SymbolCoder."""
 
