@@ -163,7 +163,7 @@ def _notes(results: "Sequence[Result]") -> list[str]:
     lines = [
         f"{here['cpu']}, {here['cores']} cores, torch {here['torch']}, load at the start {here['load_average']}",
         "MP/s: true megapixels per second; files: array to bytes and back; nets: without entropy coding.",
-        "roof: share of a matrix product's speed in the decoder; MiB: most memory, encoder and decoder together.",
+        "roof: share of a matrix product's speed, decoder; MiB: most memory, encoder and decoder together.",
     ]
     if any(result.values["random_weights"] for result in results):
         lines.append("*: random weights: networks alone; their time holds, their pictures would be noise.")
