@@ -52,7 +52,7 @@ def fake(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("fake")
 def test_the_screen(rdc: Rdc) -> None:
-    done = rdc("bench", "G", "H", "I", "J", "--threads", "1,2", "--isa", "all,avx2", "--parts", "--cold")
+    done = rdc("bench", "G", "H", "I", "J", "--threads", "1,2", "--isa", "all,avx2", "--cold", "--parts")
     assert done.code == 0 and done.err == ""
     assert max(len(line.rstrip()) for line in done.out.splitlines() if "tau" not in line) <= 100
     rows = [line.split() for line in done.out.splitlines()]

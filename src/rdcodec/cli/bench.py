@@ -117,6 +117,7 @@ def _show_speeds(results: "Sequence[Result]") -> None:
     table = io.table(
         "model", "", ">thr.", "dtype", ">enc MP/s", ">dec MP/s", ">dec ms (quartiles)", ">roof", ">kFLOPs/px", ">MiB"
     )
+    table.padding = (0, 1, 0, 0)  # ten columns within a hundred characters
     for result in results:
         values: Any = result.values
         head = [_name(result), str(values["threads"]), _format(values)]
@@ -143,6 +144,7 @@ def _speeds(result: "Result", what: str) -> list[str]:
 
 def _show_parts(results: "Sequence[Result]") -> None:
     table = io.table("model", ">thr.", "dtype", "part", ">ms (quartiles)", ">share", ">GFLOP/s", ">roof")
+    table.padding = (0, 1, 0, 0)
     for result in results:
         head = [_name(result), str(result.values["threads"]), _format(result.values)]
         rows: Any = {str(row["part"]): row for row in result.rows}
