@@ -82,7 +82,7 @@ def flops(
     from rdcodec.measure.flops import cost_formula, count_layers
     from rdcodec.models.base import blueprint
 
-    network = blueprint(_find_config(model))
+    network = blueprint(find_config(model))
     if formula:
         _show_formula(model, cost_formula(network), as_json)
         return
@@ -189,7 +189,7 @@ def _model_record(name: str) -> dict[str, Any]:
     from rdcodec.measure.published import table_1
     from rdcodec.models.base import blueprint
 
-    config = _find_config(name)
+    config = find_config(name)
     model = blueprint(config)
     published = table_1().get(name)
     whole, analysis = (sum(p.numel() for p in network.parameters()) for network in (model, model.analysis))
@@ -216,7 +216,7 @@ def _newest_tag(name: str) -> str | None:
         return None
 
 
-def _find_config(model: str) -> "ModelConfig":
+def find_config(model: str) -> "ModelConfig":
     """Of a name, a TOML file, or a run folder."""
     from rdcodec.models.config import CONFIGS, config_names, load_config
     from rdcodec.models.weights import find_weights, read_weights
