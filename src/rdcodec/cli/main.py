@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from rdcodec.cli import bench, codec, demo, io, measure, release, report, train, zoo
+from rdcodec.cli import bench, codec, demo, io, measure, release, report, results, train, zoo
 
 app = typer.Typer(
     name="rdc",
@@ -31,6 +31,7 @@ for panel, commands in {
 }.items():
     for command in commands:
         app.command(command.__name__.rstrip("_"), rich_help_panel=panel)(command)
+app.add_typer(results.results, rich_help_panel="Laboratory")
 
 
 def _show_version(wanted: bool) -> None:
