@@ -86,6 +86,20 @@ def test_file_and_json(rdc: Rdc, work: Path) -> None:
     assert rdc("bench", "I", "-o", "new/speed.json", "--force").code == 0
 
 
+@pytest.mark.usefixtures("fake")
+def test_the_store_gets_the_same_results(rdc: Rdc, work: Path) -> None:
+    from rdcodec.store.db import Store
+
+    assert rdc("bench", "I", "J", "--threads", "1,2", "-o", "speed.json", "--store", "all.sqlite").code == 0
+    with Store(work / "all.sqlite", create=False) as store:
+        kept = store.query(kind="speed")
+        assert {result.id for result in kept} == {result.id for result in speed.load(work / "speed.json")}
+        assert len(kept) == 4
+    assert rdc("results", "import", "speed.json", "--store", "all.sqlite").code == 0
+    with Store(work / "all.sqlite", create=False) as store:
+        assert len(store.query(kind="speed")) == 4
+
+
 @pytest.mark.parametrize(
     ("arguments", "code", "message"),
     [

@@ -49,6 +49,9 @@ def bench(
     parts: Annotated[bool, typer.Option("--parts", metavar=io.FLAG, help="A line for each part as well.")] = False,
     cold: Annotated[bool, typer.Option("--cold", metavar=io.FLAG, help="Also from process start to picture.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Result file (JSON).")] = None,
+    store: Annotated[
+        Path | None, typer.Option("--store", metavar="DB", help="Add the results to this store as well.")
+    ] = None,
     force: io.Force = False,
     as_json: io.Json = False,
     no_progress: io.NoProgress = False,
@@ -82,6 +85,11 @@ def bench(
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         speed.save(results, output)
+    if store is not None:
+        from rdcodec.store.db import Store
+
+        with Store(store) as opened:
+            opened.add(results)
     if as_json:
         for result in results:
             io.json_line("speed", result.to_dict())
