@@ -28,6 +28,23 @@ def test_models_lists_every_configuration(rdc: Rdc) -> None:
     text = rdc("models").out
     for name, record in listed.items():
         assert name in text and f"{record['kflops_per_px']:.1f}" in text
+        assert record["summary"] in " ".join(text.split())
+    assert all(len(line.rstrip()) <= 80 for line in text.splitlines())
+
+
+def test_models_stand_beside_table_1(rdc: Rdc) -> None:
+    """Which figures of a model meet its row, to the last digit printed there."""
+    from rdcodec.measure.published import table_1
+
+    listed = {record["name"]: record for record in records(rdc("models", "--json").out)}
+    assert {published.row for published in table_1().values()} == set("ABCDEFG")
+    assert listed["I"]["table_1_row"] is None and listed["I"]["table_1_parameters_m"] is None
+    for name, published in table_1().items():
+        record = listed[name]
+        key = "parameters" if published.with_analysis else "parameters_without_analysis"
+        assert round(record[key] / 1e6, 1) == published.parameters_m == record["table_1_parameters_m"]
+        assert record["kflops_per_px"] == published.kflops_per_px == record["table_1_kflops_per_px"]
+        assert record["table_1_saving_percent"] == published.saving_percent
 
 
 def test_flops_parts_add_up(rdc: Rdc) -> None:
@@ -39,6 +56,29 @@ def test_flops_parts_add_up(rdc: Rdc) -> None:
     assert alone == total
     text = rdc("flops", "J", "--size", "256x128").out
     assert "100.0 %" in text and f"{total['kflops_per_px']:.1f}" in text
+
+
+def test_flops_by_layer_adds_up_to_the_components(rdc: Rdc) -> None:
+    *components, whole = records(rdc("flops", "E", "--size", "100x333", "--json").out)
+    *layers, total = records(rdc("flops", "E", "--size", "100x333", "--by", "layer", "--json").out)
+    for key in ("flops", "macs", "elementwise", "parameters"):
+        assert total[key] == whole[key] == sum(row[key] for row in layers) == sum(row[key] for row in components)
+    assert len(layers) > len(components) and {row["component"] for row in components} == {
+        row["component"] for row in layers
+    }
+    text = rdc("flops", "E", "--size", "100x333", "--by", "layer").out
+    assert "WindowAttention" in text and "synthesis.trunk.1.attention.1.qkv" in text and "deconv 5x5 s2" in text
+
+
+def test_flops_as_a_formula(rdc: Rdc) -> None:
+    terms = records(rdc("flops", "E", "--formula", "--json").out)
+    (counted,) = records(rdc("flops", "E", "--size", "500x301", "--by", "total", "--json").out)
+    value = 0.0
+    for term in terms:
+        m = term["multiple"]
+        value += term["flops_per_padded_px"] * (-(-500 // m) * m) * (-(-301 // m) * m)
+    assert value == pytest.approx(counted["flops"], rel=1e-12)
+    assert "ceil(W / m)" in rdc("flops", "E", "--formula").out
 
 
 def test_flops_of_a_file_and_of_weights(rdc: Rdc, weights: Path) -> None:

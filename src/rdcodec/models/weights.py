@@ -25,7 +25,7 @@ from rdcodec.errors import NeedsModel, UsageError
 from rdcodec.exact.layers import Arrays
 from rdcodec.exact.tables import Tables
 from rdcodec.models.base import ImageModel
-from rdcodec.models.config import ModelConfig, config_names, parse_record
+from rdcodec.models.config import CONFIGS, ModelConfig, config_names, load_config, parse_record
 from rdcodec.models.entropy.integer import IntegerCheckerboard, with_integer_form
 
 FORMAT = "rdcodec-weights-1"
@@ -174,6 +174,22 @@ def find_weights(model: str) -> Path:
     if newest:
         return tags[newest]
     raise NeedsModel(_missing(model, tags))
+
+
+def find_model(model: str) -> tuple[ModelConfig, Path | None]:
+    """Configuration of a name, tag, run folder or TOML file, and the weights file where there is one.
+
+    Raises NeedsModel for an unknown one, UsageError for a TOML file that is none.
+    """
+    try:
+        path = find_weights(model)
+    except NeedsModel:
+        if model in config_names():
+            return load_config(CONFIGS / f"{model}.toml"), None
+        if model.endswith(".toml"):
+            return load_config(Path(model)), None
+        raise
+    return read_weights(path).config, path
 
 
 def _number(tag: str) -> int:
