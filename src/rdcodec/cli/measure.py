@@ -1,9 +1,10 @@
-"""compare, eval, bdrate: rate and distortion of real files."""
+"""compare, eval, anchors, bdrate: rate and distortion of real files."""
 
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,7 +15,9 @@ if TYPE_CHECKING:
     from rdcodec.codec.image import Picture
     from rdcodec.codec.pipeline import Codec
     from rdcodec.measure.bdrate import Curve
-    from rdcodec.measure.rd import Coder, Pictures, Row
+    from rdcodec.measure.codecs import Subject
+    from rdcodec.measure.journal import Journal
+    from rdcodec.measure.rd import Pictures, Row
 
 CLAIM_QUALITIES = "10,25,40,55,70,85"
 KODAK_ANCHOR = "bpg_444"
@@ -75,13 +78,20 @@ def compare(
 
 
 def eval_(
-    model: Annotated[
-        str,
-        typer.Argument(metavar="MODEL", help="A model, run folder, or classical codec (jpeg, webp, ...)."),
-    ],
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of pictures.")],
+    codec: Annotated[
+        str | None,
+        typer.Argument(metavar="CODEC", help="A model, run folder, classical codec, or FILE.py:OBJECT."),
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder of pictures.")] = None,
     qualities: Annotated[
         str | None, typer.Option("-q", "--qualities", metavar="Q,Q,...", help=f"Settings; {CLAIM_QUALITIES}.")
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option("--command", metavar="TEXT", help="Encoder to run, with {input} {output} {setting}."),
+    ] = None,
+    decoder: Annotated[
+        str | None, typer.Option("--decode-command", metavar="TEXT", help="Its decoder, with {input} {output}.")
     ] = None,
     output: Annotated[
         Path | None,
@@ -104,31 +114,96 @@ def eval_(
 ) -> None:
     """Measure rate, distortion and time of real files over a folder of pictures.
 
-    Rates and qualities are means over the pictures. With more than one job, times are left out.
+    The codec may be anybody's: an object in Python, or two commands. Rates and qualities are means over the
+    pictures. With more than one job, times are left out. With -o, an interrupted run goes on where it stood.
 
     Example: [bold]rdc eval I --data kodak -o I.json --anchors jpeg,webp[/bold]
     """
+    if data is None:
+        raise UsageError("--data is missing: name a folder of pictures")
     if output is not None:
         io.refuse_existing(output, force)
-    subject = _subject(model, qualities, device)
-    runners = [_anchor_subject(name) for name in _split(anchors)]
+    pool.set_threads(threads)
+    subject = _subject(codec, qualities, device, encoder, decoder)
     from rdcodec.measure.bdrate import load_curve
-    from rdcodec.measure.rd import Evaluation, ImageFolder, mean_curve
+    from rdcodec.measure.codecs import anchor_subject
+    from rdcodec.measure.rd import ImageFolder, mean_curve
 
+    runners = [anchor_subject(name) for name in _split(anchors)]
     images = ImageFolder(data)
     curves = [load_curve(name) for name in anchor or _default_anchors(images)]
-    pool.set_threads(threads)
     jobs = jobs or pool.core_count()
-    rows = _measure(subject, images, jobs, not no_progress)
-    result = Evaluation.stamp(
-        rows, codec=subject.name, tag=subject.tag, dataset=data.resolve().name, images=images, jobs=jobs
-    )
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        result.save(output)
+    settings = ",".join(f"{setting:g}" for setting in subject.settings if setting is not None)
+    commands = ["--command", encoder, "--decode-command", decoder] if encoder and decoder else []
+    words = ["rdc", "eval", *([codec] if codec else []), "--data", data.resolve().name]
+    words += [*(["-q", settings] if settings else []), *commands]
+    rows = _evaluate(subject, images, data, output, jobs, not no_progress, words)
     _show_rows(rows, f"{subject.name} on {len(images)} pictures of {data}")
     curves += [mean_curve(_measure(runner, images, jobs, not no_progress), runner.name) for runner in runners]
-    _show_bd_rates([(result.curve(), curve) for curve in curves], refuse=False)
+    try:
+        own = mean_curve(rows, subject.name)
+    except ValueError:  # lossless
+        return
+    _show_bd_rates([(own, curve) for curve in curves], refuse=False)
+
+
+def anchors(
+    codecs: Annotated[list[str] | None, typer.Argument(metavar="CODEC", help="Codecs to run; all that are here.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder of pictures.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the results.")] = Path(),
+    listing: Annotated[bool, typer.Option("--list", metavar=io.FLAG, help="Which there are, and which are here.")] = False,
+    force: io.Force = False,
+    jobs: io.Jobs = 1,
+    no_progress: io.NoProgress = False,
+    as_json: io.Json = False,
+    verbose: io.Verbose = 0,
+) -> None:
+    """Run classical codecs over a folder of pictures; a result file for each, CODEC.json.
+
+    Example: [bold]rdc anchors jpeg webp --data kodak -o results --jobs 0[/bold]
+    """
+    from rdcodec.measure.anchors import ANCHORS
+
+    if listing:
+        _list_anchors(as_json)
+        return
+    if data is None:
+        raise UsageError("--data is missing: name a folder of pictures, or ask for --list")
+    from rdcodec.measure.codecs import anchor_subject
+    from rdcodec.measure.rd import ImageFolder
+
+    subjects = [anchor_subject(name) for name in codecs or [name for name, anchor in ANCHORS.items() if anchor.found()]]
+    images = ImageFolder(data)
+    targets = [output / f"{subject.name}.json" for subject in subjects]
+    for target in targets:
+        io.refuse_existing(target, force)
+    for subject, target in zip(subjects, targets, strict=True):
+        words = ["rdc", "anchors", subject.name, "--data", data.resolve().name]
+        rows = _evaluate(subject, images, data, target, jobs or pool.core_count(), not no_progress, words)
+        _show_rows(rows, f"{subject.name} on {len(images)} pictures of {data}")
+
+
+def _list_anchors(as_json: bool) -> None:
+    from rdcodec.errors import NeedsModel
+    from rdcodec.measure.anchors import ANCHORS
+    from rdcodec.measure.codecs import overhead_bytes
+
+    table = io.table("codec", "what runs", "settings", ">grey, bytes", "version, or how to get it")
+    for anchor in ANCHORS.values():
+        try:
+            version, overhead = anchor.version(), overhead_bytes(anchor)
+        except NeedsModel as error:
+            version, overhead = f"not here: {error}", None
+        if as_json:
+            record = {"codec": anchor.name, "summary": anchor.summary, "settings": list(anchor.settings)}
+            found = overhead is not None
+            record |= {"found": found, "version": version if found else None, "overhead_bytes": overhead}
+            io.json_line("anchor", record | {"missing": None if found else version})
+            continue
+        span = f"{anchor.settings[0]}-{anchor.settings[-1]}"
+        table.add_row(anchor.name, anchor.summary, span, io.number(overhead, 0), version)
+    if not as_json:
+        io.show(table, title="Settings rise with rate. Grey: a plain 64x64 picture, about container and headers")
 
 
 def bdrate(
@@ -156,23 +231,13 @@ def bdrate(
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A codec under measurement: ours or a classical one."""
-
-    name: str
-    tag: str
-    coder: "Coder[Any]"
-    settings: Sequence[float]
-
-
-@dataclass(frozen=True)
 class ModelCoder:
     """Our codec as `measure.rd` calls every codec."""
 
     codec: "Codec"
 
-    def encode(self, image: "Picture", setting: float, /) -> bytes:
-        """File bytes at a quality."""
+    def encode(self, image: "Picture", setting: float | None, /) -> bytes:
+        """File bytes at a quality, None for a model of a single rate."""
         return self.codec.compress(image, setting)
 
     def decode(self, data: bytes, /) -> "Picture":
@@ -180,39 +245,66 @@ class ModelCoder:
         return self.codec.decompress(data)
 
 
-def _subject(model: str, qualities: str | None, device: str) -> Subject:
+def _subject(
+    codec: str | None, qualities: str | None, device: str, encoder: str | None, decoder: str | None
+) -> "Subject":
+    """What was asked for: two commands, an object in Python, a classical codec, or a model."""
+    from rdcodec.measure.anchors import ANCHORS
+    from rdcodec.measure.codecs import PYTHON_CODEC, anchor_subject, command_subject, python_subject
+
+    if (encoder is None) != (decoder is None):
+        raise UsageError("--command and --decode-command go together: give both")
+    own = None if qualities is None else _numbers(qualities)
+    if encoder is not None and decoder is not None:
+        return command_subject(encoder, decoder, codec, own)
+    if codec is None:
+        raise UsageError("no codec: name a model, a classical codec or FILE.py:OBJECT, or give --command")
+    if PYTHON_CODEC.fullmatch(codec):
+        return python_subject(codec, own)
+    if codec in ANCHORS:
+        subject = anchor_subject(codec)
+        return subject if qualities is None else replace(subject, settings=_within(qualities, int))
+    return _model_subject(codec, qualities, device)
+
+
+def _model_subject(model: str, qualities: str | None, device: str) -> "Subject":
+    import hashlib
+
     import rdcodec
-    from rdcodec.measure.anchors import ANCHORS
+    from rdcodec.measure.codecs import Subject
+    from rdcodec.models.weights import find_weights
 
-    if model in ANCHORS:
-        subject = _anchor_subject(model)
-        return subject if qualities is None else replace(subject, settings=_numbers(qualities, int))
     codec = rdcodec.load(model, device)
-    settings = _numbers(qualities or CLAIM_QUALITIES, float)
-    return Subject(codec.info.name, codec.info.tag, ModelCoder(codec), settings)
-
-
-def _anchor_subject(name: str) -> Subject:
-    from rdcodec.measure.anchors import ANCHORS
-
-    if name not in ANCHORS:
-        raise UsageError(f"{name} is no codec that can be run here: choose from {', '.join(ANCHORS)}")
-    anchor = ANCHORS[name]
-    return Subject(name, anchor.version(), anchor, anchor.settings)
+    single = getattr(codec, "single_rate", False)
+    if single and qualities is not None:
+        raise UsageError(f"{codec.info.tag} has a single rate: leave out -q")
+    settings: Sequence[float | None] = [None] if single else _within(qualities or CLAIM_QUALITIES, float)
+    weights = hashlib.sha256(find_weights(model).read_bytes()).hexdigest()
+    return Subject(codec.info.name, codec.info.tag, ModelCoder(codec), settings, weights)
 
 
 def _split(text: str | None) -> list[str]:
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
-def _numbers(text: str, kind: type[int] | type[float]) -> list[float]:
+def _within(text: str, kind: type[int] | type[float]) -> list[float]:
+    """Settings on the scale of the models and the classical codecs."""
+    numbers = _numbers(text)
+    if not all(0 <= number <= 100 and kind(number) == number for number in numbers):
+        raise UsageError(f"--qualities {text}: write numbers from 0 to 100, as in {CLAIM_QUALITIES}")
+    return [kind(number) for number in numbers]
+
+
+def _numbers(text: str) -> list[float]:
+    import math
+
     try:
-        numbers = sorted({kind(part) for part in _split(text)})
+        numbers = sorted({float(part) for part in _split(text)})
     except ValueError:
         numbers = []
-    if not numbers or not all(0 <= number <= 100 for number in numbers):
-        raise UsageError(f"--qualities {text}: write numbers from 0 to 100, as in {CLAIM_QUALITIES}")
-    return list(numbers)
+    if not numbers or not all(math.isfinite(number) for number in numbers):
+        raise UsageError(f"--qualities {text}: write numbers, as in {CLAIM_QUALITIES}")
+    return [int(number) if number.is_integer() else number for number in numbers]
 
 
 def _default_anchors(images: "Mapping[str, Picture]") -> list[str]:
@@ -221,19 +313,69 @@ def _default_anchors(images: "Mapping[str, Picture]") -> list[str]:
     return [KODAK_ANCHOR] if shapes and all(shape in KODAK_SHAPES for shape in shapes) else []
 
 
-def _measure(subject: Subject, images: "Pictures", jobs: int, show_progress: bool) -> "list[Row]":
+def _evaluate(
+    subject: "Subject",
+    images: "Pictures",
+    data: Path,
+    output: Path | None,
+    jobs: int,
+    show_progress: bool,
+    command: Sequence[str],
+) -> "Sequence[Row]":
+    """Measure, and keep the result; rows that an interrupted run left beside `output` are not measured again."""
+    if output is None:
+        return _measure(subject, images, jobs, show_progress)
+    from rdcodec.measure.journal import Journal
+    from rdcodec.measure.machine import machine
+    from rdcodec.measure.rd import Evaluation, fingerprint
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    what = {"codec": subject.name, "tag": subject.tag, "weights": subject.weights_sha256, "timed": jobs == 1}
+    journal = Journal(output, {**what, "pictures": fingerprint(images), "machine": machine()})
+    if journal.rows:
+        io.say(f"{journal.path}: going on after {len(journal.rows)} rows")
+    try:
+        rows = _measure(subject, images, jobs, show_progress, journal)
+        result = Evaluation.stamp(
+            rows,
+            codec=subject.name,
+            tag=subject.tag,
+            dataset=data.resolve().name,
+            images=images,
+            jobs=jobs,
+            command=shlex.join(command),
+            weights_sha256=subject.weights_sha256,
+        )
+        result.save(output)
+        journal.remove()
+    finally:
+        journal.close()
+    return rows
+
+
+def _measure(
+    subject: "Subject", images: "Pictures", jobs: int, show_progress: bool, journal: "Journal | None" = None
+) -> "list[Row]":
     from rdcodec.measure.rd import evaluate
 
-    count = len(images) * len(subject.settings)
+    settings = {None if setting is None else float(setting) for setting in subject.settings}
+    done = [row for row in journal.rows if row.setting in settings] if journal else []
+    count = len(images) * len(subject.settings) - len(done)
     with io.progress(f"measuring {subject.name}", count, show_progress) as advance:
-        return evaluate(subject.coder, images, subject.settings, progress=lambda row: advance(), jobs=jobs)
+
+        def note(row: "Row") -> None:
+            if journal:
+                journal.add(row)
+            advance()
+
+        return evaluate(subject.coder, images, subject.settings, progress=note, jobs=jobs, done=done)
 
 
 def _show_rows(rows: "Sequence[Row]", title: str) -> None:
     from rdcodec.measure.rd import means
 
-    table = io.table(">quality", ">bpp", ">PSNR dB", ">PSNR-Y dB", ">MS-SSIM", ">enc s", ">dec s")
-    digits = {"bpp": 4, "psnr_db": 2, "psnr_y_db": 2, "ms_ssim": 5, "enc_s": 3, "dec_s": 3}
+    table = io.table(">setting", ">bpp", ">PSNR dB", ">PSNR-Y dB", ">MS-SSIM", ">dB", ">enc s", ">dec s")
+    digits = {"bpp": 4, "psnr_db": 2, "psnr_y_db": 2, "ms_ssim": 5, "ms_ssim_db": 2, "enc_s": 3, "dec_s": 3}
     for mean in means(rows):
         setting = mean["setting"]
         cells = [io.number(mean[key], places) for key, places in digits.items()]

@@ -44,6 +44,13 @@ class Anchor:
         """What exactly runs, options and versions, for a result's provenance. Raises NeedsModel."""
         return f"{self.summary}; {self.version()}"
 
+    def found(self) -> bool:
+        """Whether its tool is here."""
+        try:
+            return bool(self.version())
+        except NeedsModel:
+            return False
+
 
 def at_file_bytes(anchor: Anchor, image: Picture, target_bytes: int) -> tuple[int, bytes]:
     """Highest setting whose file has at most `target_bytes`, and that file.
