@@ -1,5 +1,6 @@
 """compare, eval, anchors, bdrate: rate and distortion of real files."""
 
+import contextlib
 import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 CLAIM_QUALITIES = "10,25,40,55,70,85"
 KODAK_ANCHOR = "bpg_444"
+POINT_BPP = 0.46  # where the paper's models are
 KODAK_SHAPES = ((512, 768, 3), (768, 512, 3))
 
 
@@ -148,10 +150,10 @@ def eval_(
 
 
 def anchors(
-    codecs: Annotated[list[str] | None, typer.Argument(metavar="CODEC", help="Codecs to run; all that are here.")] = None,
+    codecs: Annotated[list[str] | None, typer.Argument(metavar="CODEC", help="Codecs; all that are here.")] = None,
     data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder of pictures.")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the results.")] = Path(),
-    listing: Annotated[bool, typer.Option("--list", metavar=io.FLAG, help="Which there are, and which are here.")] = False,
+    listing: Annotated[bool, typer.Option("--list", metavar=io.FLAG, help="Show which there are.")] = False,
     force: io.Force = False,
     jobs: io.Jobs = 1,
     no_progress: io.NoProgress = False,
@@ -175,9 +177,10 @@ def anchors(
     subjects = [anchor_subject(name) for name in codecs or [name for name, anchor in ANCHORS.items() if anchor.found()]]
     images = ImageFolder(data)
     targets = [output / f"{subject.name}.json" for subject in subjects]
-    for target in targets:
-        io.refuse_existing(target, force)
     for subject, target in zip(subjects, targets, strict=True):
+        if target.is_file() and not force:
+            io.say(f"{target}: exists already and is kept: --force measures again")
+            continue
         words = ["rdc", "anchors", subject.name, "--data", data.resolve().name]
         rows = _evaluate(subject, images, data, target, jobs or pool.core_count(), not no_progress, words)
         _show_rows(rows, f"{subject.name} on {len(images)} pictures of {data}")
@@ -195,7 +198,11 @@ def _list_anchors(as_json: bool) -> None:
         except NeedsModel as error:
             version, overhead = f"not here: {error}", None
         if as_json:
-            record = {"codec": anchor.name, "summary": anchor.summary, "settings": list(anchor.settings)}
+            record: dict[str, Any] = {
+                "codec": anchor.name,
+                "summary": anchor.summary,
+                "settings": list(anchor.settings),
+            }
             found = overhead is not None
             record |= {"found": found, "version": version if found else None, "overhead_bytes": overhead}
             io.json_line("anchor", record | {"missing": None if found else version})
@@ -207,27 +214,66 @@ def _list_anchors(as_json: bool) -> None:
 
 
 def bdrate(
-    anchor: Annotated[str, typer.Argument(metavar="ANCHOR", help="Curve by name (bpg_444), or a file.")],
-    tests: Annotated[list[str], typer.Argument(metavar="TEST", help="Curves by name, or result files.")],
+    anchor: Annotated[str | None, typer.Argument(metavar="ANCHOR", help="Curve by name (bpg_444), or a file.")] = None,
+    tests: Annotated[list[str] | None, typer.Argument(metavar="TEST", help="Curves by name, or result files.")] = None,
+    metric: Annotated[Literal["psnr", "ms_ssim"], typer.Option("--metric", help="Quality to compare at.")] = "psnr",
+    at: Annotated[
+        float, typer.Option("--at", min=0.001, metavar="BPP", help="Rate at which the saving is read.")
+    ] = POINT_BPP,
+    listing: Annotated[bool, typer.Option("--list", metavar=io.FLAG, help="Show built-in curves.")] = False,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", metavar="NAME", help="With --list: pictures whose name holds this.")
+    ] = None,
     as_json: io.Json = False,
     verbose: io.Verbose = 0,
 ) -> None:
-    """BD-rate of curves against an anchor.
+    """BD-rate and BD-PSNR of curves against an anchor, and the saving at one rate.
 
-    Per cent of rate at equal PSNR, negative where fewer bits do: PCHIP of log-rate over PSNR, over the whole
-    overlap and over 29 to 36 dB.
+    BD-rate is per cent of rate at equal quality, negative where fewer bits do: PCHIP of log-rate over quality,
+    over the whole overlap and over 29 to 36 dB. MS-SSIM is compared in dB.
 
     Example: [bold]rdc bdrate bpg_444 vtm_18.0 elic[/bold]
     """
     from rdcodec.measure.bdrate import load_curve
 
-    reference = load_curve(anchor)
-    curves = [load_curve(test) for test in tests]
+    if listing:
+        _list_curves(dataset, as_json)
+        return
+    if anchor is None or not tests:
+        raise UsageError("give an anchor and one or more curves, or --list to see what is built in")
+    reference = load_curve(anchor, metric)
+    curves = [load_curve(test, metric) for test in tests]
     if as_json:
         for curve in curves:
-            io.json_line("bdrate", _bd_record(curve, reference))
+            io.json_line("bdrate", _bd_record(curve, reference, at))
     else:
-        _show_bd_rates([(curve, reference) for curve in curves])
+        _show_bd_rates([(curve, reference) for curve in curves], at=at)
+
+
+def _list_curves(dataset: str | None, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from rdcodec.measure.bdrate import about_curve, builtin_curves
+
+    known = [about_curve(name) for name in builtin_curves()]
+    wanted = (dataset or "").lower()
+    found = [about for about in known if wanted in f"{about.pictures} {about.name}".lower()]
+    if not found:
+        names = ", ".join(sorted({about.pictures for about in known}))
+        raise UsageError(f"--dataset {dataset}: no curve on such pictures: there are {names}")
+    if as_json:
+        for about in found:
+            low, high = about.bpp
+            record: dict[str, Any] = {key: value for key, value in asdict(about).items() if key != "bpp"}
+            io.json_line("curve", record | {"bpp_low": low, "bpp_high": high})
+        return
+    for pictures in dict.fromkeys(about.pictures for about in found):
+        table = io.table("curve", "codec", ">points", ">bpp", "MS-SSIM", "source")
+        for about in (about for about in found if about.pictures == pictures):
+            span = f"{about.bpp[0]:.2f}-{about.bpp[1]:.2f}"
+            structure = "yes" if about.has_ms_ssim else "-"
+            table.add_row(about.name, about.codec, str(about.points), span, structure, about.source.split()[0])
+        io.show(table, title=f"{pictures}: {table.row_count} curves")
 
 
 @dataclass(frozen=True)
@@ -383,39 +429,58 @@ def _show_rows(rows: "Sequence[Row]", title: str) -> None:
     io.show(table, title=title)
 
 
-def _bd_record(curve: "Curve", anchor: "Curve") -> dict[str, Any]:
-    """BD-rate over the whole overlap and in the reporting window, None where the curves do not cover it."""
-    from rdcodec.measure.bdrate import REPORTING_WINDOW, bd_rate
+def _bd_record(curve: "Curve", anchor: "Curve", at: float) -> dict[str, Any]:
+    """Deltas over the whole overlap, and what is None where the curves do not cover it: in the reporting window
+    (of PSNR), and the saving at a rate."""
+    from rdcodec.measure.bdrate import REPORTING_WINDOW, bd_psnr, bd_rate, saving_at
 
     result = bd_rate(curve, anchor)
-    try:
-        windowed = bd_rate(curve, anchor, REPORTING_WINDOW).value
-    except UsageError:
-        windowed = None
+    windowed = saved = gain = None
+    with contextlib.suppress(UsageError):
+        windowed = bd_rate(curve, anchor, REPORTING_WINDOW).value if curve.metric == "psnr" else None
+    with contextlib.suppress(UsageError):
+        saved = saving_at(curve, anchor, at)
+    with contextlib.suppress(UsageError):
+        gain = bd_psnr(curve, anchor).value
     return {
         "test": curve.name,
         "anchor": anchor.name,
+        "metric": curve.metric,
         "bd_rate_percent": result.value,
         "bd_rate_29_36_db_percent": windowed,
+        "bd_quality_db": gain,
+        "saving_percent": saved,
+        "saving_at_bpp": at,
         "overlap_low_db": result.low,
         "overlap_high_db": result.high,
         "test_points": result.points[0],
         "anchor_points": result.points[1],
         "fit": "pchip",
-        "warning": result.warning,
+        "warning": result.warning or _other_pictures(curve, anchor),
     }
 
 
-def _show_bd_rates(pairs: "Sequence[tuple[Curve, Curve]]", refuse: bool = True) -> None:
+def _other_pictures(curve: "Curve", anchor: "Curve") -> str | None:
+    names = curve.pictures, anchor.pictures
+    if not all(names) or names[0].lower() == names[1].lower():
+        return None
+    return f"their pictures have other names ({names[0]}; {names[1]}): compare only what was measured on the same"
+
+
+def _show_bd_rates(pairs: "Sequence[tuple[Curve, Curve]]", refuse: bool = True, at: float = POINT_BPP) -> None:
     """A line for each (test, anchor); with `refuse` off, a pair that has no answer is a note, not an error."""
-    table = io.table("test", "anchor", ">BD-rate", ">29-36 dB", ">overlap", ">points")
+    if not pairs:
+        return
+    quality = "PSNR" if pairs[0][0].metric == "psnr" else "MS-SSIM"
+    headings = (">BD-rate", ">29-36 dB", f">BD-{quality}", f">saves at {at:g} bpp", ">overlap", ">points")
+    table = io.table("test", "anchor", *headings)
     notes: list[str] = []
     for test, anchor in pairs:
         try:
             if len(test.bpp) == 1:
                 notes.append(_own_point(test, anchor))
             else:
-                row = _bd_record(test, anchor)
+                row = _bd_record(test, anchor, at)
                 table.add_row(*_bd_cells(row))
                 notes += [f"{test.name} against {anchor.name}: {row['warning']}"] if row["warning"] else []
         except UsageError as error:
@@ -423,7 +488,7 @@ def _show_bd_rates(pairs: "Sequence[tuple[Curve, Curve]]", refuse: bool = True) 
                 raise
             notes.append(str(error))
     if table.row_count:
-        io.show(table, title="PCHIP of log-rate over PSNR; negative: fewer bits than the anchor")
+        io.show(table, title=f"PCHIP of log-rate over {quality} in dB; negative BD-rate: fewer bits than the anchor")
     for note in notes:
         io.write_text(note + "\n")
 
@@ -442,7 +507,9 @@ def _bd_cells(row: dict[str, Any]) -> list[str]:
         row["anchor"],
         f"{row['bd_rate_percent']:+.2f} %",
         io.number(row["bd_rate_29_36_db_percent"], 2, sign=True, unit=" %"),
-        f"{row['overlap_low_db']:.2f}-{row['overlap_high_db']:.2f} dB",
+        io.number(row["bd_quality_db"], 2, sign=True, unit=" dB"),
+        io.number(row["saving_percent"], 1, unit=" %"),
+        f"{row['overlap_low_db']:.1f}-{row['overlap_high_db']:.1f} dB",
         f"{row['test_points']} / {row['anchor_points']}",
     ]
 

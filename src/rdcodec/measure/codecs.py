@@ -89,7 +89,8 @@ def python_subject(spec: str, settings: Sequence[float] | None) -> Subject:
 
 def _import(module: str) -> ModuleType:
     if not module.endswith(".py"):
-        return _guarded(module, lambda: importlib.import_module(module))
+        found: ModuleType = _guarded(module, lambda: importlib.import_module(module))
+        return found
     path = Path(module)
     if not path.is_file():
         raise UsageError(f"{module}: no such file; write path/to/file.py:object")
@@ -133,5 +134,3 @@ def _settings(settings: Any, codec: Any, spec: str) -> Sequence[float | None]:
         raise UsageError(f"{spec}: has no list of numbers `settings`; give it one (None: a single rate), or -q")
     # Whole numbers stay whole: a codec may index a list with them.
     return [int(point) if point.is_integer() else point for point in points]
-
-

@@ -312,6 +312,8 @@ def _measure(coder: Coder[Setting], name: str, setting: Setting, image: Picture,
         started = time.perf_counter()
         data = coder.encode(image, setting)
         encoded = time.perf_counter()
+        if not isinstance(data, bytes | bytearray):
+            raise CheckFailed(f"{name} at {setting}: encode gave {type(data).__name__}, not bytes; the codec is wrong")
         decoded = coder.decode(data)
         ended = time.perf_counter()
     except Exception as error:
@@ -319,8 +321,6 @@ def _measure(coder: Coder[Setting], name: str, setting: Setting, image: Picture,
             raise
         what = f"{type(error).__name__}: {error}"
         raise RdcError(f"{name} at {setting}: the codec failed with {what}; -v shows where") from error
-    if not isinstance(data, bytes | bytearray):
-        raise CheckFailed(f"{name} at {setting}: encode gave {type(data).__name__}, not bytes; the codec is wrong")
     if not isinstance(decoded, np.ndarray) or decoded.shape != image.shape or decoded.dtype != np.uint8:
         came_back = f"{getattr(decoded, 'dtype', type(decoded).__name__)} {getattr(decoded, 'shape', '')}".strip()
         raise CheckFailed(f"{name} at {setting}: {image.shape} came back as {came_back}; the codec is wrong")

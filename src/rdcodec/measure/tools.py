@@ -8,15 +8,24 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from rdcodec.codec.image import Picture, encode_image, read_image
 from rdcodec.errors import NeedsModel, RdcError, UsageError
 
-PLACEHOLDER = re.compile(r"\{(input|output)\}((?:\.\w+)?)|\{setting\}")
+PLACEHOLDER = re.compile(r"\{(input|output)\}((?:\.\w+)?)")
 TIMEOUT_S = 3600
+SOURCES = {
+    "cjpeg": "mozjpeg (github.com/mozilla/mozjpeg)",
+    **dict.fromkeys(("cjxl", "djxl"), "libjxl (github.com/libjxl/libjxl)"),
+    **dict.fromkeys(("bpgenc", "bpgdec"), "libbpg (bellard.org/bpg)"),
+    "vvencapp": "VVenC (github.com/fraunhoferhhi/vvenc)",
+    "vvdecapp": "VVdeC (github.com/fraunhoferhhi/vvdec)",
+    **dict.fromkeys(("EncoderApp", "DecoderApp"), "VTM (vcgit.hhi.fraunhofer.de/jvet/VVCSoftware_VTM)"),
+}
+"""Where the programs of the anchors come from."""
 
 
 @dataclass(frozen=True)
@@ -62,22 +71,21 @@ class CommandCodec:
         """Bytes of the file that the encoder writes."""
         suffix = _suffix(self.encoder, "input") or ".png"
         picture = encode_image(image, suffix[1:])
-        words = {} if setting is None else {"setting": f"{setting:g}"}
-        return run_on_files(_split(self.encoder), picture, suffix, "", words)
+        number = "" if setting is None else f"{setting:g}"
+        words = [word.replace("{setting}", number) for word in _split(self.encoder)]
+        return run_on_files(words, picture, ".png")
 
     def decode(self, data: bytes, /) -> Picture:
         """The picture that the decoder writes."""
-        decoded = run_on_files(_split(self.decoder), data, "", ".png", {})
+        decoded = run_on_files(_split(self.decoder), data, output_suffix=".png")
         return read_image(decoded, name=f"output of {_split(self.decoder)[0]}")
 
 
-def run_on_files(
-    command: Sequence[str], data: bytes, input_suffix: str, output_suffix: str, words: Mapping[str, str]
-) -> bytes:
+def run_on_files(command: Sequence[str], data: bytes, input_suffix: str = "", output_suffix: str = "") -> bytes:
     """Run a command on a file that holds `data`; the bytes of the file that it writes.
 
-    {input} and {output} become paths in a temporary folder, with the suffix that follows them or the one given here;
-    other placeholders are taken from `words`. Errors as `run_tool`, and RdcError where no file was written.
+    {input} and {output} become paths in a temporary folder, with the suffix that follows them or the one given here.
+    Errors as `run_tool`, and RdcError where no file was written.
     """
     with tempfile.TemporaryDirectory(prefix="rdc-") as folder:
         files = {"input": Path(folder, "in"), "output": Path(folder, "out")}
@@ -85,8 +93,6 @@ def run_on_files(
 
         def fill(match: re.Match[str]) -> str:
             key = match[1]
-            if key is None:
-                return words["setting"]
             files[key] = Path(folder, key + (match[2] or suffixes[key]))
             return str(files[key])
 
@@ -99,8 +105,11 @@ def run_on_files(
             raise RdcError(f"{command[0]}: wrote no file {{output}}; check its command") from error
 
 
-def run_tool(command: Sequence[str]) -> str:
-    """What a program prints on stdout and stderr. NeedsModel if it is missing, RdcError if it fails."""
+def run_tool(command: Sequence[str], may_fail: bool = False) -> str:
+    """What a program prints on stdout and stderr. NeedsModel if it is missing, RdcError if it fails.
+
+    may_fail: take what it prints whatever its exit code: some tell their version with their help.
+    """
     program = find_tool(command[0])
     try:
         done = subprocess.run(
@@ -117,7 +126,7 @@ def run_tool(command: Sequence[str]) -> str:
     except OSError as error:
         raise RdcError(f"{command[0]}: cannot be run: {error.strerror}; check its command") from error
     printed = f"{done.stdout}\n{done.stderr}".strip()
-    if done.returncode:
+    if done.returncode and not may_fail:
         last = printed.splitlines()[-1] if printed else "nothing printed"
         raise RdcError(f"{command[0]}: exit code {done.returncode} ({last.strip()}); check its command")
     return printed
@@ -127,7 +136,9 @@ def find_tool(program: str) -> str:
     """Path of a program. Raises NeedsModel where it is not on the PATH."""
     found = shutil.which(program)
     if found is None:
-        raise NeedsModel(f"{program}: no such program on the PATH; install it, or correct its name")
+        where = SOURCES.get(program)
+        hint = f"it comes with {where}" if where else "install it, or correct its name"
+        raise NeedsModel(f"{program}: no such program on the PATH; {hint}")
     return found
 
 
