@@ -116,8 +116,8 @@ def eval_(
 ) -> None:
     """Measure rate, distortion and time of real files over a folder of pictures.
 
-    The codec may be anybody's: an object in Python, or two commands. Rates and qualities are means over the
-    pictures. With more than one job, times are left out. With -o, an interrupted run goes on where it stood.
+    The codec may be anybody's: an object in Python, or two commands. Figures are means over the pictures; with more
+    than one job, times are left out. With -o, an interrupted run goes on where it stood.
 
     Example: [bold]rdc eval I --data kodak -o I.json --anchors jpeg,webp[/bold]
     """
@@ -472,8 +472,9 @@ def _show_bd_rates(pairs: "Sequence[tuple[Curve, Curve]]", refuse: bool = True, 
     if not pairs:
         return
     quality = "PSNR" if pairs[0][0].metric == "psnr" else "MS-SSIM"
-    headings = (">BD-rate", ">29-36 dB", f">BD-{quality}", f">saves at {at:g} bpp", ">overlap", ">points")
-    table = io.table("test", "anchor", *headings)
+    shared = pairs[0][1].name if len({anchor.name for _, anchor in pairs}) == 1 else None
+    names = ("test",) if shared else ("test", "anchor")
+    table = io.table(*names, ">BD-rate", ">29-36 dB", f">BD-{quality}", ">saving", ">overlap dB", ">points")
     notes: list[str] = []
     for test, anchor in pairs:
         try:
@@ -481,14 +482,16 @@ def _show_bd_rates(pairs: "Sequence[tuple[Curve, Curve]]", refuse: bool = True, 
                 notes.append(_own_point(test, anchor))
             else:
                 row = _bd_record(test, anchor, at)
-                table.add_row(*_bd_cells(row))
+                table.add_row(*(row[name] for name in names), *_bd_cells(row))
                 notes += [f"{test.name} against {anchor.name}: {row['warning']}"] if row["warning"] else []
         except UsageError as error:
             if refuse:
                 raise
             notes.append(str(error))
     if table.row_count:
-        io.show(table, title=f"PCHIP of log-rate over {quality} in dB; negative BD-rate: fewer bits than the anchor")
+        against = f"Against {shared}: " if shared else ""
+        how = f"PCHIP of log-rate over {quality} in dB; BD-rate under 0: fewer bits; saving at {at:g} bpp"
+        io.show(table, title=f"{against}{how}")
     for note in notes:
         io.write_text(note + "\n")
 
@@ -503,13 +506,11 @@ def _own_point(test: "Curve", anchor: "Curve") -> str:
 
 def _bd_cells(row: dict[str, Any]) -> list[str]:
     return [
-        row["test"],
-        row["anchor"],
         f"{row['bd_rate_percent']:+.2f} %",
         io.number(row["bd_rate_29_36_db_percent"], 2, sign=True, unit=" %"),
         io.number(row["bd_quality_db"], 2, sign=True, unit=" dB"),
         io.number(row["saving_percent"], 1, unit=" %"),
-        f"{row['overlap_low_db']:.1f}-{row['overlap_high_db']:.1f} dB",
+        f"{row['overlap_low_db']:.1f}-{row['overlap_high_db']:.1f}",
         f"{row['test_points']} / {row['anchor_points']}",
     ]
 
