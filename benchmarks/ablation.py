@@ -90,14 +90,12 @@ def decode_times(configs: dict[str, ModelConfig], repeats: int) -> dict[str, dic
             calls[name, part] = call
     with torch.inference_mode():
         seconds = in_turns(calls, repeats)
-    times = {name: {part: 1e3 * value for (of, part), value in seconds.items() if of == name} for name in configs}
-    return {
-        name: {
-            "decode_ms": round(sum(parts.values()), 2),
-            "entropy_ms": round(sum(parts.values()) - parts["synthesis"], 2),
-        }
-        for name, parts in times.items()
-    }
+    found = {}
+    for name in configs:
+        parts = {part: 1e3 * value for (of, part), value in seconds.items() if of == name}
+        whole = sum(parts.values())
+        found[name] = {"decode_ms": round(whole, 2), "entropy_ms": round(whole - parts["synthesis"], 2)}
+    return found
 
 
 def trial_of(name: str, config: ModelConfig, tflop: float) -> dict[str, Any]:
@@ -128,10 +126,10 @@ def write(record: dict[str, Any], folder: Path) -> None:
     cpu, threads = record["machine"]["cpu"], record["machine"]["threads"]
     text = (
         "# What the paper's changes are worth\n\n"
-        "Written by `benchmarks/ablation.py`. Parameters and kFLOPs/px are counted. Times are those of the decoder's "
-        "networks with random\nweights, as multiples of B's in the same run "
-        f"(768x512, float32, {cpu}, {threads} threads). Loss, rate and PSNR are of twins with a\nquarter of every width "
-        f"after {record['tflop']:g} TFLOP of training each, one seed, on the validation slice: hints, not proofs.\n\n"
+        "Written by `benchmarks/ablation.py`. Parameters and kFLOPs/px are counted. Times are those of the decoder's\n"
+        "networks with random weights, as multiples of B's in the same run (768x512, float32, threads: "
+        f"{threads}, {cpu}).\nLoss, rate and PSNR are of twins with a quarter of every width after "
+        f"{record['tflop']:g} TFLOP of training each, one seed,\non the validation slice: hints, not proofs.\n\n"
         f"{markdown_table(columns, rows)}"
     )
     (folder / "ablation.md").write_text(text, encoding="utf-8")

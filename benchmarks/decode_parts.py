@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from rdcodec.measure.bench import matmul_gflop_per_s, seconds_per_call
+from rdcodec.measure.bench import seconds_per_call
 from rdcodec.measure.flops import count_parts
 from rdcodec.measure.machine import machine
 from rdcodec.models.base import ImageModel, blueprint
@@ -30,7 +30,7 @@ from rdcodec.training.plan import find_config
 
 HEIGHT, WIDTH = 512, 768
 RESULT = Path(__file__).parents[1] / "docs" / "results" / "decode-parts.json"
-CPU = torch.device("cpu")
+SIDE = 4096  # of the matrix product
 Call = Callable[[], Any]
 Ways = dict[str, tuple[Call, Call]]  # the usual one and the other
 
@@ -65,9 +65,10 @@ def measure(model: ImageModel, dtype_name: str, repeats: int) -> dict[str, Any]:
         for part in count_parts(blueprint(model.config).decode_parts(HEIGHT, WIDTH), HEIGHT * WIDTH)
     }
     with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-        peak = matmul_gflop_per_s(CPU, dtype)
         parts = model.decode_parts(HEIGHT, WIDTH)
-        seconds = in_turns(parts, repeats)
+        square = torch.ones(SIDE, SIDE, dtype=dtype)
+        seconds = in_turns({**parts, "product": lambda: square @ square}, repeats)
+        peak = 2e-9 * SIDE**3 / seconds.pop("product")
         ways = other_ways(model)
         if dtype == torch.float32:
             for name, (usual, other) in ways.items():
