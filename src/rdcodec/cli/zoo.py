@@ -51,8 +51,9 @@ def models(as_json: io.Json = False, verbose: io.Verbose = 0) -> None:
     io.show(table)
     width = max(len(record["name"]) for record in records)
     for record in records:
-        indents = {"initial_indent": f"  {record['name']:{width}}  ", "subsequent_indent": " " * (width + 4)}
-        io.write_text(textwrap.fill(record["summary"], 79, **indents) + "\n")
+        first = f"  {record['name']:{width}}  "
+        lines = textwrap.wrap(record["summary"], 79, initial_indent=first, subsequent_indent=" " * len(first))
+        io.write_text("\n".join(lines) + "\n")
 
 
 def _minus(saving_percent: float | None) -> str:
