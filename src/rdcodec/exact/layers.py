@@ -45,17 +45,20 @@ ACTIVATION = Range(0, ACTIVATION_MAX)
 
 @contextlib.contextmanager
 def exact_arithmetic(device: torch.device) -> Iterator[None]:
-    """Context in which float32 convolutions add integers exactly, whatever the caller has switched on.
+    """Context in which float32 convolutions and products add integers exactly, whatever the caller has switched on.
 
-    No casts to bfloat16; on CUDA no TF32, and no cuDNN, which may choose Winograd or Fourier transforms.
+    No casts to bfloat16, no TF32; on CUDA no cuDNN, which may choose Winograd or Fourier transforms.
     """
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.autocast(device.type, enabled=False))
+        mkldnn: Any = torch.backends.mkldnn
+        backends = [mkldnn.matmul, mkldnn.conv]
         if device.type == "cuda":
             stack.enter_context(torch.backends.cudnn.flags(enabled=False, allow_tf32=False))
-            matmul = torch.backends.cuda.matmul
-            stack.callback(setattr, matmul, "allow_tf32", matmul.allow_tf32)
-            matmul.allow_tf32 = False
+            backends = [torch.backends.cuda.matmul]
+        for backend in backends:
+            stack.callback(setattr, backend, "fp32_precision", backend.fp32_precision)
+            backend.fp32_precision = "ieee"
         yield
 
 
