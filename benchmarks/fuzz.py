@@ -153,24 +153,24 @@ def varint_end(data: bytes, at: int) -> int:
 
 
 def seconds_of(codec: Codec, data: bytes) -> float:
-    """Time of one decoding, whatever it ends in."""
-    begin = time.perf_counter()
+    """Processor time of one decoding, whatever it ends in: a busy machine is not the file's doing."""
+    begin = time.process_time()
     with contextlib.suppress(RdcError):
         codec.decompress(data, MAX_PIXELS)
-    return time.perf_counter() - begin
+    return time.process_time() - begin
 
 
 def check_speed(codec: Codec, data: bytes) -> None:
-    """AssertionError if a file takes far longer, twice, than a sound one of the size that it announces."""
+    """AssertionError if a file takes far longer, time and again, than a sound one of the size that it announces."""
     header = read_header(data, MAX_PIXELS).header
     sound = seconds_of(codec, codec.compress(np.full((header.height, header.width, 3), 100, np.uint8), 50))
-    seconds = seconds_of(codec, data)
+    seconds = min(seconds_of(codec, data) for _ in range(5))
     assert seconds <= SLOWEST * sound + PAUSE_S, f"{seconds:.2f} s, a sound file of that size takes {sound:.2f} s"
 
 
 def outcome(codec: Codec, data: bytes) -> str:
     """What decoding ended in: "decoded", or the error and the beginning of its message. AssertionError if wrong."""
-    begin = time.perf_counter()
+    begin = time.process_time()
     try:
         image = codec.decompress(data, MAX_PIXELS)
     except RdcError as error:
@@ -180,7 +180,7 @@ def outcome(codec: Codec, data: bytes) -> str:
         header = read_header(data).header
         assert image.shape == (header.height, header.width, 3), f"decoded to {image.shape}"
         result = "decoded"
-    if time.perf_counter() - begin > PAUSE_S:
+    if time.process_time() - begin > PAUSE_S:
         check_speed(codec, data)
     return result
 
@@ -215,7 +215,9 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     codec = golden_codec()
-    fuzz(codec, range(20))  # what is compiled and kept once is not the files' doing
+    torch.set_num_threads(1)
+    noise = np.random.default_rng(0).integers(0, 256, (200, 100, 3), np.uint8)
+    codec.decompress(codec.compress(noise, 100))  # what is compiled and kept once is not the files' doing
     pages = int(Path("/proc/self/statm").read_text().split()[0])
     limit = pages * resource.getpagesize() + MEMORY
     resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
@@ -226,7 +228,7 @@ def main() -> None:
     for number in range(begin, end, 1000):
         counts += fuzz(codec, range(number, min(number + 1000, end)))
         print(
-            f"{number + 1000 - begin} files, {time.perf_counter() - started:.0f} s, {len(counts)} outcomes", flush=True
+            f"{sum(counts.values())} files, {time.perf_counter() - started:.0f} s, {len(counts)} outcomes", flush=True
         )
         peak_mb = (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before_kib) / 1000
         record = {

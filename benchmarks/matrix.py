@@ -158,7 +158,7 @@ def decode_all(codec: Any, networks: dict[str, Any], job: dict[str, Any]) -> lis
     from rdcodec.errors import RdcError
 
     done = []
-    for path, name in job["files"]:
+    for path, name, _ in job["files"]:
         codec.entropy = networks[path]
         kept: list[torch.Tensor] = []
         inner = type(codec).decode_latents
@@ -211,7 +211,10 @@ def run_parts(job: dict[str, Any], setting: Setting, key: str) -> dict[str, Any]
     """As `run`; with a process for each item under `key` if the setting wants it."""
     if not setting.alone:
         return run(job, setting)
-    answers = [run({**job, key: [item]}, setting) for item in job[key]]
+    groups: dict[str, list[Any]] = defaultdict(list)
+    for item in job[key]:
+        groups[item if isinstance(item, str) else item[2]].append(item)
+    answers = [run({**job, key: group}, setting) for group in groups.values()]
     return {"torch": answers[0]["torch"], "done": [record for answer in answers for record in answer["done"]]}
 
 
@@ -226,7 +229,7 @@ def matrix(model: str, pictures: list[Path], qualities: list[float], chosen: dic
             answer = run_parts({**job, "task": "encode"}, setting, "pictures")
             coded[name], torches[name] = answer["done"], answer["torch"]
             print(f"encoded under {name} (torch {torches[name]})", flush=True)
-        files = sorted({(path, file) for done in coded.values() for path, file, *_ in done})
+        files = sorted({(path, file, what.split()[0]) for done in coded.values() for path, file, _, what in done})
         for name, setting in chosen.items():
             ask = {**job, "task": "decode", "files": files, "is_reference": name == REFERENCE}
             answer = run_parts(ask, setting, "files")
