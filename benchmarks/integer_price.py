@@ -87,10 +87,8 @@ def main() -> None:
     print(f"\nentropy networks, {WIDTH}x{HEIGHT}, {torch.get_num_threads()} threads, ms")
     for name in LIGHT:
         times[name] = spent = times_ms(name, arguments.repeats)
-        ratio = spent["integers"] / spent["float32"]
-        print(
-            f"  {name}  integers {spent['integers']:7.1f}   float32 {spent['float32']:7.1f}   {ratio:.2f} x", flush=True
-        )
+        both = "".join(f"   {kind} {value:7.1f}" for kind, value in spent.items())
+        print(f"  {name}{both}   {spent['integers'] / spent['float32']:.2f} x", flush=True)
     if arguments.json:
         about = {"model": codec.info.tag, "pictures": len(images), "machine": machine()}
         record = {**about, "coded_over_estimate_less_1": rates, "entropy_networks_ms": times}
