@@ -10,17 +10,23 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
+from rdcodec.errors import UsageError
 from rdcodec.measure.flops import (
     ELEMENTWISE,
     FREE,
     MACS,
     PRODUCTS,
+    LayerCost,
     PartCost,
     UncountedOpError,
+    cost_formula,
+    count_layers,
     count_parts,
     kflops_per_px,
     total,
 )
+from rdcodec.models.base import ImageModel, blueprint
+from rdcodec.models.config import CONFIGS, ModelConfig, config_names, load_config
 
 KODAK_PIXELS = 768 * 512
 
@@ -279,3 +285,89 @@ def test_no_total_of_nothing_or_of_different_images() -> None:
     for parts in ([], [part, other]):
         with pytest.raises(ValueError, match="one and the same image"):
             total(parts)
+
+
+def model(name: str) -> ImageModel:
+    return blueprint(load_config(CONFIGS / f"{name}.toml"))
+
+
+def layer(rows: list[LayerCost], name: str) -> LayerCost:
+    (found,) = (row for row in rows if row.cost.name == name and row.shape)
+    return found
+
+
+@pytest.mark.parametrize("name", config_names())
+def test_layers_add_up_to_their_components(name: str) -> None:
+    """On a size where everything is padded; parameters are those of the networks that ran, each once."""
+    height, width = 333, 517
+    network = model(name)
+    rows = count_layers(network, width, height)
+    for part in count_parts(network.decode_parts(height, width), width * height):
+        of_part = total((row.cost for row in rows if row.component == part.name), part.name)
+        assert of_part == part
+    entropy = network.entropy
+    unused = [network.analysis, entropy.hyper_analysis, entropy.factorized_prior, *network.modules()]
+    left_out = {id(p) for module in unused[:3] for p in module.parameters()}
+    left_out |= {id(p) for key, p in network.named_parameters() if key.endswith("log_scale.values")}
+    left_out |= {id(p) for key, p in network.named_parameters() if key in ("log_gain.values",)}
+    left_out |= {id(p) for key, p in network.named_parameters() if "hyper_shift" in key}
+    wanted = sum(p.numel() for p in network.parameters() if id(p) not in left_out)
+    assert sum(row.parameters for row in rows) == wanted
+
+
+def test_layers_of_g_and_j() -> None:
+    rows = count_layers(model("G"), 768, 512)
+    first = layer(rows, "synthesis.trunk.0")
+    assert (first.kind, first.shape, first.parameters) == ("deconv 5x5 s2", (1, 128, 64, 96), 25 * 320 * 128 + 128)
+    assert (first.cost.macs, first.cost.biases) == (25 * 320 * 128 * 32 * 48, 128 * 64 * 96)
+    gdn = layer(rows, "synthesis.trunk.1")
+    assert (gdn.kind, gdn.parameters, gdn.cost.products) == ("GDN", 128 * 128 + 128, 128 * 64 * 96)
+    assert layer(rows, "entropy.hyper_synthesis.4").kind == "conv 3x3"
+    rows = count_layers(model("J"), 768, 512)
+    shortcut = layer(rows, "synthesis.shortcut")
+    assert (shortcut.kind, shortcut.parameters) == ("PatchTransform", 768 * 256), "though its forward does not run"
+    assert layer(rows, "entropy.context.0").kind == "depthwise 3x3"
+    (rest,) = (row for row in rows if row.component == "synthesis" and row.kind == "elementwise")
+    assert rest.cost.flops == 0 and rest.cost.elementwise > 0 and rest.parameters == 8 * 128, "the tint"
+
+
+def test_counting_layers_leaves_the_model_as_it_was() -> None:
+    network = model("J")
+    count_layers(network, 64, 64)
+    assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
+
+
+SIZES = [(768, 512), (1, 17), (257, 129), (2048, 1365)]
+
+
+@pytest.mark.parametrize("name", [name for name in config_names() if name not in "HIJ"])
+def test_formula_holds_for_a_single_latent(name: str) -> None:
+    """There the gains of light models have the shape of activations, and count as such."""
+    network = model(name)
+    counted = total(count_parts(network.decode_parts(1, 1), 1))
+    assert sum(term.flops(1, 1) for term in cost_formula(network)) == counted.flops
+
+
+@pytest.mark.parametrize("name", config_names())
+def test_formula_is_the_count_at_every_size(name: str) -> None:
+    network = model(name)
+    terms = cost_formula(network)
+    for width, height in SIZES:
+        counted = count_parts(network.decode_parts(height, width), width * height)
+        for part in counted:
+            found = sum(term.flops(width, height) for term in terms if term.component == part.name)
+            assert found == part.flops, (width, height, part.name)
+
+
+def test_formula_names_what_windows_pad_to() -> None:
+    """E's windows of 8 at 1/16, 1/8, 1/4 and 1/2; the layers outside windows and the latents pad to 16."""
+    multiples = {term.multiple for term in cost_formula(model("E")) if term.component == "synthesis"}
+    assert multiples == {128, 64, 32, 16}
+    assert {term.multiple for term in cost_formula(model("F")) if term.component == "hyper_synthesis"} == {64}
+
+
+def test_no_formula_for_windows_that_are_no_power_of_two() -> None:
+    config = load_config(CONFIGS / "E.toml").model_dump()
+    config["synthesis"]["window"] = 7
+    with pytest.raises(UsageError, match="windows are no powers of two"):
+        cost_formula(blueprint(ModelConfig.model_validate(config)))

@@ -146,12 +146,13 @@ def table(*columns: str) -> "Table":
     return made
 
 
-def show(table: "Table", title: str | None = None) -> None:
-    """A table on stdout, as wide as it needs where that is no terminal."""
+def show(table: "Table", title: str | None = None, at_least: int = 0) -> None:
+    """A table on stdout, as wide as it needs where that is no terminal; it may use `at_least` so many columns."""
     from rich.console import Console
 
     table.title = title
     console = Console(width=None if sys.stdout.isatty() else 160, highlight=False)
+    console.width = max(console.width, at_least)
     with _named_output("standard output"):
         console.print(table, markup=False)
 

@@ -1,6 +1,8 @@
 """models, flops: what models there are and what they cost."""
 
 import re
+import textwrap
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -10,14 +12,19 @@ from rdcodec.cli import io
 from rdcodec.errors import NeedsModel, UsageError
 
 if TYPE_CHECKING:
-    from rdcodec.measure.flops import PartCost
+    from rich.table import Table
+
+    from rdcodec.measure.flops import LayerCost, Term
     from rdcodec.models.config import ModelConfig
+
+LAYER_COLUMNS = 120  # of the terminal: layers have long names
 
 
 def models(as_json: io.Json = False, verbose: io.Verbose = 0) -> None:
     """List the models of the package.
 
-    kFLOPs/px is what a decoder runs per pixel of a 768x512 picture; 1 multiply-add = 2 FLOPs.
+    kFLOPs/px is what a decoder runs per pixel of a 768x512 picture; 1 multiply-add = 2 FLOPs. Beside it is what the
+    paper's Table 1 says of its models A to G, whose parameters of A, B and G leave the analysis transform out.
 
     Example: [bold]rdc models[/bold]
     """
@@ -28,25 +35,41 @@ def models(as_json: io.Json = False, verbose: io.Verbose = 0) -> None:
         for record in records:
             io.json_line("model", record)
         return
-    table = io.table("model", "tag", ">parameters", ">kFLOPs/px", "weights", "")
+    columns = ("param.\nmillion", "without\nanalysis", "kFLOPs\n/px", "Table 1:\nparam.", "kFLOPs\n/px", "BPG's\nrate")
+    table = io.table("model", "tag", *(f">{column}" for column in columns))
     for record in records:
         table.add_row(
             record["name"],
             record["tag"] or "-",
-            f"{record['parameters'] / 1e6:.2f} M",
+            f"{record['parameters'] / 1e6:.2f}",
+            f"{record['parameters_without_analysis'] / 1e6:.2f}",
             f"{record['kflops_per_px']:.1f}",
-            "yes" if record["tag"] else "no",
-            record["summary"],
+            io.number(record["table_1_parameters_m"], 1),
+            io.number(record["table_1_kflops_per_px"], 1),
+            _minus(record["table_1_saving_percent"]),
         )
     io.show(table)
+    width = max(len(record["name"]) for record in records)
+    for record in records:
+        first = f"  {record['name']:{width}}  "
+        lines = textwrap.wrap(record["summary"], 79, initial_indent=first, subsequent_indent=" " * len(first))
+        io.write_text("\n".join(lines) + "\n")
+
+
+def _minus(saving_percent: float | None) -> str:
+    return io.number(None if saving_percent is None else -saving_percent, 1, unit=" %")
 
 
 def flops(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Name, TOML file of a configuration, or run folder.")],
     by: Annotated[
-        Literal["component", "total"], typer.Option("--by", help="A line per network of the decoder, or one.")
+        Literal["component", "layer", "total"],
+        typer.Option("--by", help="A line per network of the decoder, per layer, or one."),
     ] = "component",
     size: Annotated[str, typer.Option("--size", metavar="WxH", help="Size of the picture.")] = "768x512",
+    formula: Annotated[
+        bool, typer.Option("--formula", metavar=io.FLAG, help="The cost at every size instead, as a formula.")
+    ] = False,
     as_json: io.Json = False,
     verbose: io.Verbose = 0,
 ) -> None:
@@ -54,32 +77,104 @@ def flops(
 
     FLOPs: 2 per multiply-add, 1 per bias and per product of two activations; elementwise work is apart.
 
-    Example: [bold]rdc flops I --by component[/bold]
+    Example: [bold]rdc flops I --by layer[/bold]
     """
     width, height = parse_size(size)
-    from rdcodec.measure.flops import count_parts, total
+    from rdcodec.measure.flops import cost_formula, count_layers
     from rdcodec.models.base import blueprint
 
-    parts = count_parts(blueprint(_find_config(model)).decode_parts(height, width), width * height)
-    sum_ = total(parts)
-    rows = [*parts, sum_] if by == "component" else [sum_]
+    network = blueprint(find_config(model))
+    if formula:
+        _show_formula(model, cost_formula(network), as_json)
+        return
+    layers = count_layers(network, width, height)
+    rows = {"layer": layers, "component": _by_component(layers), "total": []}[by] + [_sum("total", "total", layers)]
     if as_json:
         for row in rows:
-            io.json_line("flops", {"model": model, "width": width, "height": height, **_cost(row)})
+            io.json_line("flops", {"model": model, "width": width, "height": height, **_cost(row, by == "layer")})
         return
-    table = io.table("component", ">kFLOPs/px", ">kMAC/px", ">elementwise/px", ">share")
+    title = f"Decoder of {model}, {width}x{height}"
+    if by == "layer":
+        io.show(_layer_table(layers), title, at_least=LAYER_COLUMNS)
+    else:
+        io.show(_component_table(rows), title)
+
+
+def _by_component(layers: Sequence["LayerCost"]) -> list["LayerCost"]:
+    names = dict.fromkeys(layer.component for layer in layers)
+    return [_sum(name, name, [layer for layer in layers if layer.component == name]) for name in names]
+
+
+def _sum(component: str, name: str, layers: Sequence["LayerCost"]) -> "LayerCost":
+    from rdcodec.measure.flops import LayerCost, total
+
+    parameters = sum(layer.parameters for layer in layers)
+    return LayerCost(component, "", (), parameters, total((layer.cost for layer in layers), name))
+
+
+def _component_table(rows: Sequence["LayerCost"]) -> "Table":
+    """The last row is the total."""
+    table = io.table("component", ">parameters", ">kFLOPs/px", ">kMAC/px", ">elem./px", ">share")
     for row in rows:
-        share = f"{100 * row.flops / sum_.flops:.1f} %"
-        if row is sum_ and len(rows) > 1:
+        if row is rows[-1] and len(rows) > 1:
             table.add_section()
+        cost = row.cost
         table.add_row(
-            row.name,
-            f"{row.kflops_per_px:.1f}",
-            f"{row.kmacs_per_px:.2f}",
-            f"{row.elementwise_per_px:.0f}",
-            share,
+            cost.name,
+            str(row.parameters),
+            f"{cost.kflops_per_px:.1f}",
+            f"{cost.kmacs_per_px:.2f}",
+            f"{cost.elementwise_per_px:.0f}",
+            _share(row, rows[-1]),
         )
-    io.show(table, title=f"Decoder of {model}, {width}x{height}")
+    return table
+
+
+def _layer_table(layers: Sequence["LayerCost"]) -> "Table":
+    """Layers below their components."""
+    table = io.table("layer", "kind", "output", ">parameters", ">kFLOPs/px", ">elem./px", ">share")
+    whole = _sum("total", "total", layers)
+
+    def add(row: "LayerCost", name: str, style: str | None = None) -> None:
+        shape = "x".join(map(str, row.shape[1:] if row.shape[:1] == (1,) else row.shape))
+        cost = row.cost
+        figures = str(row.parameters), f"{cost.kflops_per_px:.3f}", f"{cost.elementwise_per_px:.1f}", _share(row, whole)
+        table.add_row(name, row.kind, shape, *figures, style=style)
+
+    for component in _by_component(layers):
+        add(component, component.cost.name, "bold")
+        for layer in layers:
+            if layer.component == component.component:
+                add(layer, f"  {layer.cost.name}" if layer.shape else "  activations, sums, norms")
+        table.add_section()
+    add(whole, whole.cost.name, "bold")
+    return table
+
+
+def _share(row: "LayerCost", whole: "LayerCost") -> str:
+    return f"{100 * row.cost.flops / whole.cost.flops:.1f} %"
+
+
+def _show_formula(model: str, terms: Sequence["Term"], as_json: bool) -> None:
+    """The cost as a sum over padded pixels."""
+    if as_json:
+        for term in terms:
+            rate = float(term.flops_per_padded_px)
+            record = {"component": term.component, "multiple": term.multiple, "flops_per_padded_px": rate}
+            io.json_line("flops-formula", {"model": model, **record})
+        return
+    table = io.table("component", ">m", ">FLOPs per padded pixel")
+    for term in terms:
+        table.add_row(term.component, str(term.multiple), f"{float(term.flops_per_padded_px):.4f}")
+    table.add_section()
+    for multiple in sorted({term.multiple for term in terms}):
+        rate = sum(float(term.flops_per_padded_px) for term in terms if term.multiple == multiple)
+        table.add_row("total", str(multiple), f"{rate:.4f}")
+    io.show(table, title=f"Decoder of {model}, any size")
+    io.write_text(
+        " FLOPs of a picture of W x H pixels: the sum over the totals of\n"
+        " rate x P(m), where P(m) = m ceil(W / m) x m ceil(H / m) pixels.\n"
+    )
 
 
 def parse_size(text: str) -> tuple[int, int]:
@@ -92,15 +187,23 @@ def parse_size(text: str) -> tuple[int, int]:
 
 def _model_record(name: str) -> dict[str, Any]:
     from rdcodec.measure.flops import kflops_per_px
+    from rdcodec.measure.published import table_1
     from rdcodec.models.base import blueprint
 
-    config = _find_config(name)
+    config = find_config(name)
     model = blueprint(config)
+    published = table_1().get(name)
+    whole, analysis = (sum(p.numel() for p in network.parameters()) for network in (model, model.analysis))
     return {
         "name": name,
         "tag": _newest_tag(name),
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "parameters": whole,
+        "parameters_without_analysis": whole - analysis,
         "kflops_per_px": round(kflops_per_px(model), 1),
+        "table_1_row": published and published.row,
+        "table_1_parameters_m": published and published.parameters_m,
+        "table_1_kflops_per_px": published and published.kflops_per_px,
+        "table_1_saving_percent": published and published.saving_percent,
         "summary": config.summary,
     }
 
@@ -114,7 +217,7 @@ def _newest_tag(name: str) -> str | None:
         return None
 
 
-def _find_config(model: str) -> "ModelConfig":
+def find_config(model: str) -> "ModelConfig":
     """Of a name, a TOML file, or a run folder."""
     from rdcodec.models.config import CONFIGS, config_names, load_config
     from rdcodec.models.weights import find_weights, read_weights
@@ -126,12 +229,16 @@ def _find_config(model: str) -> "ModelConfig":
     return read_weights(find_weights(model)).config
 
 
-def _cost(part: "PartCost") -> dict[str, Any]:
+def _cost(row: "LayerCost", is_layer: bool) -> dict[str, Any]:
+    own = {"layer": row.cost.name, "kind": row.kind, "shape": row.shape} if is_layer else {}
     return {
-        "component": part.name,
-        "kflops_per_px": part.kflops_per_px,
-        "kmacs_per_px": part.kmacs_per_px,
-        "elementwise_per_px": part.elementwise_per_px,
-        "macs": part.macs,
-        "flops": part.flops,
+        "component": row.component,
+        **own,
+        "parameters": row.parameters,
+        "kflops_per_px": row.cost.kflops_per_px,
+        "kmacs_per_px": row.cost.kmacs_per_px,
+        "elementwise_per_px": row.cost.elementwise_per_px,
+        "macs": row.cost.macs,
+        "flops": row.cost.flops,
+        "elementwise": row.cost.elementwise,
     }

@@ -13,17 +13,28 @@ Counted is what really runs in torch, padding included; work done in NumPy is no
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from math import prod
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from rdcodec.errors import RdcError
+from rdcodec.errors import RdcError, UsageError
+
+if TYPE_CHECKING:
+    from rdcodec.models.base import ImageModel
+
+PROBE_SIDE = 4096  # pixels: a multiple of all that a window of up to 64 hyper-latents pads to
+ELEMENTWISE_KIND = "elementwise"
+Shape = tuple[int, ...]
+Owner = Callable[[Mapping[str, Any]], str]
 
 
 class UncountedOpError(RdcError):
@@ -62,6 +73,36 @@ class PartCost:
         return self.elementwise / self.pixels
 
 
+@dataclass(frozen=True)
+class LayerCost:
+    """What one layer of a component computes; `cost.name` is the layer's path in the model.
+
+    kind: as "conv 5x5 s2", or the module's class; shape: of the output. What a component computes on elements alone
+    is one row of kind "elementwise" with the component's name, no shape, and the parameters of its normalisations
+    and scalings.
+    """
+
+    component: str
+    kind: str
+    shape: Shape
+    parameters: int
+    cost: PartCost
+
+
+@dataclass(frozen=True)
+class Term:
+    """A component's headline FLOPs per pixel of the picture padded to a multiple of `multiple` in both sides."""
+
+    component: str
+    multiple: int
+    flops_per_padded_px: Fraction
+
+    def flops(self, width: int, height: int) -> Fraction:
+        """FLOPs on a picture of that size."""
+        padded = prod(-(-side // self.multiple) * self.multiple for side in (width, height))
+        return self.flops_per_padded_px * padded
+
+
 class Decoder(Protocol):
     """A model that can run the parts of its decoder one by one."""
 
@@ -95,6 +136,64 @@ def total(costs: Iterable[PartCost], name: str = "total") -> PartCost:
     )
 
 
+def count_layers(model: ImageModel, width: int, height: int) -> list[LayerCost]:
+    """Cost of every layer of a decoder, by component in the order of running. Raises UncountedOpError."""
+    rows: list[LayerCost] = []
+    for component, run in model.decode_parts(height, width).items():
+        rows += _layers_of_part(model, component, run, width * height)
+    return rows
+
+
+def cost_formula(model: ImageModel) -> list[Term]:
+    """The headline at every size of more than one latent: sum of the terms, by component. Raises UncountedOpError.
+
+    UsageError where no such formula holds: windows that are no power of two are padded in two steps.
+    """
+    whole, thin = (_flops_by_layer(model, *size) for size in ((PROBE_SIDE, PROBE_SIDE), (PROBE_SIDE, 1)))
+    rates: dict[tuple[str, int], Fraction] = defaultdict(Fraction)
+    for (component, layer), flops in whole.items():
+        # The one row of pixels costs as much as all rows that it is padded to.
+        multiple = Fraction(PROBE_SIDE * thin[component, layer], flops)
+        rates[component, round(multiple)] += Fraction(flops, PROBE_SIDE**2)
+    components = [component for component, _ in whole]
+    terms = [Term(component, multiple, rate) for (component, multiple), rate in rates.items()]
+    check = 1301, 333
+    if sum(term.flops(*check) for term in terms) != sum(_flops_by_layer(model, *check).values()):
+        raise UsageError(f"{model.config.name}: its windows are no powers of two, so that no formula holds; use --size")
+    return sorted(terms, key=lambda term: (components.index(term.component), term.multiple))
+
+
+def _flops_by_layer(model: ImageModel, width: int, height: int) -> dict[tuple[str, str], int]:
+    rows = count_layers(model, width, height)
+    return {(row.component, row.cost.name): row.cost.flops for row in rows if row.cost.flops}
+
+
+def _layers_of_part(model: nn.Module, component: str, run: Callable[[], Any], pixels: int) -> list[LayerCost]:
+    modules = dict(model.named_modules())
+    with torch.inference_mode(), _owners(model) as owner, FlopCounter(owner) as counter:
+        run()
+    layers: dict[str, list[Operation]] = defaultdict(list)
+    for operation in counter.operations:
+        layers[operation.layer].append(operation)
+
+    def row(name: str, kind: str, shape: Shape, found: Iterable[str]) -> LayerCost:
+        counts = [operation.counts for layer in found for operation in layers[layer]]
+        parameters = sum(p.numel() for layer in found for p in modules[layer].parameters(recurse=False))
+        cost = PartCost(name, pixels, *map(sum, zip(*counts, strict=True)))
+        return LayerCost(component, kind, shape, parameters, cost)
+
+    rows, rest = [], []
+    for name, operations in layers.items():
+        heavy = next((operation for operation in operations if any(operation.counts[:3])), None)
+        if heavy is None:
+            rest.append(name)
+            continue
+        leaf = isinstance(modules[name], nn.Conv2d | nn.ConvTranspose2d | nn.Linear)
+        kind = heavy.kind if leaf else type(modules[name]).__name__
+        rows.append(row(name, kind, heavy.shape, [name]))
+    return [*rows, row(component, ELEMENTWISE_KIND, (), rest)] if rest else rows
+
+
 def _count_part(name: str, run: Callable[[], Any], pixels: int) -> PartCost:
     # In inference mode a composite operation (linear, matmul, attention) arrives whole, not as pieces
     # among which its bias could no longer be told from any other sum.
@@ -103,12 +202,27 @@ def _count_part(name: str, run: Callable[[], Any], pixels: int) -> PartCost:
     return PartCost(name, pixels, counter.macs, counter.biases, counter.products, counter.elementwise)
 
 
-class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
-    """Context that adds up the cost of every operation run inside; enter `torch.inference_mode` first."""
+@dataclass(frozen=True)
+class Operation:
+    """One counted operation; counts: multiply-accumulates, biases, products, elementwise."""
 
-    def __init__(self) -> None:
+    layer: str
+    kind: str
+    shape: Shape
+    counts: tuple[int, int, int, int]
+
+
+class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
+    """Context that adds up the cost of every operation run inside; enter `torch.inference_mode` first.
+
+    Given an `owner` of the arguments of an operation, it lists them in `operations`.
+    """
+
+    def __init__(self, owner: Owner | None = None) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.macs = self.biases = self.products = self.elementwise = 0
+        self.owner = owner
+        self.operations: list[Operation] = []
 
     def __torch_dispatch__(
         self, op: OpOverload, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
@@ -126,14 +240,62 @@ class FlopCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
     def _count(self, name: str, a: Mapping[str, Any], out: Any) -> None:
+        macs = biases = products = elementwise = 0
         if name in MACS:
-            self.macs += MACS[name](a, out)
+            macs = MACS[name](a, out)
             if name in HAVE_BIAS and a[HAVE_BIAS[name]] is not None:
-                self.biases += out.numel()
+                biases = out.numel()
         elif name in PRODUCTS and _is_product(a):
-            self.products += out.numel()
+            products = out.numel()
         elif name in ELEMENTWISE:
-            self.elementwise += max(t.numel() for t in _tensors((*a.values(), out)))
+            elementwise = max(t.numel() for t in _tensors((*a.values(), out)))
+        self.macs += macs
+        self.biases += biases
+        self.products += products
+        self.elementwise += elementwise
+        counts = macs, biases, products, elementwise
+        if self.owner and any(counts):
+            shape = tuple(_tensors((out,))[0].shape)
+            self.operations.append(Operation(self.owner(a), _kind(name, a), shape, counts))
+
+
+@contextmanager
+def _owners(model: nn.Module) -> Iterator[Owner]:
+    """Yields what names the module that an operation belongs to: that of the weights, or the innermost that runs."""
+    running = [""]
+    hooks: list[Any] = []
+    weights: dict[int, str] = {}
+    for name, module in model.named_modules():
+
+        def enter(_module: nn.Module, _inputs: Any, name: str = name) -> None:
+            running.append(name)
+
+        def leave(_module: nn.Module, _inputs: Any, _output: Any) -> None:
+            running.pop()
+
+        hooks += [module.register_forward_pre_hook(enter), module.register_forward_hook(leave)]
+        weights.update((_storage(parameter), name) for parameter in module.parameters(recurse=False))
+    try:
+        yield lambda a: weights.get(_storage(a["weight"]), running[-1]) if a.get("weight") is not None else running[-1]
+    finally:
+        for hook in hooks:
+            hook.remove()
+
+
+def _storage(tensor: Tensor) -> int:
+    """What a tensor has in common with its views."""
+    return int(tensor.untyped_storage()._cdata)
+
+
+def _kind(name: str, a: Mapping[str, Any]) -> str:
+    """The operation in the words of a layer list."""
+    if name == "convolution":
+        depthwise = a["groups"] > 1 and a["groups"] == a["input"].shape[1]
+        word = "deconv" if a["transposed"] else "depthwise" if depthwise else "conv"
+        kernel = "x".join(map(str, a["weight"].shape[2:]))
+        strides = f" s{a['stride'][0]}" if max(a["stride"]) > 1 else ""
+        return f"{word} {kernel}{strides}"
+    return name
 
 
 def _base_name(op: OpOverload) -> str:

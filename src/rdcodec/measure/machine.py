@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import subprocess
 from functools import cache
 from importlib import metadata
@@ -21,27 +22,33 @@ ISA_FLAGS = (
 def machine() -> dict[str, Any]:
     """Record of this process's environment; JSON types only, no paths and no host name.
 
-    Keys: cpu, cores (that this process may use), isa, memory_gib, os, arch, python, package, torch, numpy,
-    threads (of torch), gpu (name or None), gpu_driver, commit and dirty (None outside a checkout). What the
-    platform does not tell is None.
+    Keys: cpu, cpu_mhz (now), cores (that this process may use), caches (of the first core, by level and kind), isa,
+    memory_gib, load_average (of the last minute, per machine), os, arch, python, package, torch, onednn, numpy,
+    threads (of torch), gpu (name or None), gpu_driver, gpu_max_mhz, commit and dirty (None outside a checkout).
+    What the platform does not tell is None.
     """
     import torch  # here, so that tools that only read results start without it
 
     gpu = torch.cuda.is_available()
     return {
         "cpu": _cpu_model(),
+        "cpu_mhz": _number(_cpuinfo("cpu MHz")),
         "cores": _usable_cores(),
+        "caches": _caches(),
         "isa": [flag for flag in ISA_FLAGS if flag in _cpuinfo("flags", "Features").split()],
         "memory_gib": _memory_gib(),
+        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
         "os": f"{platform.system()} {platform.release()}",
         "arch": platform.machine(),
         "python": platform.python_version(),
         "package": package_version(),
         "torch": torch.__version__,
+        "onednn": _onednn_version(torch.__config__.show()),
         "numpy": metadata.version("numpy"),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if gpu else None,
-        "gpu_driver": _run("nvidia-smi", "--query-gpu=driver_version", "--format=csv,noheader") if gpu else None,
+        "gpu_driver": _ask_gpu("driver_version") if gpu else None,
+        "gpu_max_mhz": _number(_ask_gpu("clocks.max.sm")) if gpu else None,
         **_commit(),
     }
 
@@ -71,6 +78,37 @@ def _run(*command: str) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return done.stdout.strip()
+
+
+def _ask_gpu(what: str) -> str | None:
+    """What nvidia-smi says of the first GPU, without its unit."""
+    answer = _run("nvidia-smi", f"--query-gpu={what}", "--format=csv,noheader,nounits", "--id=0")
+    return answer or None
+
+
+def _onednn_version(build: str) -> str | None:
+    """Of torch's description of its build, which calls the library by an older name."""
+    found = re.search(r"(?:MKL-DNN|oneDNN) v(\d+(?:\.\d+)*)", build)
+    return found[1] if found else None
+
+
+def _number(text: str | None) -> float | None:
+    try:
+        return float(text or "")
+    except ValueError:
+        return None
+
+
+def _caches(cpu: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> dict[str, str] | None:
+    """Sizes by name, "L1 data": "32K" and so on, as Linux lists them."""
+    found = {}
+    for entry in sorted(cpu.glob("index*")):
+        try:
+            level, kind, size = ((entry / name).read_text().strip() for name in ("level", "type", "size"))
+        except OSError:
+            continue
+        found[f"L{level}" if kind == "Unified" else f"L{level} {kind.lower()}"] = size
+    return found or None
 
 
 def _cpu_model() -> str | None:

@@ -102,7 +102,7 @@ class ImageModel(nn.Module):
 
     def decode_parts(self, height: int, width: int) -> dict[str, Callable[[], object]]:
         """The decoder's networks for a picture of that size, one call each, on zeros: to count and to time."""
-        at = next(self.parameters())
+        at = next(self.parameters()).new_zeros((), dtype=torch.float32)  # latents are, whatever the transforms run in
         y, z = (
             at.new_zeros(1, *shape).contiguous(memory_format=torch.channels_last)
             for shape in self.latent_shapes(height, width)

@@ -15,6 +15,7 @@ Norm = Literal["gdn", "gdn-sqrt"]
 FROM_LIST = Field(strict=False, min_length=1)  # a TOML or JSON list is no tuple to a strict record
 EvenInt = Annotated[PositiveInt, Field(multiple_of=2)]
 OddKernel = Literal[1, 3, 5, 7]
+MAX_DEPTH = 256  # layers of a kind: a model is built before its weights can contradict its configuration
 FOLLOW_QUALITY = {"light", "checkerboard"}  # kinds that learn something for every quality
 
 
@@ -26,7 +27,7 @@ class Trunk(Record):
     """A run of residual blocks at one resolution."""
 
     width: PositiveInt
-    blocks: Annotated[int, Field(ge=0)]
+    blocks: Annotated[int, Field(ge=0, le=MAX_DEPTH)]
 
 
 class LightTransform(Record):
@@ -57,14 +58,14 @@ class ElicTransform(Record):
 
     kind: Literal["elic"]
     channels: Annotated[tuple[EvenInt, EvenInt, EvenInt], FROM_LIST]
-    residual_blocks: Annotated[int, Field(ge=0)]
+    residual_blocks: Annotated[int, Field(ge=0, le=MAX_DEPTH)]
 
 
 class SwinStages(Record):
     """Stages of Swin blocks, between which the resolution changes by 2 (`swin.py`)."""
 
     widths: Annotated[tuple[PositiveInt, ...], FROM_LIST]
-    depths: Annotated[tuple[PositiveInt, ...], FROM_LIST]
+    depths: Annotated[tuple[Annotated[PositiveInt, Field(le=MAX_DEPTH)], ...], FROM_LIST]
     window: Annotated[PositiveInt, Field(le=64)]
     head_channels: PositiveInt
 

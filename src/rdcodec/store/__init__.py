@@ -1,1 +1,1 @@
-"""The results store, for the laboratory to come; result files are plain JSON so far (`measure/rd.py`)."""
+"""The results store: records, the database that keeps them, and the files they travel in. Standard library only."""

@@ -1,0 +1,245 @@
+"""bench: how fast models encode and decode, and in how much memory."""
+
+import itertools
+import shlex
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rdcodec.cli import io, pool
+from rdcodec.cli.zoo import parse_size
+from rdcodec.errors import UsageError
+
+if TYPE_CHECKING:
+    from rdcodec.measure.speed import Setting
+    from rdcodec.store.records import Result, Value
+
+FEWEST_RANKED = 3
+
+
+def bench(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names, tags, run folders, or TOML files.")],
+    size: Annotated[
+        str | None, typer.Option("--size", metavar="WxH", help="Size of the picture, made of a bundled photo; 768x512.")
+    ] = None,
+    data: Annotated[
+        Path | None, typer.Option("--data", metavar="DIR", help="Folder of pictures to take instead.")
+    ] = None,
+    quality: Annotated[
+        float | None, typer.Option("-q", "--quality", min=0, max=100, metavar="Q", help="Quality of the files.")
+    ] = None,
+    networks: Annotated[
+        bool, typer.Option("--networks", metavar=io.FLAG, help="Networks alone, without entropy coding.")
+    ] = False,
+    threads: Annotated[
+        str, typer.Option("--threads", metavar="N,N", help="Numbers of CPU threads; 0: every core.")
+    ] = "0",
+    dtype: Annotated[
+        str, typer.Option("--dtype", metavar="T,T", help="Formats of the transforms: auto, fp32, bf16.")
+    ] = "auto",
+    isa: Annotated[
+        str | None,
+        typer.Option("--isa", metavar="I,I", help="No later x86 instructions than sse41, avx2, avx512; all: no limit."),
+    ] = None,
+    device: io.Device = "cpu",
+    repeats: Annotated[int, typer.Option("--repeats", min=1, metavar="N", help="Passes after warm-up.")] = 5,
+    parts: Annotated[bool, typer.Option("--parts", metavar=io.FLAG, help="A line for each part as well.")] = False,
+    cold: Annotated[bool, typer.Option("--cold", metavar=io.FLAG, help="Also from process start to picture.")] = False,
+    output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Result file (JSON).")] = None,
+    store: Annotated[
+        Path | None, typer.Option("--store", metavar="DB", help="Add the results to this store as well.")
+    ] = None,
+    force: io.Force = False,
+    as_json: io.Json = False,
+    no_progress: io.NoProgress = False,
+    verbose: io.Verbose = 0,
+) -> None:
+    """Measure the speed and memory of models, each in a process of its own.
+
+    Models with weights code whole files. Those without run their networks alone, with random numbers. Of three or more
+    models, the order by FLOPs is compared with the order by time.
+
+    Example: [bold]rdc bench I --threads 1 --parts[/bold]
+    """
+    if size is not None and data is not None:
+        raise UsageError("--size and --data: give one of them")
+    if output is not None:
+        io.refuse_existing(output, force)
+    from rdcodec.measure import speed
+    from rdcodec.measure.rd import ImageFolder
+    from rdcodec.models.precision import pick_device
+    from rdcodec.models.weights import find_model
+
+    width, height = parse_size(size or "768x512")
+    settings = _settings(threads, dtype, isa, pick_device(device).type)
+    for model in models:
+        find_model(model)
+    task = speed.Task(width, height, str(data) if data else None, quality, repeats, networks, cold)
+    total = speed.count_ticks(len(models), len(settings), len(ImageFolder(data)) if data else 1, repeats)
+    command = shlex.join(["rdc", *sys.argv[1:]])
+    with io.progress(f"measuring {', '.join(models)}", total, not no_progress) as advance:
+        results = speed.measure(models, settings, task, command, advance)
+    if output is not None:
+        output.parent.mkdir(parents=True, exist_ok=True)
+        speed.save(results, output)
+    if store is not None:
+        from rdcodec.store.db import Store
+
+        with Store(store) as opened:
+            opened.add(results)
+    if as_json:
+        for result in results:
+            io.json_line("speed", result.to_dict())
+        return
+    _show_speeds(results)
+    if parts:
+        _show_parts(results)
+    for line in _notes(results):
+        io.write_text(line + "\n")
+
+
+def _settings(threads: str, dtype: str, isa: str | None, device: str) -> "list[Setting]":
+    from rdcodec.measure.speed import DTYPES, LIMITS, Setting
+
+    counts = [int(number) or pool.core_count() for number in _choices("--threads", threads, None)]
+    dtypes = _choices("--dtype", dtype, DTYPES)
+    limits = ["" if name == "all" else name for name in _choices("--isa", isa or "all", ("all", *LIMITS))]
+    return [Setting(*choice, device=device) for choice in itertools.product(counts, dtypes, limits)]
+
+
+def _choices(option: str, text: str, known: Sequence[str] | None) -> list[str]:
+    """The parts of a list with commas, each once; numbers where nothing is known."""
+    found = list(dict.fromkeys(part.strip() for part in text.split(",")))
+    for part in found:
+        if known is None and not (part.isascii() and part.isdigit() and int(part) <= 1024):
+            raise UsageError(f"{option} {text}: write whole numbers up to 1024, as in 1,2")
+        if known is not None and part not in known:
+            raise UsageError(f"{option} {text}: choose from {', '.join(known)}")
+    return found
+
+
+def _show_speeds(results: "Sequence[Result]") -> None:
+    table = io.table(
+        "model", "", ">thr.", "dtype", ">enc MP/s", ">dec MP/s", ">dec ms (quartiles)", ">roof", ">kFLOPs/px", ">MiB"
+    )
+    table.padding = (0, 1, 0, 0)  # ten columns within a hundred characters
+    for result in results:
+        values: Any = result.values
+        head = [_name(result), str(values["threads"]), _format(values)]
+        memory = io.number(values["peak_memory_mib"], 0)
+        if values["coded"]:
+            table.add_row(head[0], "files", *head[1:], *_speeds(result, ""), "", "", memory)
+            head, memory = ["", "", ""], ""
+        roof = f"{values['roofline_share']:.0%}"
+        tail = [roof, f"{values['kflops_per_px']:.1f}", memory]
+        table.add_row(head[0], "nets", *head[1:], *_speeds(result, "networks"), *tail)
+    first = results[0]
+    count = first.values["pictures"]
+    what = first.dataset if count == 1 else f"{count} pictures of {first.dataset}"
+    io.show(table, title=f"{what}, {first.values['device']}")
+
+
+def _speeds(result: "Result", what: str) -> list[str]:
+    """Megapixels per second both ways and the time of decoding, of files or of networks alone."""
+    values: Any = result.values
+    found = [values["_".join(filter(None, (way, what, "mpx_per_s")))] for way in ("encode", "decode")]
+    (row,) = (row for row in result.rows if row["part"] == f"decode {what}".strip())
+    return [*(_figure(speed) for speed in found), _milliseconds(row)]
+
+
+def _show_parts(results: "Sequence[Result]") -> None:
+    table = io.table("model", ">thr.", "dtype", "part", ">ms (quartiles)", ">share", ">GFLOP/s", ">roof")
+    table.padding = (0, 1, 0, 0)
+    for result in results:
+        head = [_name(result), str(result.values["threads"]), _format(result.values)]
+        rows: Any = {str(row["part"]): row for row in result.rows}
+        for name, row in rows.items():
+            way, _, part = name.partition(": ")
+            if part:
+                whole = rows.get(way) or rows[f"{way} networks"]
+                speed = [io.number(row.get("gflop_per_s"), 0), _share(row.get("roofline_share"))]
+                table.add_row(*head, name, _milliseconds(row), _share(row["seconds"] / whole["seconds"]), *speed)
+                head = ["", "", ""]
+        table.add_section()
+    io.show(table, title="Parts of each direction; rANS apart from the networks that it takes turns with")
+
+
+def _notes(results: "Sequence[Result]") -> list[str]:
+    """What the table does not say for itself."""
+    here = results[0].provenance.machine
+    lines = [
+        f"{here['cpu']}, {here['cores']} cores, torch {here['torch']}, load at the start {here['load_average']}",
+        "MP/s: true megapixels per second; files: array to bytes and back; nets: without entropy coding.",
+        "roof: share of a matrix product's speed, decoder; MiB: most memory, encoder and decoder together.",
+    ]
+    if any(result.values["random_weights"] for result in results):
+        lines.append("*: random weights: networks alone; their time holds, their pictures would be noise.")
+    seen = {_setting(result.values): result.values for result in results}
+    lines += [
+        f"matrix product, {setting}: {values['matrix_product_gflop_per_s']:.0f} GFLOP/s"
+        f" (side {values['matrix_product_side']})"
+        for setting, values in seen.items()
+    ]
+    lines += [
+        f"{_name(result)}, {_setting(result.values)}: {result.values['cold_s']:.2f} s from process start to picture"
+        for result in results
+        if result.values["cold_s"] is not None
+    ]
+    return lines + _ranking(results)
+
+
+def _ranking(results: "Sequence[Result]") -> list[str]:
+    """Whether FLOPs give the order of the decoders' times, and whether settings agree on it."""
+    from rdcodec.measure.ranking import inversions, kendall_tau
+
+    lines: list[str] = []
+    times: dict[str, list[float]] = {}
+    for setting, group in itertools.groupby(results, lambda result: _setting(result.values)):
+        chosen = list(group)
+        flops: Any = [result.values["kflops_per_px"] for result in chosen]
+        seconds: Any = [result.values["decode_networks_s"] for result in chosen]
+        if len(chosen) < FEWEST_RANKED:
+            return []
+        times[setting] = seconds
+        names = [result.codec for result in chosen]
+        pairs = ", ".join(f"{more} before {less}" for more, less in inversions(names, flops, seconds))
+        faster = f"; more FLOPs and yet faster: {pairs}" if pairs else ""
+        lines.append(
+            f"order by FLOPs and by decoding time, {setting}: Kendall tau {kendall_tau(flops, seconds):.2f}{faster}"
+        )
+    lines += [
+        f"order by decoding time, {one} and {other}: Kendall tau {kendall_tau(times[one], times[other]):.2f}"
+        for one, other in itertools.combinations(times, 2)
+    ]
+    return lines
+
+
+def _name(result: "Result") -> str:
+    return f"{result.codec}*" if result.values["random_weights"] else result.tag
+
+
+def _format(values: "Mapping[str, Value]") -> str:
+    return f"{values['dtype']} {values['isa'] or ''}".strip()
+
+
+def _setting(values: "Mapping[str, Value]") -> str:
+    threads = values["threads"]
+    return f"{threads} thread{'s' * (threads != 1)} {_format(values)}"
+
+
+def _milliseconds(row: "Mapping[str, Value]") -> str:
+    """Median and quartiles."""
+    middle, low, high = (_figure(1000 * float(row[key] or 0)) for key in ("seconds", "low_s", "high_s"))
+    return f"{middle} ({low}-{high})"
+
+
+def _figure(value: float) -> str:
+    """Three digits."""
+    return f"{value:.0f}" if value >= 99.95 else f"{value:.{1 if value >= 9.995 else 2}f}"
+
+
+def _share(value: float | None) -> str:
+    return "-" if value is None else f"{value:.0%}"

@@ -1,0 +1,201 @@
+"""results: what the store holds, and the ways into it and out of it."""
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from rdcodec.cli import io
+from rdcodec.errors import RdcError, UsageError
+
+if TYPE_CHECKING:
+    from rdcodec.store.records import Kind, Result
+
+results = typer.Typer(
+    name="results",
+    help="Keep measurements in a store: import, list and export them.",
+    no_args_is_help=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+StorePath = Annotated[
+    Path, typer.Option("--store", metavar="DB", envvar="RDC_STORE", show_envvar=False, help="Store; or set RDC_STORE.")
+]
+STORE = Path("rdc.sqlite")
+KindOption = Annotated[
+    Literal["quality", "speed", "count", "training"] | None, typer.Option("--kind", help="Results of this kind alone.")
+]
+Codec = Annotated[str | None, typer.Option("--codec", metavar="NAME", help="Results of this codec alone.")]
+Dataset = Annotated[str | None, typer.Option("--dataset", metavar="NAME", help="Results on these pictures alone.")]
+
+
+@results.command("import")
+def import_(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Files of results, or training runs.")],
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", metavar="NAME", help="Pictures of CompressAI's files.")
+    ] = None,
+    tag: Annotated[
+        str | None, typer.Option("--tag", metavar="TAG", help="Weights that were released from a training run.")
+    ] = None,
+    store: StorePath = STORE,
+    verbose: io.Verbose = 0,
+) -> None:
+    """Add the results of files to the store; what it has already is not added twice.
+
+    Takes files of rdc eval, rdc bench and rdc results export, published curves, CompressAI's JSON, and the folders of
+    training runs.
+
+    Example: [bold]rdc results import I.json[/bold]
+    """
+    if tag is not None and (len(files) != 1 or not files[0].is_dir()):
+        raise UsageError("--tag: belongs to the folder of one training run")
+    found = [(file, _read(file, dataset, tag)) for file in files]  # all are read before any is added
+    from rdcodec.store.db import Store
+
+    with Store(store) as opened:
+        for file, entries in found:
+            io.say(f"{file}: {_count(len(entries))}, {opened.add(entries)} new")
+
+
+@results.command("export")
+def export(
+    output: Annotated[
+        str, typer.Option("-o", "--output", metavar="FILE", help="File to write; '-' is standard output.")
+    ] = io.STREAM,
+    form: Annotated[Literal["json", "csv", "compressai"], typer.Option("--format", help="Form of the file.")] = "json",
+    kind: KindOption = None,
+    codec: Codec = None,
+    dataset: Dataset = None,
+    store: StorePath = STORE,
+    force: io.Force = False,
+    verbose: io.Verbose = 0,
+) -> None:
+    """Write results as JSON (which import reads), as CSV, or one codec's as CompressAI's JSON.
+
+    Example: [bold]rdc results export -o results.json[/bold]
+    """
+    target = None if output == io.STREAM else Path(output)
+    if target is not None:
+        io.refuse_existing(target, force)
+    from rdcodec.store.files import compressai_record, dump_results, results_csv
+
+    found = _query(store, "quality" if form == "compressai" else kind, codec, dataset)
+    if not found:
+        raise RdcError(f"{store}: holds no such result; see rdc results list")
+    if form == "json":
+        text = dump_results(found)
+    elif form == "csv":
+        text = results_csv(found)
+    else:
+        try:
+            text = json.dumps(compressai_record(found), indent=2) + "\n"
+        except ValueError as error:
+            raise UsageError(f"--format compressai: {error}: choose with --codec and --dataset") from error
+    if target is None:
+        io.write_text(text)
+    else:
+        io.write_output(target, text.encode(), force)
+
+
+@results.command("list")
+def list_(
+    kind: KindOption = None,
+    codec: Codec = None,
+    dataset: Dataset = None,
+    store: StorePath = STORE,
+    as_json: io.Json = False,
+    verbose: io.Verbose = 0,
+) -> None:
+    """List what the store holds, a line for each series of results.
+
+    Example: [bold]rdc results list --kind quality[/bold]
+    """
+    found = _query(store, kind, codec, dataset)
+    if as_json:
+        for result in found:
+            io.json_line("result", {"id": result.id, **result.to_dict()})
+        return
+    series: dict[tuple[str, ...], list[Result]] = {}
+    for r in found:
+        when = (r.provenance.created_utc or "-")[:10]
+        source = r.provenance.source.split()[0]  # the repository, without path and commit
+        series.setdefault((r.kind, r.codec, r.tag, r.dataset or "-", source, when), []).append(r)
+    table = io.table("kind", "codec", "tag", "pictures", "from", ">date", ">results", ">rows")
+    for key, group in series.items():
+        cells = [_short(cell) for cell in key]
+        table.add_row(*cells, str(len(group)), str(sum(len(result.rows) for result in group)))
+    io.show(table, title=f"{_count(len(found))} in {store}")
+
+
+@results.command("count")
+def count(
+    models: Annotated[list[str], typer.Argument(metavar="MODEL", help="Names, TOML files or run folders.")],
+    store: StorePath = STORE,
+    verbose: io.Verbose = 0,
+) -> None:
+    """Count parameters and operations of models, as rdc flops does, and keep them in the store.
+
+    Example: [bold]rdc results count I G[/bold]
+    """
+    found = [_counted(model) for model in models]
+    from rdcodec.store.db import Store
+
+    with Store(store) as opened:
+        io.say(f"{_count(len(found))}, {opened.add(found)} new")
+
+
+def _read(file: Path, dataset: str | None, tag: str | None) -> "list[Result]":
+    if file.is_dir():
+        from rdcodec.training.results import training_result
+
+        return [training_result(file, tag)]
+    from rdcodec.measure.results import read_results
+
+    return read_results(file, dataset)
+
+
+def _query(store: Path, kind: "Kind | None", codec: str | None, dataset: str | None) -> "list[Result]":
+    from rdcodec.store.db import Store
+
+    with Store(store, create=False) as opened:
+        return opened.query(kind=kind, codec=codec, dataset=dataset)
+
+
+def _counted(model: str) -> "Result":
+    """Parameters and operations of a model. No time and machine: the same configuration is the same result."""
+    import hashlib
+
+    from rdcodec.cli.zoo import find_config
+    from rdcodec.measure.flops import count_parts, total
+    from rdcodec.models.base import blueprint
+    from rdcodec.store.records import Provenance, Result
+
+    config = find_config(model)
+    network = blueprint(config)
+    parts = count_parts(network.decode_parts(512, 768), 768 * 512)
+    whole, analysis = (sum(p.numel() for p in net.parameters()) for net in (network, network.analysis))
+
+    def costs(cost: Any) -> dict[str, Any]:
+        names = ("kflops_per_px", "kmacs_per_px", "elementwise_per_px")
+        return {name: round(getattr(cost, name), 6) for name in names}
+
+    return Result(
+        kind="count",
+        codec=config.name,
+        tag=config.name,
+        values={"parameters": whole, "parameters_without_analysis": whole - analysis, **costs(total(parts))},
+        provenance=Provenance(
+            source="rdcodec", config_sha256=hashlib.sha256(config.model_dump_json().encode()).hexdigest()
+        ),
+        rows=tuple({"part": part.name, **costs(part)} for part in parts),
+    )
+
+
+def _count(number: int) -> str:
+    return f"{number} result{'' if number == 1 else 's'}"
+
+
+def _short(text: str, most: int = 26) -> str:
+    return text if len(text) <= most else text[: most - 3] + "..."

@@ -1,0 +1,32 @@
+"""Table 1 of the paper, and which of our configurations stands for which of its rows."""
+
+import json
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+TABLE_1 = Path(__file__).parent / "paper" / "table1.json"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A row of Table 1: millions of parameters, kFLOPs/px of the decoder, percent of BPG's rate saved on Kodak.
+
+    with_analysis: whether our configuration meets the parameters with its analysis transform, or without it.
+    """
+
+    row: str
+    parameters_m: float
+    kflops_per_px: float
+    saving_percent: float
+    with_analysis: bool
+
+
+@cache
+def table_1() -> dict[str, Published]:
+    """The rows by name of the configuration that stands for them; two stand for A, and two for G."""
+    data = json.loads(TABLE_1.read_text(encoding="utf-8"))
+    return {
+        name: Published(reading["row"], **data["rows"][reading["row"]], with_analysis=reading["with_analysis"])
+        for name, reading in data["readings"].items()
+    }

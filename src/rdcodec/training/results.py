@@ -1,0 +1,55 @@
+"""A training run as a result for the store."""
+
+import hashlib
+import json
+from pathlib import Path
+
+from rdcodec.errors import BadInput
+from rdcodec.store.records import Provenance, Result
+from rdcodec.training.plan import RUN_FILE
+from rdcodec.training.release import read_log
+
+FIGURES = ("step", "seconds", "eflop")
+
+
+def training_result(run: Path, tag: str | None = None) -> Result:
+    """What a run has spent so far, with a row for each validation and quality.
+
+    tag: of the weights that were released from it; None: the name of the folder. Raises BadInput for a folder that
+    is no run, or whose log is damaged.
+    """
+    try:
+        plan = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
+        name, machine = str(plan["config"]["name"]), dict(plan.get("machine") or {})
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BadInput(f"{run}: no folder of a training run ({RUN_FILE} is missing or damaged)") from error
+    log = read_log(run)
+    losses = [record["loss"] for record in log if record.get("kind") == "train"]
+    if not log or any(key not in log[-1] for key in FIGURES):
+        raise BadInput(f"{run}: its log does not say what was spent; train it with this version")
+    last = log[-1]
+    return Result(
+        kind="training",
+        codec=name,
+        tag=tag or run.resolve().name,
+        values={
+            "eflop": last["eflop"],
+            "steps": last["step"],
+            "seconds": last["seconds"],
+            "loss": losses[-1] if losses else None,
+        },
+        provenance=Provenance(
+            source="rdcodec",
+            machine=machine,
+            commit=machine.get("commit"),
+            dirty=machine.get("dirty"),
+            package=machine.get("package"),
+            config_sha256=hashlib.sha256(json.dumps(plan["config"], sort_keys=True).encode()).hexdigest(),
+        ),
+        rows=tuple(
+            {**{key: record[key] for key in FIGURES}, "quality": quality, "bpp": bpp, "psnr_db": psnr_db}
+            for record in log
+            if record.get("kind") == "validation"
+            for quality, bpp, psnr_db in zip(record["quality"], record["bpp"], record["psnr_db"], strict=True)
+        ),
+    )
