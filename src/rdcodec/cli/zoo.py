@@ -21,7 +21,7 @@ def models(as_json: io.Json = False, verbose: io.Verbose = 0) -> None:
 
     Example: [bold]rdc models[/bold]
     """
-    from rdcodec.models.config import config_names
+    from rdcodec.models.config import config_names, name_group
 
     records = [_model_record(name) for name in config_names()]
     if as_json:
@@ -29,7 +29,9 @@ def models(as_json: io.Json = False, verbose: io.Verbose = 0) -> None:
             io.json_line("model", record)
         return
     table = io.table("model", "tag", ">parameters", ">kFLOPs/px", "weights", "")
-    for record in records:
+    for previous, record in zip([records[0], *records], records, strict=False):
+        if name_group(previous["name"]) != name_group(record["name"]):
+            table.add_section()
         table.add_row(
             record["name"],
             record["tag"] or "-",
