@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from rdcodec.errors import UsageError
 
@@ -187,7 +187,12 @@ class Reduction(Record):
     channels: PositiveInt
 
 
-Widths = PositiveInt | Annotated[tuple[PositiveInt, ...], FROM_LIST]  # of a layer: the same for all slices, or of each
+def _one_for_all(width: object) -> object:
+    return width if isinstance(width, list | tuple) else (width,)
+
+
+# Of a layer of the networks of every slice: one for all of them, which need not stand in a list, or one for each.
+SliceWidths = Annotated[tuple[PositiveInt, ...], FROM_LIST, BeforeValidator(_one_for_all)]
 
 
 class CharmEntropy(HyperEntropy):
@@ -198,7 +203,8 @@ class CharmEntropy(HyperEntropy):
     scale_synthesis: a second hyper-synthesis, for the scales; none for one that gives means and scales, half each.
     reduction: none for slices that see all of what the hyper-synthesis gives for the means, or for the scales.
     own_channels: slices see of it what has their own numbers alone.
-    widths, kernels: of the networks for mean, scale and residual; the last kernel leads to the slice.
+    widths, kernels: of the networks for mean, scale and residual; the last kernel leads to the slice. A width is one
+        number, or one for each slice.
     lrp: whether a residual is predicted; merge_kernel: none if it is added, else it is merged by a convolution.
     """
 
@@ -208,7 +214,7 @@ class CharmEntropy(HyperEntropy):
     scale_synthesis: HyperSynthesis | None = None
     reduction: Reduction | None = None
     own_channels: bool = False
-    widths: Annotated[tuple[Widths, ...], FROM_LIST]
+    widths: Annotated[tuple[SliceWidths, ...], FROM_LIST]
     kernels: Annotated[tuple[OddKernel, ...], FROM_LIST]
     lrp: bool = True
     merge_kernel: OddKernel | None = None
@@ -220,14 +226,14 @@ class CharmEntropy(HyperEntropy):
 
     def widths_of(self, index: int) -> tuple[int, ...]:
         """Those of the networks of one slice."""
-        return tuple(width if isinstance(width, int) else width[index] for width in self.widths)
+        return tuple(width[index % len(width)] for width in self.widths)
 
     @model_validator(mode="after")
     def _matches(self) -> Self:
         if len(self.kernels) != len(self.widths) + 1:
             raise ValueError("kernels need one number more than widths")
-        if any(not isinstance(width, int) and len(width) != len(self.slices) for width in self.widths):
-            raise ValueError("widths that differ between slices need one number per slice")
+        if any(len(width) not in (1, len(self.slices)) for width in self.widths):
+            raise ValueError("widths of a layer are one number, or one per slice")
         if self.merge_kernel and not self.lrp:
             raise ValueError("merge_kernel is for a predicted residual, of which lrp says that there is none")
         return self
