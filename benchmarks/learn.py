@@ -6,8 +6,8 @@ Crops: the middle 256x256 of four photographs, scaled down to 64x64. JPEG is Pil
 the coded scan alone, without the headers and tables that would be most of so small a file. A model has learned the
 crops once its PSNR (of the four, on 8-bit pictures, rounded latents) is at least 30 dB and its estimated rate under
 JPEG's at that PSNR; there it stops. The steps on photographs, two crops of 128x128 each, have learned if the loss of
-the last 20 is under half of that of the first 10. The result file keeps the models that are done: what is in it with the
-same settings is not run again.
+the last 20 is under half of that of the first 10. The result file keeps the models that are done: what is in it with
+the same settings is not run again.
 """
 
 import argparse

@@ -192,6 +192,16 @@ def test_pictures_of_any_size_are_rated(name: str) -> None:
         assert torch.isfinite(rated.bits_y).all() and (rated.bits_y >= 0).all()
 
 
+@pytest.mark.parametrize("name", FORMS)
+def test_extreme_latents_leave_loss_and_gradient_finite(name: str) -> None:
+    entropy = built(form(name)).entropy
+    y = torch.tensor([0.0, 1e2, -1e4, 1e6]).repeat(1, M, 4, 1).requires_grad_()
+    rated = entropy(y, QUALITY)
+    (rated.bits_y.sum() + rated.bits_z.sum()).backward()
+    assert y.grad is not None and torch.isfinite(y.grad).all()
+    assert all(p.grad is None or torch.isfinite(p.grad).all() for p in entropy.parameters())
+
+
 @pytest.mark.parametrize("name", ["elic", "charm2020", "swint-charm"])
 def test_no_files_without_an_integer_form(name: str) -> None:
     with pytest.raises(UsageError, match="integer form") as raised:
