@@ -42,7 +42,7 @@ SETTING = {
     "seed": 0,
     "crops": 4,
     "crop_side": 64,
-    "learning_rate": 1e-3,
+    "learning_rate": 5e-4,
     "warm_up": 20,
     "clip_norm": 1.0,
     "lmbda": 0.05,  # of the crops; photographs are rated with the model's own
