@@ -24,7 +24,7 @@ from rdcodec.exact.layers import exact_arithmetic
 from rdcodec.measure.machine import machine
 from rdcodec.models.base import ImageModel
 from rdcodec.models.config import CONFIGS, load_config
-from rdcodec.models.entropy.integer import IntegerCheckerboard, quantise
+from rdcodec.models.entropy.integer import IntegerCheckerboard, quantise_checkerboard
 
 HEIGHT, WIDTH = 512, 768
 LIGHT = ("H", "I", "J")
@@ -45,7 +45,9 @@ def times_ms(name: str, repeats: int) -> dict[str, float]:
     torch.manual_seed(0)
     model = ImageModel(load_config(CONFIGS / f"{name}.toml")).eval()
     m, n = model.config.latent_channels, model.entropy.hyper_channels
-    entropy = IntegerCheckerboard(model.entropy, quantise(model.entropy, [(torch.randn(1, m, 16, 16) * 4, 50.0)]))
+    entropy = IntegerCheckerboard(
+        model.entropy, quantise_checkerboard(model.entropy, [(torch.randn(1, m, 16, 16) * 4, 50.0)])
+    )
     model.entropy.to(memory_format=torch.channels_last)
     z = torch.zeros(1, n, HEIGHT // 64, WIDTH // 64).contiguous(memory_format=torch.channels_last)
     y = torch.zeros(1, m, HEIGHT // 16, WIDTH // 16).contiguous(memory_format=torch.channels_last)

@@ -15,7 +15,7 @@ from rdcodec.models.entropy.checkerboard import Noise
 from rdcodec.models.rate import lmbda_of_quality
 from rdcodec.models.transforms.conv import GDN
 
-MBT2018_MEAN = Path(__file__).parents[2] / "benchmarks" / "configs" / "mbt2018-mean.toml"
+MBT2018_MEAN = Path(__file__).parents[2] / "benchmarks" / "configs" / "mbt2018-mean-128.toml"
 LEAKY = {"kind": "conv", "activation": "leaky_relu"}
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rdcodec.models.base import ImageModel
-from rdcodec.models.entropy.forms import build_tables_of, quantise
+from rdcodec.models.entropy.forms import build_tables_of, has_integer_form, quantise
 from rdcodec.models.weights import UNRELEASED, Weights, save_weights, stored
 from rdcodec.training.data import Photo
 from rdcodec.training.validation import cut
@@ -27,7 +27,8 @@ def export(model: ImageModel, path: Path, photos: Sequence[Photo] = (), tag: str
     state = stored(model)
     kept = copy.deepcopy(model).cpu().float().eval()
     kept.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-    entropy = quantise(kept.entropy, calibration_latents(kept, photos[:CALIBRATION_PHOTOS]))
+    coded = has_integer_form(kept.entropy)
+    entropy = quantise(kept.entropy, calibration_latents(kept, photos[:CALIBRATION_PHOTOS])) if coded else {}
     tag = tag or f"{model.config.name}.{UNRELEASED}"
     weights = Weights(tag, model.config, state, entropy, build_tables_of(kept.entropy))
     save_weights(path, weights)

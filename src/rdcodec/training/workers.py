@@ -7,6 +7,7 @@ import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
@@ -132,17 +133,16 @@ class RayWorkers:
         NeedsModel if Ray is not installed; RdcError if there is no cluster.
         """
         try:
-            import ray
+            self._ray: Any = import_module("ray")
         except ImportError:
             raise NeedsModel("Ray is missing: pip install 'rdcodec[ray]'") from None
-        self._ray: Any = ray
         try:
-            ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")
+            self._ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")
         except (ConnectionError, ValueError, RuntimeError) as error:
             raise RdcError(f"no Ray cluster at {address} ({error}): start one with `ray start --head`") from error
         needs = {"num_cpus": threads, "num_gpus": int(device == "cuda"), "max_retries": 2}
-        self._remote = ray.remote(**needs)(carry_out)
-        self.room = max(1, int(ray.cluster_resources().get("CPU", 1)) // threads)
+        self._remote = self._ray.remote(**needs)(carry_out)
+        self.room = max(1, int(self._ray.cluster_resources().get("CPU", 1)) // threads)
         self._jobs: dict[Any, str] = {}
 
     def begin(self, job: Job) -> None:

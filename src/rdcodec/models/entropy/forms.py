@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
+from rdcodec.errors import UsageError
 from rdcodec.exact.layers import Arrays
 from rdcodec.exact.tables import LEVELS, Tables, build_gaussian_tables
 from rdcodec.models.entropy.charm import CharmModel
@@ -21,11 +22,20 @@ from rdcodec.models.entropy.integer_hyper import (
 IntegerForm = IntegerCheckerboard | IntegerHyperprior | IntegerCharm
 
 
+def has_integer_form(model: nn.Module) -> bool:
+    """Whether it can code files; others can be trained and measured."""
+    if isinstance(model, CharmModel):
+        return model.scale_synthesis is None and all(len(networks.lrp) for networks in model.networks)
+    return isinstance(model, CheckerboardModel | HyperpriorModel)
+
+
 def integer_form(model: nn.Module, arrays: Arrays) -> IntegerForm:
     """The entropy model on integers: model gives the structure, arrays every number.
 
-    NeedsModel if an array is missing or altered.
+    NeedsModel if an array is missing or altered, UsageError for a model without integer form.
     """
+    if not has_integer_form(model):
+        raise UsageError(f"{type(model).__name__} of this kind has no integer form: it can be trained, not code files")
     if isinstance(model, CheckerboardModel):
         return IntegerCheckerboard(model, arrays)
     if isinstance(model, HyperpriorModel):
