@@ -128,9 +128,8 @@ def float_networks(model: Any) -> Any:
 
         def code_pass(self, step: int, raw: torch.Tensor, at: torch.Tensor, coder: Any) -> torch.Tensor:
             mean, log_scale = (cb.take_parity(part, step) for part in model._mean_and_scale(raw, at))
-            return cb.spread_parity(
-                mean + coder.y(lambda y: cb.take_parity(y, step), mean * MEAN_ONE, indexes(log_scale)), step
-            )
+            symbols = coder.y(lambda y: cb.take_parity(y, step), mean * MEAN_ONE, indexes(log_scale))
+            return cb.spread_parity(mean + symbols, step)
 
     return FloatCheckerboard()
 

@@ -15,7 +15,7 @@ from rdcodec.measure.flops import count_parts, total
 from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.config import CONFIGS, ModelConfig, load_config, parse_record
 from rdcodec.models.entropy.charm import CharmModel
-from rdcodec.models.entropy.integer import with_integer_form
+from rdcodec.models.entropy.forms import integer_form
 from rdcodec.models.entropy.space_channel import SpaceChannelModel, passes
 
 QUALITY = torch.zeros(1)
@@ -205,7 +205,7 @@ def test_extreme_latents_leave_loss_and_gradient_finite(name: str) -> None:
 @pytest.mark.parametrize("name", ["elic", "charm2020", "swint-charm"])
 def test_no_files_without_an_integer_form(name: str) -> None:
     with pytest.raises(UsageError, match="integer form") as raised:
-        with_integer_form(built(form(name)).entropy)
+        integer_form(built(form(name)).entropy, {})
     assert "\n" not in str(raised.value)
 
 

@@ -15,7 +15,7 @@ from test_family import COMBINATIONS, ENTROPIES, HYPER, combination
 from test_integer import Lookup, Replay, table_bits
 from torch import Tensor, nn
 
-from conftest import ASTRONAUT
+import rdcodec
 from rdcodec.codec.container import SINGLE_RATE, pack, unpack
 from rdcodec.codec.pipeline import Codec, Encoded
 from rdcodec.errors import BadInput, NeedsModel, UsageError
@@ -79,7 +79,7 @@ def lively(config: ModelConfig) -> ImageModel:
 
 @cache
 def picture() -> NDArray[np.uint8]:
-    with Image.open(ASTRONAUT) as opened:
+    with Image.open(Path(rdcodec.__file__).parent / "data" / "astronaut.png") as opened:
         return np.array(opened.convert("RGB"))
 
 
