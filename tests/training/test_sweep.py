@@ -348,7 +348,7 @@ def test_what_a_sweep_needs(base: Path, picture_folder: Path, capsys: pytest.Cap
     assert main(["sweep", path, "-o", str(base / "out")]) == 2
     assert main(["sweep", path, *data]) == 2
     assert main(["sweep", str(base / "none.toml"), *data, "-o", str(base / "out")]) == 2
-    assert main(["sweep", path, *data, "-o", str(base)]) == 2
+    assert main(["sweep", path, *data, "-o", str(picture_folder)]) == 2
     other = base / "out"
     other.mkdir()
     (other / "sweep.toml").write_text("another")

@@ -2,6 +2,7 @@
 
 import contextlib
 import signal
+import socket
 import subprocess
 import sys
 from collections import deque
@@ -121,6 +122,13 @@ def _problem(code: int, log: Path) -> str | None:
     return f"{last} (exit code {code})"
 
 
+def _knock(address: str) -> None:
+    """OSError where nobody listens at HOST:PORT: Ray itself tries for a minute, then ends the process."""
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if host and port.isdigit():
+        socket.create_connection((host, int(port)), timeout=5).close()
+
+
 class RayWorkers:
     """A Ray cluster whose machines see the folder of the sweep and the photographs under the same paths.
 
@@ -137,8 +145,9 @@ class RayWorkers:
         except ImportError:
             raise NeedsModel("Ray is missing: pip install 'rdcodec[ray]'") from None
         try:
+            _knock(address)
             self._ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")
-        except (ConnectionError, ValueError, RuntimeError) as error:
+        except (OSError, ValueError, RuntimeError) as error:
             raise RdcError(f"no Ray cluster at {address} ({error}): start one with `ray start --head`") from error
         needs = {"num_cpus": threads, "num_gpus": int(device == "cuda"), "max_retries": 2}
         self._remote = self._ray.remote(**needs)(carry_out)
