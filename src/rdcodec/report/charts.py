@@ -251,11 +251,13 @@ def cost_figure(study: Study, rows: Sequence[Row], cost: str, axis: str) -> "Fig
     axes.axhline(0, color="#777777", linewidth=1.0, zorder=1)
     _in_margin(axes, 0, reference(study).name)
     low, high = min(r["saving_percent"] for r in rows), max(r["saving_percent"] for r in rows)
-    axes.set_ylim(min(low, 0) - 4, max(high, 0) + 5)
+    room = 0.1 * (max(high, 0) - min(low, 0))  # for the names of points
+    axes.set_ylim(min(low, 0) - room, max(high, 0) + room)
     axes.set(xlabel=axis, ylabel=f"rate saved over {reference(study).name} (%)")
     _plain_log_axis(axes, [row[cost] for row in drawn])
     axes.set_title(_shown(study), loc="left", fontsize=10)
-    axes.legend(loc="lower right", frameon=True, framealpha=1, edgecolor="none")
+    if len(groups) > 1:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
     return figure
 
 
@@ -303,14 +305,19 @@ def family_figure(study: Study, rows: Sequence[Row]) -> "Figure":
     """A colour and a marker for each family, letters at single points, published curves as thin lines."""
     figure, axes = _axes()
     ours = [row for row in rows if row["role"] == "result"]
+    lefts = 0  # names of single points alternate: their points lie close
     styles = dict(zip(dict.fromkeys(row["family"] for row in ours), _looks(), strict=False))
     for curve in dict.fromkeys(row["curve"] for row in ours):
         points = [row for row in ours if row["curve"] == curve]
         colour, marker = styles[points[0]["family"]]
         xy = ([p["bpp"] for p in points], [p["psnr_db"] for p in points])
         axes.plot(*xy, marker=marker, color=colour, linewidth=1.6, markersize=6, markeredgecolor="white", zorder=3)
-        end = points[-1]
-        axes.annotate(end["letter"], (end["bpp"], end["psnr_db"]), (5, -9), textcoords="offset points", color=colour)
+        end, single = points[-1], len(points) == 1
+        lefts += single
+        place = {"xytext": (-7 if single and lefts % 2 else 7, -3), "ha": "right" if single and lefts % 2 else "left"}
+        axes.annotate(
+            end["letter"], (end["bpp"], end["psnr_db"]), textcoords="offset points", color=colour, zorder=4, **place
+        )
     for (colour, marker), name in ((style, name) for name, style in styles.items()):
         axes.plot([], [], marker=marker, color=colour, label=name)
     for dashes, curve in zip(itertools.cycle(DASHES), _names(rows, "published"), strict=False):
@@ -372,10 +379,9 @@ def rate_figure(study: Study, rows: Sequence[Row]) -> "Figure":
     axes.set_xlim(0, most)
     shown = [row["saving_percent"] for row in rows if row["bpp"] <= most]
     axes.set_ylim(min(shown) - 3, max(shown) + 5)
-    _in_margin(axes, 0, reference(study).name)
     axes.set(xlabel="rate (bits per pixel of the whole file)", ylabel=f"rate saved over {reference(study).name} (%)")
     axes.set_title(pictures(study), loc="left", fontsize=10)
-    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 0.9), frameon=False)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
     return figure
 
 
