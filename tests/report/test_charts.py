@@ -107,7 +107,7 @@ def test_the_csv_holds_what_is_drawn(lab: Laboratory, make, x: str, y: str) -> N
 def test_savings_are_those_of_the_curves(lab: Laboratory) -> None:
     (study,) = lab.studies
     rows = {(row["codec"], row["by"]): row for row in data(saving_by_flops(lab, study))}
-    assert float(rows["I.1", "rdcodec"]["saving_percent"]) == pytest.approx(-25, abs=0.05)
+    assert float(rows["I.1", "rdcodec"]["saving_percent"]) == pytest.approx(-25, abs=0.2)
     assert float(rows["B.1", "rdcodec"]["saving_percent"]) == pytest.approx(100 * (1 - 0.46 / rate_at(BPG, 34.0)))
     assert [float(rows[name, "paper"]["saving_percent"]) for name in "ABG"] == [22.86, 21.93, 4.68]
     vtm = load_curve("vtm_18.0")
@@ -188,8 +188,8 @@ def test_crops_are_parts_of_the_pictures() -> None:
     image[10:20, 30:50] = (200, 10, 10)
     box = parse_box("30,10,20,10", 60, 40)
     sheet = contact_sheet(image, box, [Version("x", 100, np.full_like(image, 7))])
-    assert (sheet == (200, 10, 10)).all(axis=2).sum() == 18 * 18 * 20 * 10
-    assert (sheet == 7).all(axis=2).sum() == 18 * 18 * 20 * 10
+    assert (sheet == (200, 10, 10)).all(axis=2).sum() == 20 * 20 * 20 * 10
+    assert (sheet == 7).all(axis=2).sum() == 20 * 20 * 20 * 10
     for wrong in ("", "1,2,3", "0,0,61,1", "0,0,0,5", "-1,0,5,5"):
         with pytest.raises(UsageError, match="--box"):
             parse_box(wrong, 60, 40)

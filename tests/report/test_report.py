@@ -19,11 +19,11 @@ from rdcodec.cli.main import main
 from rdcodec.errors import BadInput, RdcError, UsageError
 from rdcodec.measure.bdrate import Curve, load_curve, rate_at
 from rdcodec.measure.rd import Evaluation, Row
-from rdcodec.report import plots
 from rdcodec.measure.results import read_results
+from rdcodec.report import plots
 from rdcodec.report.study import Study, read_laboratory
-from rdcodec.store.db import Store
 from rdcodec.report.tables import BEGIN, END, curves_csv, readme_section, replace_results, results_page
+from rdcodec.store.db import Store
 
 Point = tuple[float | None, float, float, float | None]  # quality, bpp, PSNR in dB, MS-SSIM
 

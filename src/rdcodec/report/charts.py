@@ -314,9 +314,15 @@ def family_figure(study: Study, rows: Sequence[Row]) -> "Figure":
         axes.plot(*xy, marker=marker, color=colour, linewidth=1.6, markersize=6, markeredgecolor="white", zorder=3)
         end, single = points[-1], len(points) == 1
         lefts += single
-        place = {"xytext": (-7 if single and lefts % 2 else 7, -3), "ha": "right" if single and lefts % 2 else "left"}
+        left = bool(single and lefts % 2)
         axes.annotate(
-            end["letter"], (end["bpp"], end["psnr_db"]), textcoords="offset points", color=colour, zorder=4, **place
+            end["letter"],
+            (end["bpp"], end["psnr_db"]),
+            (-7 if left else 7, -3),
+            textcoords="offset points",
+            ha="right" if left else "left",
+            color=colour,
+            zorder=4,
         )
     for (colour, marker), name in ((style, name) for name, style in styles.items()):
         axes.plot([], [], marker=marker, color=colour, label=name)
@@ -583,7 +589,8 @@ def _plain_log_axis(axes: "Axes", values: Sequence[float], vertical: bool = Fals
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     axis = axes.yaxis if vertical else axes.xaxis
-    low, high = min(values) / 1.35, max(values) * 1.35
+    room = 1.35 if max(values) > 3 * min(values) else 4.0  # at least a decade, so that there are ticks
+    low, high = min(values) / room, max(values) * room
     (axes.set_ylim if vertical else axes.set_xlim)(low, high)
     powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
     ticks = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]

@@ -15,7 +15,7 @@ from rdcodec.errors import NeedsModel, RdcError, UsageError
 from rdcodec.measure.anchors import ANCHORS, at_file_bytes
 from rdcodec.measure.quality import psnr_db
 
-SIDE = 360  # pixels of a tile's longer side, about
+SIDE = 400  # pixels of a tile's longer side, about
 GAP, HEAD = 12, 58
 PAPER, INK, NOTE = (255, 255, 255), (20, 20, 20), (90, 90, 90)
 Box = tuple[int, int, int, int]
@@ -63,7 +63,7 @@ def versions(image: Picture, file_bytes: int, codecs: Sequence[Codec]) -> list[V
 def contact_sheet(image: Picture, box: Box, found: Sequence[Version]) -> Picture:
     """The part of the original and of every version, enlarged by a whole factor, labelled; uint8 (H, W, 3)."""
     left, top, right, bottom = box
-    zoom = max(1, SIDE // max(right - left, bottom - top))
+    zoom = max(1, round(SIDE / max(right - left, bottom - top)))
     width, height = zoom * (right - left), zoom * (bottom - top)
     pixels = image.shape[0] * image.shape[1]
     entries = [("original", f"{image.shape[1]}x{image.shape[0]}, part {right - left}x{bottom - top}", image)]
