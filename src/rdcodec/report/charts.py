@@ -19,8 +19,8 @@ from rdcodec.measure.frontier import frontier
 from rdcodec.measure.published import table_1
 from rdcodec.measure.ranking import inversions, kendall_tau, ranks
 from rdcodec.models.config import CONFIGS, config_names, load_config
-from rdcodec.report.plots import COLOURS, DASHES, MARKERS, TEXT, pictures
-from rdcodec.report.study import KODAK, Laboratory, Study
+from rdcodec.report.plots import COLOURS, DASHES, LABEL_GAP, MARKERS, TEXT, pictures, spread
+from rdcodec.report.study import KODAK, Laboratory, Measured, Study
 from rdcodec.store.records import Result
 
 if TYPE_CHECKING:
@@ -96,10 +96,13 @@ def study_charts(laboratory: Laboratory, study: Study) -> list[Chart | Missing]:
     ]
 
 
-def standings(study: Study) -> list[Standing]:
-    """Measured codecs at their own point, those of many rates at `POINT_BPP`; where that is outside, left out."""
+def standings(study: Study, among: Sequence[Measured] | None = None) -> list[Standing]:
+    """Where codecs stand at their own point, those of many rates at `POINT_BPP`; outside of their rates, left out.
+
+    among: the codecs; None: those that figures show.
+    """
     found = []
-    for m in study.results:
+    for m in study.shown if among is None else among:
         bpp = m.curve.bpp[0] if len(m.curve.bpp) == 1 else POINT_BPP
         try:
             psnr_db = psnr_at(m.curve, bpp) if len(m.curve.bpp) > 1 else m.curve.psnr_db[0]
@@ -247,12 +250,12 @@ def cost_figure(study: Study, rows: Sequence[Row], cost: str, axis: str) -> "Fig
     _label_points(axes, [(r[cost], r["saving_percent"], r["codec"], r["by"] == PAPER) for r in drawn])
     for row, dashes in zip((r for r in rows if r[cost] is None), itertools.cycle(DASHES[1:]), strict=False):
         axes.axhline(row["saving_percent"], color="#777777", linewidth=1.0, linestyle=dashes, zorder=1)
-        _in_margin(axes, row["saving_percent"], row["codec"])
     axes.axhline(0, color="#777777", linewidth=1.0, zorder=1)
-    _in_margin(axes, 0, reference(study).name)
     low, high = min(r["saving_percent"] for r in rows), max(r["saving_percent"] for r in rows)
     room = 0.1 * (max(high, 0) - min(low, 0))  # for the names of points
     axes.set_ylim(min(low, 0) - room, max(high, 0) + room)
+    levels = [(row["saving_percent"], row["codec"]) for row in rows if row[cost] is None]
+    _name_levels(axes, [*levels, (0, reference(study).name)])
     axes.set(xlabel=axis, ylabel=f"rate saved over {reference(study).name} (%)")
     _plain_log_axis(axes, [row[cost] for row in drawn])
     axes.set_title(_shown(study), loc="left", fontsize=10)
@@ -267,7 +270,7 @@ def cost_figure(study: Study, rows: Sequence[Row], cost: str, axis: str) -> "Fig
 def families(study: Study) -> Chart | Missing:
     """Fig. 2 of the paper: the sweep by family, among published curves."""
     title = "Rate and distortion by family (Fig. 2 of the paper)"
-    known = [(m, name) for m in study.results if (name := family(m.codec))]
+    known = [(m, name) for m in study.shown if (name := family(m.codec))]
     if not known:
         return Missing(title, f"no model of the package among the results; {_eval_hint()}.")
     rows: list[Row] = [
@@ -343,7 +346,7 @@ def saving_by_rate(study: Study) -> Chart | Missing:
     """Fig. 3 of the paper: what is saved at every rate."""
     title = "Saving over the rates (Fig. 3 of the paper)"
     rows: list[Row] = []
-    curves = [("result", m.label, m.curve) for m in study.results]
+    curves = [("result", m.label, m.curve) for m in study.shown]
     curves += [("anchor", curve.name, curve) for curve in (*_published(study)[1:], *study.anchors)]
     for role, name, curve in curves:
         if curve.name == reference(study).name or name in {row["curve"] for row in rows}:
@@ -557,16 +560,14 @@ def _axes() -> "tuple[Figure, Axes]":
     return figure, figure.subplots()
 
 
-def _in_margin(axes: "Axes", height: float, text: str) -> None:
-    axes.annotate(
-        text,
-        xy=(1.01, height),
-        xycoords=axes.get_yaxis_transform(),
-        va="center",
-        color=TEXT,
-        fontsize=8,
-        annotation_clip=False,
-    )
+def _name_levels(axes: "Axes", levels: Sequence[tuple[float, str]]) -> None:
+    """Names of level lines in the right margin, moved apart where the lines lie close."""
+    low, high = axes.get_ylim()
+    ordered = sorted(levels)
+    heights = spread([(level - low) / (high - low) for level, _ in ordered], LABEL_GAP, top=1.0)
+    for height, (_, name) in zip(heights, ordered, strict=True):
+        place = {"xycoords": "axes fraction", "va": "center", "annotation_clip": False}
+        axes.annotate(name, (1.01, height), color=TEXT, fontsize=8, **place)  # type: ignore[arg-type]
 
 
 def _label_points(axes: "Axes", points: Sequence[tuple[float, float, str, bool]]) -> None:

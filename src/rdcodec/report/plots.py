@@ -59,7 +59,7 @@ def rd_figure(study: Study) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    results = [result.curve for result in study.results]
+    results = [result.curve for result in study.shown]
     most = 1.03 * max(curve.bpp[-1] for curve in results)
     least_db = min(curve.psnr_db[0] for curve in results) - 1
     figure = Figure(figsize=(7.0, 4.4))

@@ -21,6 +21,8 @@ KODAK = "Kodak"
 KODAK_SIZES = {(768, 512), (512, 768)}
 KODAK_ANCHORS = ("bpg_444", "vtm_18.0", "kodak_jpeg_pillow", "kodak_webp_pillow")
 """What results on the Kodak pictures are compared with unless other anchors are named."""
+MOST_SHOWN = 12
+"""Results in one figure; where there are more, it shows each codec's newest weights alone."""
 KODAK_REFERENCE = "bpg_444"
 """What savings on the Kodak pictures are over, as in the paper."""
 
@@ -63,6 +65,17 @@ class Study:
     results: tuple[Measured, ...]
     anchors: tuple[Curve, ...]
     reference: Curve | None
+
+    @property
+    def shown(self) -> tuple[Measured, ...]:
+        """The results that figures show; tables have them all."""
+        if len(self.results) <= MOST_SHOWN:
+            return self.results
+        last: dict[str, Measured] = {}
+        for m in self.results:
+            if m.codec not in last or _age(m) >= _age(last[m.codec]):
+                last[m.codec] = m
+        return tuple(last.values())
 
 
 @dataclass(frozen=True)
@@ -204,6 +217,11 @@ def _way(result: Result) -> tuple[object, ...]:
     """How a speed was measured, which tells it from others of the same codec."""
     machine = result.provenance.machine
     return (*(result.values.get(key) for key in ("device", "dtype", "threads", "isa")), machine.get("cpu"))
+
+
+def _age(measured: Measured) -> tuple[str, int, str]:
+    tag = measured.newest.tag
+    return _when(measured.newest), len(tag), tag  # I.10 is newer than I.9
 
 
 def _when(result: Result) -> str:

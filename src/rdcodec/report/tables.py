@@ -80,7 +80,7 @@ def table_text(table: Table) -> str:
 
 def paper_table(laboratory: Laboratory, study: Study) -> Table:
     """Table 1 with our models beside the paper's: what they cost, and what they save at their own point."""
-    ours = {standing.codec: standing for standing in standings(study)}
+    ours = {(s.codec, s.tag): s for s in standings(study, study.results)}
     rows = []
     paper = {standing.label: standing for standing in paper_standings(study)}
     published = {row.row: row for row in table_1().values()} if study.identity == KODAK else {}
@@ -89,7 +89,7 @@ def paper_table(laboratory: Laboratory, study: Study) -> Table:
         rows.append((letter, "paper", *figures, NONE, NONE))
     counted = {result.codec: result for result in laboratory.counts}
     for m in study.results:
-        standing, flops = ours.get(m.codec), kflops_per_px(laboratory, m.codec)
+        standing, flops = ours.get((m.codec, m.points[0].tag)), kflops_per_px(laboratory, m.codec)
         cells = [
             _number(_parameters_m(counted.get(m.codec)), 1),
             _number(flops, 1),
@@ -105,7 +105,7 @@ def paper_table(laboratory: Laboratory, study: Study) -> Table:
         f"Saving: of {name}'s rate at equal PSNR, at the model's own point, or at 0.46 bpp where it has all rates. "
         "Parameters of A, B and G are counted without the analysis transform, as the paper seems to do. "
         "Decode: whole files, the fastest way in the store. '-': not known; of the paper's models neither rates nor "
-        "times are given here. `rdc results count MODEL` and `rdc bench MODEL` fill ours.\n"
+        "times are given here. `rdc results count MODEL` and `rdc bench MODEL` fill ours."
     )
     title = "Models, cost and saving (Table 1 of the paper)"
     return Table(f"table1-{study.slug}", title, columns, tuple(rows), note)
