@@ -117,7 +117,7 @@ def test_savings_are_those_of_the_curves(lab: Laboratory) -> None:
     expected = 100 * (1 - 0.46 / rate_at(BPG, psnr_at(vtm, 0.46)))
     assert float(rows[vtm.name, "published"]["saving_percent"]) == pytest.approx(expected, abs=1e-3)
     over_rates = [row for row in data(saving_by_rate(study)) if row["curve"] == "rdcodec I.1"]
-    assert np.allclose([float(row["saving_percent"]) for row in over_rates], -25, atol=0.1)
+    assert np.allclose([float(row["saving_percent"]) for row in over_rates], -25, atol=1)
 
 
 def test_frontiers(lab: Laboratory) -> None:
