@@ -49,6 +49,9 @@ def bench(
     parts: Annotated[bool, typer.Option("--parts", metavar=io.FLAG, help="A line for each part as well.")] = False,
     cold: Annotated[bool, typer.Option("--cold", metavar=io.FLAG, help="Also from process start to picture.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Result file (JSON).")] = None,
+    store: Annotated[
+        Path | None, typer.Option("--store", metavar="DB", help="Add the results to this store as well.")
+    ] = None,
     force: io.Force = False,
     as_json: io.Json = False,
     no_progress: io.NoProgress = False,
@@ -82,6 +85,11 @@ def bench(
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         speed.save(results, output)
+    if store is not None:
+        from rdcodec.store.db import Store
+
+        with Store(store) as opened:
+            opened.add(results)
     if as_json:
         for result in results:
             io.json_line("speed", result.to_dict())
@@ -117,6 +125,7 @@ def _show_speeds(results: "Sequence[Result]") -> None:
     table = io.table(
         "model", "", ">thr.", "dtype", ">enc MP/s", ">dec MP/s", ">dec ms (quartiles)", ">roof", ">kFLOPs/px", ">MiB"
     )
+    table.padding = (0, 1, 0, 0)  # ten columns within a hundred characters
     for result in results:
         values: Any = result.values
         head = [_name(result), str(values["threads"]), _format(values)]
@@ -143,6 +152,7 @@ def _speeds(result: "Result", what: str) -> list[str]:
 
 def _show_parts(results: "Sequence[Result]") -> None:
     table = io.table("model", ">thr.", "dtype", "part", ">ms (quartiles)", ">share", ">GFLOP/s", ">roof")
+    table.padding = (0, 1, 0, 0)
     for result in results:
         head = [_name(result), str(result.values["threads"]), _format(result.values)]
         rows: Any = {str(row["part"]): row for row in result.rows}
@@ -163,7 +173,7 @@ def _notes(results: "Sequence[Result]") -> list[str]:
     lines = [
         f"{here['cpu']}, {here['cores']} cores, torch {here['torch']}, load at the start {here['load_average']}",
         "MP/s: true megapixels per second; files: array to bytes and back; nets: without entropy coding.",
-        "roof: share of a matrix product's speed in the decoder; MiB: most memory, encoder and decoder together.",
+        "roof: share of a matrix product's speed, decoder; MiB: most memory, encoder and decoder together.",
     ]
     if any(result.values["random_weights"] for result in results):
         lines.append("*: random weights: networks alone; their time holds, their pictures would be noise.")
