@@ -1,12 +1,18 @@
 """models, flops, compare, eval, bdrate, train: figures that agree with the library's own."""
 
+import hashlib
 import json
+import os
+import shlex
+import subprocess
+import sys
+import time
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from conftest import Rdc, photo
+from conftest import Rdc, command, photo, shell
 from rdcodec.cli.train import parse_seconds
 from rdcodec.cli.zoo import parse_size
 from rdcodec.errors import UsageError
@@ -205,3 +211,129 @@ def test_training_options(rdc: Rdc, work: Path) -> None:
     Path("full/notes.txt").touch()
     assert "exists already" in rdc("train", "I", "--steps", "0", "-o", "full").message
     assert rdc("train", "--resume", "full").code == 3
+
+
+SLOW = """
+import pathlib, time, zlib
+import numpy as np
+
+class Slow:
+    settings = (1, 2, 3, 4)
+    def encode(self, image, setting):
+        with open("encoded", "a") as log:
+            log.write("x")
+        time.sleep(float(pathlib.Path("pause").read_text()))
+        head = np.array([setting, *image.shape[:2]], np.uint32).tobytes()
+        return head + zlib.compress((image >> setting).tobytes())
+    def decode(self, data):
+        setting, height, width = np.frombuffer(data[:12], np.uint32).tolist()
+        return np.frombuffer(zlib.decompress(data[12:]), np.uint8).reshape(height, width, 3) << setting
+"""
+
+
+def two_pictures(side: int = 64) -> None:
+    Path("set").mkdir()
+    for seed in (0, 1):
+        photo(side, side, seed).save(f"set/{seed}.png")
+
+
+@pytest.mark.skipif(os.name == "nt", reason="kills by signal")
+def test_eval_goes_on_after_a_kill(rdc: Rdc, work: Path) -> None:
+    two_pictures()
+    Path("slow.py").write_text(SLOW)
+    Path("pause").write_text("0.3")
+    arguments = ("eval", "slow.py:Slow", "--data", "set", "-o", "slow.json", "--jobs", "2")
+    partial = Path("slow.json.partial")
+    process = subprocess.Popen(**command(*arguments), stdout=subprocess.DEVNULL)
+    until = time.monotonic() + 60
+    while not (partial.exists() and partial.read_text().count("\n") >= 4):
+        assert time.monotonic() < until and process.poll() is None
+        time.sleep(0.02)
+    process.kill()
+    process.wait()
+    kept = partial.read_text().count("\n") - 1
+    assert 3 <= kept < 8 and not Path("slow.json").exists()
+    Path("encoded").unlink()
+    Path("pause").write_text("0")
+    done = shell(*arguments)
+    assert done.returncode == 0 and f"going on after {kept} rows" in done.stderr.decode()
+    assert len(Path("encoded").read_text()) == 8 - kept, "rows of the killed run are not measured again"
+    assert not partial.exists()
+    mended = Evaluation.load(Path("slow.json")).rows
+    assert rdc(*arguments, "--force").code == 0
+    assert Evaluation.load(Path("slow.json")).rows == mended and len(mended) == 8
+
+
+def test_eval_of_a_codec_in_python(rdc: Rdc, work: Path) -> None:
+    two_pictures()
+    Path("slow.py").write_text(SLOW)
+    Path("pause").write_text("0")
+    done = rdc("eval", "slow.py:Slow", "--data", "set", "-o", "slow.json")
+    assert done.code == 0 and "Slow on 2 pictures" in done.out, done.err
+    result = Evaluation.load(Path("slow.json"))
+    assert result.command == "rdc eval slow.py:Slow --data set -q 1,2,3,4" and "slow.py" in result.tag
+    assert [row.setting for row in result.rows] == [1, 2, 3, 4] * 2
+    stored = result.results()
+    assert [one.setting for one in stored] == [1, 2, 3, 4] and all(one.kind == "quality" for one in stored)
+    assert stored[0].provenance.dataset_sha256 == result.dataset["sha256"]
+    assert len({one.id for one in stored}) == 4 and [row["image"] for row in stored[0].rows] == ["0.png", "1.png"]
+    assert stored[0].values["bpp"] == pytest.approx(np.mean([row.bpp for row in result.rows if row.setting == 1]))
+    Path("slow.json.partial").write_text('{"codec": "other"}\n')
+    assert "remove it" in rdc("eval", "slow.py:Slow", "--data", "set", "-o", "slow.json", "--force").message
+
+
+def test_eval_of_our_model_names_its_weights(rdc: Rdc, work: Path, weights: Path) -> None:
+    two_pictures()
+    assert rdc("eval", "I", "--data", "set", "-q", "50", "-o", "I.json").code == 0
+    expected = hashlib.sha256((weights / "I.999.safetensors").read_bytes()).hexdigest()
+    assert Evaluation.load(Path("I.json")).results()[0].provenance.weights_sha256 == expected
+
+
+def test_eval_of_commands(rdc: Rdc, work: Path) -> None:
+    two_pictures()
+    example = Path(__file__).parents[2] / "examples" / "pillow_codec.py"
+    program = f"{shlex.quote(sys.executable)} {shlex.quote(str(example))}"
+    encode, decode = f"{program} {{input}} {{output}} {{setting}}", f"{program} {{input}} {{output}}.png"
+    both = ("--command", encode, "--decode-command", decode)
+    assert rdc("eval", "--data", "set", "-q", "20,80", *both, "-o", "r.json", "--jobs", "2").code == 0
+    assert rdc("eval", "webp_m4", "--data", "set", "-q", "20,80", "-o", "w.json").code == 0
+    ours, pillow = (Evaluation.load(Path(name)).rows for name in ("r.json", "w.json"))
+    assert [(r.file_bytes, r.psnr_db) for r in ours] == [(r.file_bytes, r.psnr_db) for r in pillow]
+    for arguments, words in (
+        (both[:2], "go together"),
+        ((), "no codec"),
+        (both, "-q"),
+        (("slow.py:Slow",), "no such file"),
+    ):
+        done = rdc("eval", *arguments, "--data", "set")
+        assert done.code == 2 and words in done.message
+    assert "--data" in rdc("eval", "jpeg").message
+    assert rdc("eval", "jpeg", "--data", "set", "-q", "2.5").code == 2
+
+
+def test_anchors_make_a_result_each(rdc: Rdc, work: Path) -> None:
+    two_pictures()
+    done = rdc("anchors", "jpeg", "webp", "--data", "set", "-o", "out")
+    assert done.code == 0 and sorted(path.name for path in Path("out").iterdir()) == ["jpeg.json", "webp.json"]
+    result = Evaluation.load(Path("out/jpeg.json"))
+    assert "libjpeg" in result.tag and "bytes for plain grey" in result.tag
+    assert "is kept" in rdc("anchors", "jpeg", "--data", "set", "-o", "out").err
+    assert rdc("anchors", "jpg", "--data", "set").code == 2 and rdc("anchors", "jpeg").code == 2
+    listed = {record["codec"]: record for record in records(rdc("anchors", "--list", "--json").out)}
+    assert listed["jpeg"]["found"] and listed["jpeg"]["overhead_bytes"] > 100
+    assert all(record["found"] == (record["missing"] is None) for record in listed.values())
+    assert "mozjpeg" in rdc("anchors", "--list").out
+
+
+def test_bdrate_lists_and_reads_at_a_rate(rdc: Rdc) -> None:
+    (record,) = records(rdc("bdrate", "bpg_444", "elic", "--json").out)
+    assert record["saving_percent"] == pytest.approx(23.82, abs=0.01) and record["saving_at_bpp"] == 0.46
+    (record,) = records(rdc("bdrate", "bpg_444", "elic", "--json", "--at", "9").out)
+    assert record["saving_percent"] is None
+    (record,) = records(rdc("bdrate", "bpg_444", "elic", "--json", "--metric", "ms_ssim").out)
+    assert record["metric"] == "ms_ssim" and record["bd_rate_29_36_db_percent"] is None
+    assert "other names" in rdc("bdrate", "bpg_444", "tecnick/mlic").out
+    listed = records(rdc("bdrate", "--list", "--dataset", "tecnick", "--json").out)
+    assert len(listed) == 38 and all(record["source"] and record["licence"] for record in listed)
+    assert "98" not in rdc("bdrate", "--list", "--dataset", "clic2021").out
+    assert rdc("bdrate", "--list", "--dataset", "moon").code == 2 and rdc("bdrate", "bpg_444").code == 2

@@ -63,7 +63,8 @@ def inline_commands(text: str) -> list[str]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Path:
-    """A folder with photo.png, and photos/ with two such pictures."""
+    """A folder with photo.png, photos/ with two such pictures, and examples/."""
+    shutil.copytree(ROOT / "examples", tmp_path / "examples")
     (tmp_path / "photos").mkdir()
     with Image.open(SOURCE / "rdcodec" / "data" / "astronaut.png") as picture:
         crops = [picture.crop((x, y, x + WIDTH, y + HEIGHT)).convert("RGB") for x, y in CROPS]
@@ -83,7 +84,8 @@ def test_page_runs(page: Path, folder: Path) -> None:
         find_weights("I")
     except NeedsModel as error:
         pytest.skip(str(error))
-    environment = {**os.environ, "PYTHONPATH": str(SOURCE)}
+    path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))  # commands may call python
+    environment = {**os.environ, "PYTHONPATH": str(SOURCE), "PATH": path}
     for part in parts:
         done = subprocess.run(
             arguments(part), cwd=folder, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True

@@ -14,6 +14,7 @@ from scipy.interpolate import PchipInterpolator  # type: ignore[import-untyped]
 from rdcodec.errors import BadInput, RdcError, UsageError
 from rdcodec.measure.bdrate import (
     Curve,
+    about_curve,
     bd_psnr,
     bd_rate,
     builtin_curves,
@@ -115,6 +116,54 @@ def test_figures_of_published_curves(name: str, full: float, window: float, save
     assert saving_at(test, anchor, 0.46) == pytest.approx(saved, abs=0.006)
 
 
+# (test, anchor, BD-rate over the overlap, saving at 0.46 bpp), in per cent, as an independent implementation has it:
+# what VTM, ELIC and CHARM save, and what a change of BPG's curve is worth.
+PEERS = [
+    ("vtm_18.0", "bpg_444", -18.52, 19.43),
+    ("vtm_compressai", "bpg_444", -16.94, 18.92),
+    ("elic", "bpg_444", -25.33, 23.82),
+    ("elic", "vtm_18.0", -6.81, 5.69),
+    ("minnen2020_charm", "bpg_444", -15.71, 16.62),
+    ("minnen2020_charm", "vtm_18.0", 0.83, -3.64),
+    ("bpg_444_x265_compressai", "bpg_444", 1.34, -1.85),
+    ("mbt2018_mean_tfc", "bpg_444", -3.35, 3.95),
+]
+
+
+@pytest.mark.parametrize(("test", "anchor", "full", "saved"), PEERS)
+def test_table_of_peers(test: str, anchor: str, full: float, saved: float) -> None:
+    curves = load_curve(test), load_curve(anchor)
+    assert bd_rate(*curves).value == pytest.approx(full, abs=0.1)
+    assert saving_at(*curves, 0.46) == pytest.approx(saved, abs=0.1)
+
+
+def test_ms_ssim_is_compared_in_db() -> None:
+    test, anchor = (load_curve(name, "ms_ssim") for name in ("elic", "bpg_444"))
+    record = json.loads(builtin_curves()["elic"].read_text(encoding="utf-8"))
+    assert test.psnr_db == pytest.approx([-10 * math.log10(1 - value) for value in record["ms_ssim"]])
+    assert bd_rate(test, anchor).value < -20
+    with pytest.raises(UsageError, match=r"vtm_18\.0: has no MS-SSIM"):
+        load_curve("vtm_18.0", "ms_ssim")
+    with pytest.raises(UsageError, match="one metric"):
+        bd_rate(test, load_curve("bpg_444"))
+
+
+# Another version of the library writes nearly the same files.
+@pytest.mark.parametrize(
+    ("local", "published", "at_most_db"), [("kodak_jpeg_default", "jpeg", 0.2), ("kodak_webp_m4", "webp", 0.05)]
+)
+def test_local_curves_meet_the_published_ones(local: str, published: str, at_most_db: float) -> None:
+    ours, theirs = load_curve(local), load_curve(published)
+    rates = [rate for rate in theirs.bpp if ours.bpp[0] <= rate <= ours.bpp[-1]]
+    assert len(rates) > 10
+    for rate in rates:
+        assert psnr_at(ours, rate) == pytest.approx(psnr_at(theirs, rate), abs=at_most_db)
+
+
+def test_x265_here_is_near_bpg() -> None:
+    assert abs(bd_rate(load_curve("kodak_x265_444"), load_curve("bpg_444"), (29.0, 36.0)).value) < 5
+
+
 def test_reading_a_curve_at_its_own_points() -> None:
     for rate, psnr in zip(A.bpp, A.psnr_db, strict=True):
         assert psnr_at(A, rate) == pytest.approx(psnr)
@@ -194,9 +243,19 @@ def test_points_that_gain_nothing_are_left_out() -> None:
 
 @pytest.mark.parametrize("name", list(builtin_curves()))
 def test_builtin_curve(name: str) -> None:
-    curve = load_curve(name)
-    assert len(curve.bpp) >= 8
-    assert 20 < curve.psnr_db[0] < 30 < 40 < curve.psnr_db[-1]
+    curve, about = load_curve(name), about_curve(name)
+    assert 1 <= len(curve.bpp) <= about.points
+    assert about.bpp[0] <= curve.bpp[0] and curve.pictures == about.pictures
+    assert curve.psnr_db[0] > 20 and curve.psnr_db[-1] < 60
+    if about.has_ms_ssim:
+        assert load_curve(name, "ms_ssim").psnr_db[0] > 3
+
+
+def test_names_of_builtin_curves() -> None:
+    names = builtin_curves()
+    assert {"elic", "kodak_x265_444", "tecnick/bpg_444", "clic2020_pro_valid/c3"} <= set(names)
+    assert len(names) >= 201
+    assert load_curve("kodak/elic") == load_curve("elic") != load_curve("elic_sm")
 
 
 def test_builtin_curves_say_where_they_come_from() -> None:
@@ -240,7 +299,7 @@ def test_file_without_a_curve(tmp_path: Path, content: bytes) -> None:
 def test_unknown_name_and_missing_file(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="did you mean bpg_444"):
         load_curve("bpg444")
-    with pytest.raises(UsageError, match="built in are"):
+    with pytest.raises(UsageError, match="rdc bdrate --list"):
         load_curve("@")
     for missing in (tmp_path / "curve.json", "nowhere.json", tmp_path):
         with pytest.raises(RdcError, match="check the path") as caught:

@@ -27,7 +27,7 @@ for panel, commands in {
     "Start here": (demo.demo,),
     "Pictures": (codec.compress, codec.decompress, codec.info, measure.compare),
     "Models": (zoo.models, zoo.flops, train.train, release.release),
-    "Laboratory": (measure.eval_, measure.bdrate, bench.bench, report.report),
+    "Laboratory": (measure.eval_, measure.anchors, measure.bdrate, bench.bench, report.report),
 }.items():
     for command in commands:
         app.command(command.__name__.rstrip("_"), rich_help_panel=panel)(command)

@@ -1,9 +1,11 @@
-"""compare, eval, bdrate: rate and distortion of real files."""
+"""compare, eval, anchors, bdrate: rate and distortion of real files."""
 
+import contextlib
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
@@ -14,10 +16,13 @@ if TYPE_CHECKING:
     from rdcodec.codec.image import Picture
     from rdcodec.codec.pipeline import Codec
     from rdcodec.measure.bdrate import Curve
-    from rdcodec.measure.rd import Coder, Pictures, Row
+    from rdcodec.measure.codecs import Subject
+    from rdcodec.measure.journal import Journal
+    from rdcodec.measure.rd import Pictures, Row
 
 CLAIM_QUALITIES = "10,25,40,55,70,85"
 KODAK_ANCHOR = "bpg_444"
+POINT_BPP = 0.46  # where the paper's models are
 KODAK_SHAPES = ((512, 768, 3), (768, 512, 3))
 
 
@@ -75,13 +80,20 @@ def compare(
 
 
 def eval_(
-    model: Annotated[
-        str,
-        typer.Argument(metavar="MODEL", help="A model, run folder, or classical codec (jpeg, webp, ...)."),
-    ],
-    data: Annotated[Path, typer.Option("--data", metavar="DIR", help="Folder of pictures.")],
+    codec: Annotated[
+        str | None,
+        typer.Argument(metavar="CODEC", help="A model, run folder, classical codec, or FILE.py:OBJECT."),
+    ] = None,
+    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder of pictures.")] = None,
     qualities: Annotated[
         str | None, typer.Option("-q", "--qualities", metavar="Q,Q,...", help=f"Settings; {CLAIM_QUALITIES}.")
+    ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option("--command", metavar="TEXT", help="Encoder to run, with {input} {output} {setting}."),
+    ] = None,
+    decoder: Annotated[
+        str | None, typer.Option("--decode-command", metavar="TEXT", help="Its decoder, with {input} {output}.")
     ] = None,
     output: Annotated[
         Path | None,
@@ -104,65 +116,164 @@ def eval_(
 ) -> None:
     """Measure rate, distortion and time of real files over a folder of pictures.
 
-    Rates and qualities are means over the pictures. With more than one job, times are left out.
+    The codec may be anybody's: an object in Python, or two commands. Figures are means over the pictures; with more
+    than one job, times are left out. With -o, an interrupted run goes on where it stood.
 
     Example: [bold]rdc eval I --data kodak -o I.json --anchors jpeg,webp[/bold]
     """
+    if data is None:
+        raise UsageError("--data is missing: name a folder of pictures")
     if output is not None:
         io.refuse_existing(output, force)
-    subject = _subject(model, qualities, device)
-    runners = [_anchor_subject(name) for name in _split(anchors)]
+    pool.set_threads(threads)
+    subject = _subject(codec, qualities, device, encoder, decoder)
     from rdcodec.measure.bdrate import load_curve
-    from rdcodec.measure.rd import Evaluation, ImageFolder, mean_curve
+    from rdcodec.measure.codecs import anchor_subject
+    from rdcodec.measure.rd import ImageFolder, mean_curve
 
+    runners = [anchor_subject(name) for name in _split(anchors)]
     images = ImageFolder(data)
     curves = [load_curve(name) for name in anchor or _default_anchors(images)]
-    pool.set_threads(threads)
     jobs = jobs or pool.core_count()
-    rows = _measure(subject, images, jobs, not no_progress)
-    result = Evaluation.stamp(
-        rows, codec=subject.name, tag=subject.tag, dataset=data.resolve().name, images=images, jobs=jobs
-    )
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        result.save(output)
+    settings = ",".join(f"{setting:g}" for setting in subject.settings if setting is not None)
+    commands = ["--command", encoder, "--decode-command", decoder] if encoder and decoder else []
+    words = ["rdc", "eval", *([codec] if codec else []), "--data", data.resolve().name]
+    words += [*(["-q", settings] if settings else []), *commands]
+    rows = _evaluate(subject, images, data, output, jobs, not no_progress, words)
     _show_rows(rows, f"{subject.name} on {len(images)} pictures of {data}")
     curves += [mean_curve(_measure(runner, images, jobs, not no_progress), runner.name) for runner in runners]
-    _show_bd_rates([(result.curve(), curve) for curve in curves], refuse=False)
+    try:
+        own = mean_curve(rows, subject.name)
+    except ValueError:  # lossless
+        return
+    _show_bd_rates([(own, curve) for curve in curves], refuse=False)
 
 
-def bdrate(
-    anchor: Annotated[str, typer.Argument(metavar="ANCHOR", help="Curve by name (bpg_444), or a file.")],
-    tests: Annotated[list[str], typer.Argument(metavar="TEST", help="Curves by name, or result files.")],
+def anchors(
+    codecs: Annotated[list[str] | None, typer.Argument(metavar="CODEC", help="Codecs; all that are here.")] = None,
+    data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder of pictures.")] = None,
+    output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the results.")] = Path(),
+    listing: Annotated[bool, typer.Option("--list", metavar=io.FLAG, help="Show which there are.")] = False,
+    force: io.Force = False,
+    jobs: io.Jobs = 1,
+    no_progress: io.NoProgress = False,
     as_json: io.Json = False,
     verbose: io.Verbose = 0,
 ) -> None:
-    """BD-rate of curves against an anchor.
+    """Run classical codecs over a folder of pictures; a result file for each, CODEC.json.
 
-    Per cent of rate at equal PSNR, negative where fewer bits do: PCHIP of log-rate over PSNR, over the whole
-    overlap and over 29 to 36 dB.
+    Example: [bold]rdc anchors jpeg webp --data kodak -o results --jobs 0[/bold]
+    """
+    from rdcodec.measure.anchors import ANCHORS
+
+    if listing:
+        _list_anchors(as_json)
+        return
+    if data is None:
+        raise UsageError("--data is missing: name a folder of pictures, or ask for --list")
+    from rdcodec.measure.codecs import anchor_subject
+    from rdcodec.measure.rd import ImageFolder
+
+    subjects = [anchor_subject(name) for name in codecs or [name for name, anchor in ANCHORS.items() if anchor.found()]]
+    images = ImageFolder(data)
+    targets = [output / f"{subject.name}.json" for subject in subjects]
+    for subject, target in zip(subjects, targets, strict=True):
+        if target.is_file() and not force:
+            io.say(f"{target}: exists already and is kept: --force measures again")
+            continue
+        words = ["rdc", "anchors", subject.name, "--data", data.resolve().name]
+        rows = _evaluate(subject, images, data, target, jobs or pool.core_count(), not no_progress, words)
+        _show_rows(rows, f"{subject.name} on {len(images)} pictures of {data}")
+
+
+def _list_anchors(as_json: bool) -> None:
+    from rdcodec.errors import NeedsModel
+    from rdcodec.measure.anchors import ANCHORS
+    from rdcodec.measure.codecs import overhead_bytes
+
+    table = io.table("codec", "what runs", "settings", ">grey, bytes", "version, or how to get it")
+    for anchor in ANCHORS.values():
+        try:
+            version, overhead = anchor.version(), overhead_bytes(anchor)
+        except NeedsModel as error:
+            version, overhead = f"not here: {error}", None
+        if as_json:
+            record: dict[str, Any] = {
+                "codec": anchor.name,
+                "summary": anchor.summary,
+                "settings": list(anchor.settings),
+            }
+            found = overhead is not None
+            record |= {"found": found, "version": version if found else None, "overhead_bytes": overhead}
+            io.json_line("anchor", record | {"missing": None if found else version})
+            continue
+        span = f"{anchor.settings[0]}-{anchor.settings[-1]}"
+        table.add_row(anchor.name, anchor.summary, span, io.number(overhead, 0), version)
+    if not as_json:
+        io.show(table, title="Settings rise with rate. Grey: a plain 64x64 picture, about container and headers")
+
+
+def bdrate(
+    anchor: Annotated[str | None, typer.Argument(metavar="ANCHOR", help="Curve by name (bpg_444), or a file.")] = None,
+    tests: Annotated[list[str] | None, typer.Argument(metavar="TEST", help="Curves by name, or result files.")] = None,
+    metric: Annotated[Literal["psnr", "ms_ssim"], typer.Option("--metric", help="Quality to compare at.")] = "psnr",
+    at: Annotated[
+        float, typer.Option("--at", min=0.001, metavar="BPP", help="Rate at which the saving is read.")
+    ] = POINT_BPP,
+    listing: Annotated[bool, typer.Option("--list", metavar=io.FLAG, help="Show built-in curves.")] = False,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", metavar="NAME", help="With --list: pictures whose name holds this.")
+    ] = None,
+    as_json: io.Json = False,
+    verbose: io.Verbose = 0,
+) -> None:
+    """BD-rate and BD-PSNR of curves against an anchor, and the saving at one rate.
+
+    BD-rate is per cent of rate at equal quality, negative where fewer bits do: PCHIP of log-rate over quality,
+    over the whole overlap and over 29 to 36 dB. MS-SSIM is compared in dB.
 
     Example: [bold]rdc bdrate bpg_444 vtm_18.0 elic[/bold]
     """
     from rdcodec.measure.bdrate import load_curve
 
-    reference = load_curve(anchor)
-    curves = [load_curve(test) for test in tests]
+    if listing:
+        _list_curves(dataset, as_json)
+        return
+    if anchor is None or not tests:
+        raise UsageError("give an anchor and one or more curves, or --list to see what is built in")
+    reference = load_curve(anchor, metric)
+    curves = [load_curve(test, metric) for test in tests]
     if as_json:
         for curve in curves:
-            io.json_line("bdrate", _bd_record(curve, reference))
+            io.json_line("bdrate", _bd_record(curve, reference, at))
     else:
-        _show_bd_rates([(curve, reference) for curve in curves])
+        _show_bd_rates([(curve, reference) for curve in curves], at=at)
 
 
-@dataclass(frozen=True)
-class Subject:
-    """A codec under measurement: ours or a classical one."""
+def _list_curves(dataset: str | None, as_json: bool) -> None:
+    from dataclasses import asdict
 
-    name: str
-    tag: str
-    coder: "Coder[Any]"
-    settings: Sequence[float]
+    from rdcodec.measure.bdrate import about_curve, builtin_curves
+
+    known = [about_curve(name) for name in builtin_curves()]
+    wanted = (dataset or "").lower()
+    found = [about for about in known if wanted in f"{about.pictures} {about.name}".lower()]
+    if not found:
+        names = ", ".join(sorted({about.pictures for about in known}))
+        raise UsageError(f"--dataset {dataset}: no curve on such pictures: there are {names}")
+    if as_json:
+        for about in found:
+            low, high = about.bpp
+            record: dict[str, Any] = {key: value for key, value in asdict(about).items() if key != "bpp"}
+            io.json_line("curve", record | {"bpp_low": low, "bpp_high": high})
+        return
+    for pictures in dict.fromkeys(about.pictures for about in found):
+        table = io.table("curve", "codec", ">points", ">bpp", "MS-SSIM", "source")
+        for about in (about for about in found if about.pictures == pictures):
+            span = f"{about.bpp[0]:.2f}-{about.bpp[1]:.2f}"
+            structure = "yes" if about.has_ms_ssim else "-"
+            table.add_row(about.name, about.codec, str(about.points), span, structure, about.source.split()[0])
+        io.show(table, title=f"{pictures}: {table.row_count} curves")
 
 
 @dataclass(frozen=True)
@@ -171,8 +282,8 @@ class ModelCoder:
 
     codec: "Codec"
 
-    def encode(self, image: "Picture", setting: float, /) -> bytes:
-        """File bytes at a quality."""
+    def encode(self, image: "Picture", setting: float | None, /) -> bytes:
+        """File bytes at a quality, None for a model of a single rate."""
         return self.codec.compress(image, setting)
 
     def decode(self, data: bytes, /) -> "Picture":
@@ -180,39 +291,66 @@ class ModelCoder:
         return self.codec.decompress(data)
 
 
-def _subject(model: str, qualities: str | None, device: str) -> Subject:
+def _subject(
+    codec: str | None, qualities: str | None, device: str, encoder: str | None, decoder: str | None
+) -> "Subject":
+    """What was asked for: two commands, an object in Python, a classical codec, or a model."""
+    from rdcodec.measure.anchors import ANCHORS
+    from rdcodec.measure.codecs import PYTHON_CODEC, anchor_subject, command_subject, python_subject
+
+    if (encoder is None) != (decoder is None):
+        raise UsageError("--command and --decode-command go together: give both")
+    own = None if qualities is None else _numbers(qualities)
+    if encoder is not None and decoder is not None:
+        return command_subject(encoder, decoder, codec, own)
+    if codec is None:
+        raise UsageError("no codec: name a model, a classical codec or FILE.py:OBJECT, or give --command")
+    if PYTHON_CODEC.fullmatch(codec):
+        return python_subject(codec, own)
+    if codec in ANCHORS:
+        subject = anchor_subject(codec)
+        return subject if qualities is None else replace(subject, settings=_within(qualities, int))
+    return _model_subject(codec, qualities, device)
+
+
+def _model_subject(model: str, qualities: str | None, device: str) -> "Subject":
+    import hashlib
+
     import rdcodec
-    from rdcodec.measure.anchors import ANCHORS
+    from rdcodec.measure.codecs import Subject
+    from rdcodec.models.weights import find_weights
 
-    if model in ANCHORS:
-        subject = _anchor_subject(model)
-        return subject if qualities is None else replace(subject, settings=_numbers(qualities, int))
     codec = rdcodec.load(model, device)
-    settings = _numbers(qualities or CLAIM_QUALITIES, float)
-    return Subject(codec.info.name, codec.info.tag, ModelCoder(codec), settings)
-
-
-def _anchor_subject(name: str) -> Subject:
-    from rdcodec.measure.anchors import ANCHORS
-
-    if name not in ANCHORS:
-        raise UsageError(f"{name} is no codec that can be run here: choose from {', '.join(ANCHORS)}")
-    anchor = ANCHORS[name]
-    return Subject(name, anchor.version(), anchor, anchor.settings)
+    single = getattr(codec, "single_rate", False)
+    if single and qualities is not None:
+        raise UsageError(f"{codec.info.tag} has a single rate: leave out -q")
+    settings: Sequence[float | None] = [None] if single else _within(qualities or CLAIM_QUALITIES, float)
+    weights = hashlib.sha256(find_weights(model).read_bytes()).hexdigest()
+    return Subject(codec.info.name, codec.info.tag, ModelCoder(codec), settings, weights)
 
 
 def _split(text: str | None) -> list[str]:
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
 
-def _numbers(text: str, kind: type[int] | type[float]) -> list[float]:
+def _within(text: str, kind: type[int] | type[float]) -> list[float]:
+    """Settings on the scale of the models and the classical codecs."""
+    numbers = _numbers(text)
+    if not all(0 <= number <= 100 and kind(number) == number for number in numbers):
+        raise UsageError(f"--qualities {text}: write numbers from 0 to 100, as in {CLAIM_QUALITIES}")
+    return [kind(number) for number in numbers]
+
+
+def _numbers(text: str) -> list[float]:
+    import math
+
     try:
-        numbers = sorted({kind(part) for part in _split(text)})
+        numbers = sorted({float(part) for part in _split(text)})
     except ValueError:
         numbers = []
-    if not numbers or not all(0 <= number <= 100 for number in numbers):
-        raise UsageError(f"--qualities {text}: write numbers from 0 to 100, as in {CLAIM_QUALITIES}")
-    return list(numbers)
+    if not numbers or not all(math.isfinite(number) for number in numbers):
+        raise UsageError(f"--qualities {text}: write numbers, as in {CLAIM_QUALITIES}")
+    return [int(number) if number.is_integer() else number for number in numbers]
 
 
 def _default_anchors(images: "Mapping[str, Picture]") -> list[str]:
@@ -221,19 +359,69 @@ def _default_anchors(images: "Mapping[str, Picture]") -> list[str]:
     return [KODAK_ANCHOR] if shapes and all(shape in KODAK_SHAPES for shape in shapes) else []
 
 
-def _measure(subject: Subject, images: "Pictures", jobs: int, show_progress: bool) -> "list[Row]":
+def _evaluate(
+    subject: "Subject",
+    images: "Pictures",
+    data: Path,
+    output: Path | None,
+    jobs: int,
+    show_progress: bool,
+    command: Sequence[str],
+) -> "Sequence[Row]":
+    """Measure, and keep the result; rows that an interrupted run left beside `output` are not measured again."""
+    if output is None:
+        return _measure(subject, images, jobs, show_progress)
+    from rdcodec.measure.journal import Journal
+    from rdcodec.measure.machine import machine
+    from rdcodec.measure.rd import Evaluation, fingerprint
+
+    output.parent.mkdir(parents=True, exist_ok=True)
+    what = {"codec": subject.name, "tag": subject.tag, "weights": subject.weights_sha256, "timed": jobs == 1}
+    journal = Journal(output, {**what, "pictures": fingerprint(images), "machine": machine()})
+    if journal.rows:
+        io.say(f"{journal.path}: going on after {len(journal.rows)} rows")
+    try:
+        rows = _measure(subject, images, jobs, show_progress, journal)
+        result = Evaluation.stamp(
+            rows,
+            codec=subject.name,
+            tag=subject.tag,
+            dataset=data.resolve().name,
+            images=images,
+            jobs=jobs,
+            command=shlex.join(command),
+            weights_sha256=subject.weights_sha256,
+        )
+        result.save(output)
+        journal.remove()
+    finally:
+        journal.close()
+    return rows
+
+
+def _measure(
+    subject: "Subject", images: "Pictures", jobs: int, show_progress: bool, journal: "Journal | None" = None
+) -> "list[Row]":
     from rdcodec.measure.rd import evaluate
 
-    count = len(images) * len(subject.settings)
+    settings = {None if setting is None else float(setting) for setting in subject.settings}
+    done = [row for row in journal.rows if row.setting in settings] if journal else []
+    count = len(images) * len(subject.settings) - len(done)
     with io.progress(f"measuring {subject.name}", count, show_progress) as advance:
-        return evaluate(subject.coder, images, subject.settings, progress=lambda row: advance(), jobs=jobs)
+
+        def note(row: "Row") -> None:
+            if journal:
+                journal.add(row)
+            advance()
+
+        return evaluate(subject.coder, images, subject.settings, progress=note, jobs=jobs, done=done)
 
 
 def _show_rows(rows: "Sequence[Row]", title: str) -> None:
     from rdcodec.measure.rd import means
 
-    table = io.table(">quality", ">bpp", ">PSNR dB", ">PSNR-Y dB", ">MS-SSIM", ">enc s", ">dec s")
-    digits = {"bpp": 4, "psnr_db": 2, "psnr_y_db": 2, "ms_ssim": 5, "enc_s": 3, "dec_s": 3}
+    table = io.table(">setting", ">bpp", ">PSNR dB", ">PSNR-Y dB", ">MS-SSIM", ">dB", ">enc s", ">dec s")
+    digits = {"bpp": 4, "psnr_db": 2, "psnr_y_db": 2, "ms_ssim": 5, "ms_ssim_db": 2, "enc_s": 3, "dec_s": 3}
     for mean in means(rows):
         setting = mean["setting"]
         cells = [io.number(mean[key], places) for key, places in digits.items()]
@@ -241,47 +429,69 @@ def _show_rows(rows: "Sequence[Row]", title: str) -> None:
     io.show(table, title=title)
 
 
-def _bd_record(curve: "Curve", anchor: "Curve") -> dict[str, Any]:
-    """BD-rate over the whole overlap and in the reporting window, None where the curves do not cover it."""
-    from rdcodec.measure.bdrate import REPORTING_WINDOW, bd_rate
+def _bd_record(curve: "Curve", anchor: "Curve", at: float) -> dict[str, Any]:
+    """Deltas over the whole overlap, and what is None where the curves do not cover it: in the reporting window
+    (of PSNR), and the saving at a rate."""
+    from rdcodec.measure.bdrate import REPORTING_WINDOW, bd_psnr, bd_rate, saving_at
 
     result = bd_rate(curve, anchor)
-    try:
-        windowed = bd_rate(curve, anchor, REPORTING_WINDOW).value
-    except UsageError:
-        windowed = None
+    windowed = saved = gain = None
+    with contextlib.suppress(UsageError):
+        windowed = bd_rate(curve, anchor, REPORTING_WINDOW).value if curve.metric == "psnr" else None
+    with contextlib.suppress(UsageError):
+        saved = saving_at(curve, anchor, at)
+    with contextlib.suppress(UsageError):
+        gain = bd_psnr(curve, anchor).value
     return {
         "test": curve.name,
         "anchor": anchor.name,
+        "metric": curve.metric,
         "bd_rate_percent": result.value,
         "bd_rate_29_36_db_percent": windowed,
+        "bd_quality_db": gain,
+        "saving_percent": saved,
+        "saving_at_bpp": at,
         "overlap_low_db": result.low,
         "overlap_high_db": result.high,
         "test_points": result.points[0],
         "anchor_points": result.points[1],
         "fit": "pchip",
-        "warning": result.warning,
+        "warning": result.warning or _other_pictures(curve, anchor),
     }
 
 
-def _show_bd_rates(pairs: "Sequence[tuple[Curve, Curve]]", refuse: bool = True) -> None:
+def _other_pictures(curve: "Curve", anchor: "Curve") -> str | None:
+    names = curve.pictures, anchor.pictures
+    if not all(names) or names[0].lower() == names[1].lower():
+        return None
+    return f"their pictures have other names ({names[0]}; {names[1]}): compare only what was measured on the same"
+
+
+def _show_bd_rates(pairs: "Sequence[tuple[Curve, Curve]]", refuse: bool = True, at: float = POINT_BPP) -> None:
     """A line for each (test, anchor); with `refuse` off, a pair that has no answer is a note, not an error."""
-    table = io.table("test", "anchor", ">BD-rate", ">29-36 dB", ">overlap", ">points")
+    if not pairs:
+        return
+    quality = "PSNR" if pairs[0][0].metric == "psnr" else "MS-SSIM"
+    shared = pairs[0][1].name if len({anchor.name for _, anchor in pairs}) == 1 else None
+    names = ("test",) if shared else ("test", "anchor")
+    table = io.table(*names, ">BD-rate", ">29-36 dB", f">BD-{quality}", ">saving", ">overlap dB", ">points")
     notes: list[str] = []
     for test, anchor in pairs:
         try:
             if len(test.bpp) == 1:
                 notes.append(_own_point(test, anchor))
             else:
-                row = _bd_record(test, anchor)
-                table.add_row(*_bd_cells(row))
+                row = _bd_record(test, anchor, at)
+                table.add_row(*(row[name] for name in names), *_bd_cells(row))
                 notes += [f"{test.name} against {anchor.name}: {row['warning']}"] if row["warning"] else []
         except UsageError as error:
             if refuse:
                 raise
             notes.append(str(error))
     if table.row_count:
-        io.show(table, title="PCHIP of log-rate over PSNR; negative: fewer bits than the anchor")
+        against = f"Against {shared}: " if shared else ""
+        how = f"PCHIP of log-rate over {quality} in dB; BD-rate under 0: fewer bits; saving at {at:g} bpp"
+        io.show(table, title=f"{against}{how}")
     for note in notes:
         io.write_text(note + "\n")
 
@@ -296,11 +506,11 @@ def _own_point(test: "Curve", anchor: "Curve") -> str:
 
 def _bd_cells(row: dict[str, Any]) -> list[str]:
     return [
-        row["test"],
-        row["anchor"],
         f"{row['bd_rate_percent']:+.2f} %",
         io.number(row["bd_rate_29_36_db_percent"], 2, sign=True, unit=" %"),
-        f"{row['overlap_low_db']:.2f}-{row['overlap_high_db']:.2f} dB",
+        io.number(row["bd_quality_db"], 2, sign=True, unit=" dB"),
+        io.number(row["saving_percent"], 1, unit=" %"),
+        f"{row['overlap_low_db']:.1f}-{row['overlap_high_db']:.1f}",
         f"{row['test_points']} / {row['anchor_points']}",
     ]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import io
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
+from importlib import import_module, metadata
 from typing import Any
 
 import numpy as np
@@ -19,6 +19,7 @@ from PIL import features
 
 from rdcodec.codec.image import Picture
 from rdcodec.errors import NeedsModel, RdcError
+from rdcodec.measure import external
 
 X265_MIN_SIDE = 32
 
@@ -43,6 +44,13 @@ class Anchor:
     def tag(self) -> str:
         """What exactly runs, options and versions, for a result's provenance. Raises NeedsModel."""
         return f"{self.summary}; {self.version()}"
+
+    def found(self) -> bool:
+        """Whether its tool is here."""
+        try:
+            return bool(self.version())
+        except NeedsModel:
+            return False
 
 
 def at_file_bytes(anchor: Anchor, image: Picture, target_bytes: int) -> tuple[int, bytes]:
@@ -132,6 +140,40 @@ def _x265_version() -> str:
     return f"{encoder} (libheif {info['libheif']}, pillow-heif {heif.__version__})"
 
 
+def _jpeg2000_encode(image: Picture, setting: int) -> bytes:
+    buffer = io.BytesIO()
+    # OpenJPEG is told a ratio to 24 bits per pixel, and cuts the stream there.
+    options: dict[str, Any] = {"quality_mode": "rates", "quality_layers": [2400 / setting], "irreversible": True}
+    PIL.Image.fromarray(image).save(buffer, "JPEG2000", **options)
+    return buffer.getvalue()
+
+
+def _jxl() -> Any:
+    try:
+        return import_module("pillow_jxl")
+    except ImportError as error:
+        raise NeedsModel("jxl: pillow-jxl-plugin is missing; pip install 'rdcodec[anchors]'") from error
+
+
+def _jxl_encode(image: Picture, setting: int) -> bytes:
+    _jxl()
+    buffer = io.BytesIO()
+    PIL.Image.fromarray(image).save(buffer, "JXL", quality=setting, effort=7, num_threads=1)
+    return buffer.getvalue()
+
+
+def _jxl_decode(data: bytes) -> Picture:
+    _jxl()
+    return _pillow_decode(data)
+
+
+def _jxl_version() -> str:
+    _jxl()
+    return f"libjxl of pillow-jxl-plugin {metadata.version('pillow-jxl-plugin')} (Pillow {PIL.__version__})"
+
+
+_AVIF = {"codec": "aom", "speed": 4, "autotiling": False, "max_threads": 1, "advanced": {"tune": "psnr"}}
+
 _ALL = (
     Anchor(
         "jpeg",
@@ -156,15 +198,7 @@ _ALL = (
         "AVIF 4:4:4 by libaom, speed 4, tuned for PSNR",
         scale=range(0, 100),
         settings=(5, 15, 25, 35, 45, 55, 65, 75, 85),
-        encode=_pillow_encoder(
-            "AVIF",
-            codec="aom",
-            speed=4,
-            subsampling="4:4:4",
-            autotiling=False,
-            max_threads=1,
-            advanced={"tune": "psnr"},
-        ),
+        encode=_pillow_encoder("AVIF", subsampling="4:4:4", **_AVIF),
         decode=_pillow_decode,
         version=_pillow_version("libavif", "avif"),
     ),
@@ -176,6 +210,96 @@ _ALL = (
         encode=_x265_encode,
         decode=_x265_decode,
         version=_x265_version,
+    ),
+    Anchor(
+        "jpeg_default",
+        "JPEG as Pillow writes it: 4:2:0, the standard's Huffman tables",
+        scale=range(1, 101),
+        settings=(10, 15, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95),
+        encode=_pillow_encoder("JPEG"),
+        decode=_pillow_decode,
+        version=_pillow_version("libjpeg-turbo", "libjpeg_turbo"),
+    ),
+    Anchor(
+        "webp_m4",
+        "WebP lossy, method 4 (Pillow's own choice)",
+        scale=range(0, 101),
+        settings=(0, 5, 15, 30, 45, 60, 75, 83, 90, 95),
+        encode=_pillow_encoder("WEBP", method=4),
+        decode=_pillow_decode,
+        version=_pillow_version("libwebp", "webp"),
+    ),
+    Anchor(
+        "jpeg2000",
+        "JPEG 2000 by OpenJPEG, 9-7 wavelet, setting is the rate in hundredths of a bit per pixel",
+        scale=range(5, 2401),
+        settings=(10, 20, 30, 50, 75, 100, 150, 200, 300),
+        encode=_jpeg2000_encode,
+        decode=_pillow_decode,
+        version=_pillow_version("OpenJPEG", "jpg_2000"),
+    ),
+    Anchor(
+        "avif420",
+        "AVIF 4:2:0 by libaom, speed 4, tuned for PSNR",
+        scale=range(0, 100),
+        settings=(5, 15, 25, 35, 45, 55, 65, 75, 85),
+        encode=_pillow_encoder("AVIF", subsampling="4:2:0", **_AVIF),
+        decode=_pillow_decode,
+        version=_pillow_version("libavif", "avif"),
+    ),
+    Anchor(
+        "jxl",
+        "JPEG XL, VarDCT, effort 7",
+        scale=range(1, 100),
+        settings=(5, 15, 30, 45, 60, 70, 80, 86, 90, 94),
+        encode=_jxl_encode,
+        decode=_jxl_decode,
+        version=_jxl_version,
+    ),
+    Anchor(
+        "cjxl",
+        "JPEG XL by cjxl, effort 7",
+        scale=range(1, 100),
+        settings=(5, 15, 30, 45, 60, 70, 80, 86, 90, 94),
+        encode=external.cjxl_encode,
+        decode=external.cjxl_decode,
+        version=external.cjxl_version,
+    ),
+    Anchor(
+        "mozjpeg",
+        "JPEG 4:2:0 by mozjpeg, tuned for PSNR",
+        scale=range(1, 101),
+        settings=(10, 15, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95),
+        encode=external.mozjpeg_encode,
+        decode=_pillow_decode,
+        version=external.mozjpeg_version,
+    ),
+    Anchor(
+        "bpg",
+        "BPG 4:4:4 by bpgenc, 8 bits, level 9, setting is 51 - QP",
+        scale=range(0, 52),
+        settings=(6, 9, 12, 15, 18, 21, 24, 27, 30, 33),
+        encode=external.bpg_encode,
+        decode=external.bpg_decode,
+        version=external.bpg_version,
+    ),
+    Anchor(
+        "vvenc",
+        "VVC intra 4:2:0 by VVenC, preset slow, 10 bits, setting is 63 - QP",
+        scale=range(0, 64),
+        settings=(18, 21, 24, 27, 30, 33, 36, 39, 42, 45),
+        encode=external.vvenc_encode,
+        decode=external.vvenc_decode,
+        version=external.vvenc_version,
+    ),
+    Anchor(
+        "vtm",
+        "VVC intra 4:4:4 by VTM, 10 bits, setting is 63 - QP",
+        scale=range(0, 64),
+        settings=(18, 21, 24, 27, 30, 33, 36, 39, 42, 45),
+        encode=external.vtm_encode,
+        decode=external.vtm_decode,
+        version=external.vtm_version,
     ),
 )
 

@@ -19,15 +19,18 @@ from dataclasses import dataclass
 from importlib import resources
 from importlib.resources.abc import Traversable
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from rdcodec.errors import BadInput, RdcError, UsageError
+from rdcodec.measure.quality import ms_ssim_db
 
 Array: TypeAlias = NDArray[np.float64]
+Metric = Literal["psnr", "ms_ssim"]
 MIN_POINTS = 4
+PLAIN_FOLDERS = ("kodak", "local")
 REPORTING_WINDOW = (29.0, 36.0)
 """PSNR range in dB that stands beside the full overlap in every report."""
 
@@ -37,12 +40,16 @@ class Curve:
     """Rate-distortion points of one codec, rising strictly in both.
 
     bpp: bits per pixel, all bytes of the file; psnr_db: RGB PSNR; each a mean over the images at one
-    setting. Raises ValueError for points that are not finite, not positive in bpp, or do not rise.
+    setting. metric: "ms_ssim" where psnr_db holds MS-SSIM in place of PSNR, -10 log10(1 - mean MS-SSIM) in dB.
+    pictures: name of the set they are means over, "" where it is not known. Raises ValueError for points that are
+    not finite, not positive in bpp, or do not rise.
     """
 
     name: str
     bpp: tuple[float, ...]
     psnr_db: tuple[float, ...]
+    metric: Metric = "psnr"
+    pictures: str = ""
 
     def __post_init__(self) -> None:
         if len(self.bpp) != len(self.psnr_db) or not self.bpp:
@@ -53,13 +60,16 @@ class Curve:
             raise ValueError(f"{self.name}: rate and PSNR must rise from point to point")
 
     @classmethod
-    def from_points(cls, name: str, points: Iterable[tuple[float, float]]) -> Curve:
+    def from_points(
+        cls, name: str, points: Iterable[tuple[float, float]], metric: Metric = "psnr", pictures: str = ""
+    ) -> Curve:
         """Curve of (bpp, dB) in any order; a point that costs more and gains nothing is left out."""
         kept: list[tuple[float, float]] = []
         for rate, quality in sorted(points):
             if not kept or (rate > kept[-1][0] and quality > kept[-1][1]):
                 kept.append((float(rate), float(quality)))
-        return cls(name, tuple(rate for rate, _ in kept), tuple(quality for _, quality in kept))
+        rates, qualities = tuple(rate for rate, _ in kept), tuple(quality for _, quality in kept)
+        return cls(name, rates, qualities, metric, pictures)
 
     @property
     def log_rate(self) -> Array:
@@ -161,26 +171,65 @@ def pchip(x: ArrayLike, y: ArrayLike, at: ArrayLike) -> Array:
     return value
 
 
+@dataclass(frozen=True)
+class About:
+    """What is known of a built-in curve. points: how many; bpp: lowest and highest; licence: of the source."""
+
+    name: str
+    codec: str
+    pictures: str
+    points: int
+    bpp: tuple[float, float]
+    has_ms_ssim: bool
+    source: str
+    licence: str
+
+
 def builtin_curves() -> dict[str, Traversable]:
-    """Curves that come with the package, by name; `load_curve` reads one."""
+    """Files of the curves that come with the package, by name; `load_curve` reads one.
+
+    Curves on Kodak, published or measured here ("kodak_jpeg_pillow"), have plain names; the others are
+    named folder/curve, as "tecnick/elic".
+    """
     room = resources.files("rdcodec.measure") / "curves"
-    files = (file for folder in room.iterdir() if folder.is_dir() for file in folder.iterdir())
-    found = {file.name.removesuffix(".json"): file for file in files if file.name.endswith(".json")}
-    return dict(sorted(found.items()))
+    found: dict[str, Traversable] = {}
+    for folder in room.iterdir():
+        prefix = "" if folder.name in PLAIN_FOLDERS else f"{folder.name}/"
+        files = folder.iterdir() if folder.is_dir() else ()
+        found |= {prefix + f.name.removesuffix(".json"): f for f in files if f.name.endswith(".json")}
+    return dict(sorted(found.items(), key=lambda item: ("/" in item[0], item[0])))
 
 
-def load_curve(source: str | Path) -> Curve:
+def about_curve(name: str) -> About:
+    """What is known of a built-in curve, by its name. Raises KeyError for another name."""
+    record = json.loads(builtin_curves()[name].read_text(encoding="utf-8"))
+    lists = record.get("curve", record)
+    rates, structure = lists["bpp"], lists.get("ms_ssim") or [None]
+    return About(
+        name=name,
+        codec=record["codec"],
+        pictures=_pictures(record),
+        points=len(rates),
+        bpp=(min(rates), max(rates)),
+        has_ms_ssim=None not in structure,
+        source=record.get("source", "measured with rdcodec"),
+        licence=record.get("licence", "Apache-2.0"),
+    )
+
+
+def load_curve(source: str | Path, metric: Metric = "psnr") -> Curve:
     """Curve from a built-in name ("bpg_444"), a published-curve JSON, or a result file of `rd`.
 
-    A published curve holds the lists "bpp" and "psnr_rgb"; a result file holds them under "curve" as
-    "bpp" and "psnr_db". Raises UsageError for a name that is neither a file nor built in, BadInput for a
-    file that holds no curve, RdcError for one that cannot be read.
+    A published curve holds the lists "bpp" and "psnr_rgb", and perhaps "ms_ssim"; a result file holds them under
+    "curve" as "bpp", "psnr_db" and "ms_ssim". Raises UsageError for a name that is neither a file nor built in and
+    for a curve without the metric, BadInput for a file that holds no curve, RdcError for one that cannot be read.
     """
     builtin = builtin_curves()
+    text_name = str(source).removeprefix("kodak/")
     file: Path | Traversable = Path(source)
-    if not Path(source).is_file() and str(source) in builtin:
-        file = builtin[str(source)]
-    elif Path(source).name == source and not source.endswith(".json") and not Path(source).exists():
+    if not Path(source).is_file() and text_name in builtin:
+        file = builtin[text_name]
+    elif isinstance(source, str) and not source.endswith(".json") and not Path(source).exists():
         raise UsageError(_unknown(source, builtin))
     try:
         text = file.read_text(encoding="utf-8")
@@ -188,31 +237,50 @@ def load_curve(source: str | Path) -> Curve:
         raise RdcError(f"{source}: {error.strerror or error}; check the path") from error
     except UnicodeDecodeError as error:
         raise BadInput(f"{source}: not a JSON file; give a curve or a result file") from error
-    return _parse_curve(text, str(source))
+    return _parse_curve(text, str(source), metric)
 
 
-def _parse_curve(text: str, source: str) -> Curve:
+def _parse_curve(text: str, source: str, metric: Metric) -> Curve:
     try:
         record: dict[str, Any] = json.loads(text)
         name = str(record.get("codec", Path(source).stem))
-        lists, quality = (record["curve"], "psnr_db") if "curve" in record else (record, "psnr_rgb")
-        points = zip(lists["bpp"], lists[quality], strict=True)
-        return Curve.from_points(name, (p for p in points if p[1] is not None))  # null: lossless
+        lists, psnr = (record["curve"], "psnr_db") if "curve" in record else (record, "psnr_rgb")
+        values = lists[psnr]
+        if metric == "ms_ssim":
+            values = [_in_db(value) for value in lists.get("ms_ssim") or ()]
+            if all(value is None for value in values):
+                raise UsageError(f"{source}: has no MS-SSIM; compare by psnr")
+        points = zip(lists["bpp"], values, strict=True)
+        known = (point for point in points if point[1] is not None)  # null: lossless, or too small a picture
+        return Curve.from_points(name, known, metric, _pictures(record))
     except json.JSONDecodeError as error:
         raise BadInput(f"{source}: not JSON (line {error.lineno}); give a curve or a result file") from error
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise BadInput(f"{source}: no curve in it ({error!r}); it needs bpp and psnr_rgb") from error
 
 
+def _in_db(value: float | None) -> float | None:
+    return None if value is None or value >= 1 else ms_ssim_db(value)
+
+
+def _pictures(record: dict[str, Any]) -> str:
+    """Name of the pictures of a published curve or a result file, without the remark in brackets."""
+    dataset = record.get("dataset") or ""
+    name = str(dataset.get("name", "")) if isinstance(dataset, dict) else str(dataset)
+    return name.partition(" (")[0]
+
+
 def _unknown(source: str, builtin: Iterable[str]) -> str:
     near = difflib.get_close_matches(source, builtin, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else f"built in are {', '.join(builtin)}"
+    hint = f"did you mean {near[0]}?" if near else "`rdc bdrate --list` shows what is built in"
     return f"{source}: neither a file nor a built-in curve; {hint}"
 
 
 def _common_range(
     test: Curve, anchor: Curve, x: Array, y: Array, window: tuple[float, float] | None, unit: str
 ) -> tuple[float, float]:
+    if test.metric != anchor.metric:
+        raise UsageError(f"{test.name} and {anchor.name}: one is of PSNR and one of MS-SSIM; load both by one metric")
     for curve in (test, anchor):
         if len(curve.bpp) < MIN_POINTS:
             raise UsageError(f"{curve.name}: {len(curve.bpp)} points, BD needs {MIN_POINTS}; measure more")

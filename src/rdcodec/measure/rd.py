@@ -8,7 +8,10 @@ A result file (`Evaluation.save`) is JSON:
     jobs          pictures coded at a time
     created_utc   ISO 8601
     machine       see `machine.machine`
-    curve         per setting, means over the images: setting, bpp, psnr_db, psnr_y_db, ms_ssim, enc_s, dec_s
+    command       as it can be typed again, or null
+    weights_sha256  of the codec's weights, null where it has none
+    curve         per setting, means over the images: setting, bpp, psnr_db, psnr_y_db, ms_ssim, ms_ssim_db,
+                  enc_s, dec_s; ms_ssim_db is the mean of -10 log10(1 - MS-SSIM), not that of the mean
     rows          per image and setting: {"columns": [...], "values": [[...], ...]}
 
 bpp counts every byte of the file. PSNR is null where decoded and original are equal, MS-SSIM where the image
@@ -22,9 +25,9 @@ import json
 import math
 import os
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import astuple, dataclass, fields
+from dataclasses import asdict, astuple, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean
@@ -34,13 +37,14 @@ from typing import Any, Protocol, TypeVar
 import numpy as np
 
 from rdcodec.codec.image import READ_SUFFIXES, Picture, read_image
-from rdcodec.errors import BadInput, CheckFailed, RdcError
+from rdcodec.errors import BadInput, CheckFailed, RdcError, is_out_of_memory
 from rdcodec.measure.bdrate import Curve
 from rdcodec.measure.machine import machine
-from rdcodec.measure.quality import ms_ssim, psnr_db, psnr_y_db
+from rdcodec.measure.quality import ms_ssim, ms_ssim_db, psnr_db, psnr_y_db
+from rdcodec.store.records import Provenance, Result, Value
 
 SCHEMA = "rdcodec.evaluation/1"
-MEANS = ("bpp", "psnr_db", "psnr_y_db", "ms_ssim", "enc_s", "dec_s")
+MEANS = ("bpp", "psnr_db", "psnr_y_db", "ms_ssim", "ms_ssim_db", "enc_s", "dec_s")
 
 Setting = TypeVar("Setting", contravariant=True)
 
@@ -74,6 +78,21 @@ class Row:
     def bpp(self) -> float:
         """Bits of the whole file per pixel."""
         return 8 * self.file_bytes / (self.width * self.height)
+
+    @property
+    def ms_ssim_db(self) -> float | None:
+        """MS-SSIM in dB, -10 log10(1 - MS-SSIM); None where there is no MS-SSIM."""
+        return None if self.ms_ssim is None else ms_ssim_db(self.ms_ssim)
+
+    def record(self) -> dict[str, Any]:
+        """The fields in JSON types, unrounded; infinity is null. `from_record` reads it."""
+        return {key: _finite(value) for key, value in asdict(self).items()}
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any]) -> Row:
+        """The row of a record or of a line of a result file. Raises TypeError for other keys."""
+        lossless = {key: math.inf for key in ("psnr_db", "psnr_y_db") if record.get(key) is None}
+        return cls(**{**record, **lossless})
 
 
 class ImageFolder(Mapping[str, Picture]):
@@ -111,17 +130,24 @@ def evaluate(
     *,
     progress: Callable[[Row], None] | None = None,
     jobs: int = 1,
+    done: Iterable[Row] = (),
 ) -> list[Row]:
     """Every image coded, decoded and measured at every point; rows in the order of images, then points.
 
+    done: rows of an earlier run, which are taken as they are and not measured again.
+
     images: uint8 RGB arrays, by name or in a list (then named 0000, 0001, ...). progress gets each row as it
     is done, one call at a time. With jobs > 1 threads share the cores, so that times mean nothing and are
-    left out. Raises CheckFailed where a decoded image has another shape or type.
+    left out. Raises CheckFailed where a decoded image has another shape or type, RdcError for whatever the codec
+    raises.
     """
     named = _named(images)
     lock = Lock()
+    finished = {(row.image, row.setting): row for row in done}
 
     def measure(task: tuple[str, Setting]) -> Row:
+        if (task[0], _number(task[1])) in finished:
+            return finished[task[0], _number(task[1])]
         row = _measure(coder, *task, image=named[task[0]], timed=jobs == 1)
         if progress:
             with lock:
@@ -172,20 +198,58 @@ class Evaluation:
     created_utc: str
     machine: dict[str, Any]
     rows: tuple[Row, ...]
+    command: str | None = None
+    weights_sha256: str | None = None
 
     @classmethod
     def stamp(
-        cls, rows: Sequence[Row], *, codec: str, tag: str, dataset: str, images: Pictures, jobs: int = 1
+        cls,
+        rows: Sequence[Row],
+        *,
+        codec: str,
+        tag: str,
+        dataset: str,
+        images: Pictures,
+        jobs: int = 1,
+        command: str | None = None,
+        weights_sha256: str | None = None,
     ) -> Evaluation:
         """Rows just measured, with data set, time and machine added."""
         named = _named(images)
         data = {"name": dataset, "images": len(named), "sha256": fingerprint(named)}
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls(codec, tag, data, jobs, now, machine(), tuple(rows))
+        return cls(codec, tag, data, jobs, now, machine(), tuple(rows), command, weights_sha256)
 
     def curve(self) -> Curve:
         """Mean curve under the codec's name."""
         return mean_curve(self.rows, self.codec)
+
+    def results(self) -> list[Result]:
+        """What the store keeps: a result of kind "quality" per setting, with a row per picture."""
+        provenance = Provenance(
+            source="rdcodec",
+            created_utc=self.created_utc,
+            command=self.command,
+            commit=self.machine.get("commit"),
+            dirty=self.machine.get("dirty"),
+            package=self.machine.get("package"),
+            machine=self.machine,
+            dataset_sha256=self.dataset["sha256"],
+            weights_sha256=self.weights_sha256,
+        )
+        return [
+            Result(
+                kind="quality",
+                codec=self.codec,
+                tag=self.tag,
+                values={key: _rounded(mean[key]) for key in MEANS},
+                provenance=provenance,
+                dataset=str(self.dataset["name"]),
+                setting=mean["setting"],
+                rows=tuple(_picture_values(row) for row in self.rows if row.setting == mean["setting"]),
+            )
+            for mean in means(self.rows)
+        ]
 
     def save(self, path: Path) -> None:
         """Write the result file, whole or not at all."""
@@ -198,6 +262,8 @@ class Evaluation:
             "jobs": self.jobs,
             "created_utc": self.created_utc,
             "machine": self.machine,
+            "command": self.command,
+            "weights_sha256": self.weights_sha256,
             "curve": {key: [_rounded(mean[key]) for mean in table] for key in ("setting", *MEANS)},
             "rows": {
                 "columns": [field.name for field in fields(Row)],
@@ -216,13 +282,14 @@ class Evaluation:
             if record["schema"] != SCHEMA:
                 raise ValueError(f"schema {record['schema']!r}")
             columns, values = record["rows"]["columns"], record["rows"]["values"]
-            rows = tuple(_row(dict(zip(columns, value, strict=True))) for value in values)
-            head = {field.name: record[field.name] for field in fields(cls) if field.name != "rows"}
+            rows = tuple(Row.from_record(dict(zip(columns, value, strict=True))) for value in values)
+            later = {key: record.get(key) for key in ("command", "weights_sha256")}  # files of 0.1.0 lack them
+            head = {field.name: record[field.name] for field in fields(cls) if field.name not in ("rows", *later)}
         except OSError as error:
             raise RdcError(f"{path}: {error.strerror}; check the path") from error
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput(f"{path}: not a result file of this version ({error}); run `rdc eval`") from error
-        return cls(rows=rows, **head)
+        return cls(rows=rows, **head, **later)
 
 
 def fingerprint(images: Pictures) -> str:
@@ -241,19 +308,27 @@ def _named(images: Pictures) -> Mapping[str, Picture]:
 
 
 def _measure(coder: Coder[Setting], name: str, setting: Setting, image: Picture, timed: bool) -> Row:
-    started = time.perf_counter()
-    data = coder.encode(image, setting)
-    encoded = time.perf_counter()
-    decoded = coder.decode(data)
-    ended = time.perf_counter()
-    if decoded.shape != image.shape or decoded.dtype != np.uint8:
-        came_back = f"{decoded.dtype} {decoded.shape}"
+    try:
+        started = time.perf_counter()
+        data = coder.encode(image, setting)
+        encoded = time.perf_counter()
+        if not isinstance(data, bytes | bytearray):
+            raise CheckFailed(f"{name} at {setting}: encode gave {type(data).__name__}, not bytes; the codec is wrong")
+        decoded = coder.decode(data)
+        ended = time.perf_counter()
+    except Exception as error:
+        if isinstance(error, RdcError) or is_out_of_memory(error):
+            raise
+        what = f"{type(error).__name__}: {error}"
+        raise RdcError(f"{name} at {setting}: the codec failed with {what}; -v shows where") from error
+    if not isinstance(decoded, np.ndarray) or decoded.shape != image.shape or decoded.dtype != np.uint8:
+        came_back = f"{getattr(decoded, 'dtype', type(decoded).__name__)} {getattr(decoded, 'shape', '')}".strip()
         raise CheckFailed(f"{name} at {setting}: {image.shape} came back as {came_back}; the codec is wrong")
     return Row(
         image=name,
         width=image.shape[1],
         height=image.shape[0],
-        setting=None if setting is None else float(setting),  # type: ignore[arg-type]
+        setting=_number(setting),
         file_bytes=len(data),
         psnr_db=psnr_db(image, decoded),
         psnr_y_db=psnr_y_db(image, decoded),
@@ -268,17 +343,23 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return fmean(known) if len(known) == len(values) else None
 
 
-def _row(record: dict[str, Any]) -> Row:
-    for key in ("psnr_db", "psnr_y_db"):
-        record[key] = math.inf if record[key] is None else record[key]
-    return Row(**record)
+def _number(setting: Any) -> float | None:
+    return None if setting is None else float(setting)
+
+
+def _finite(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _picture_values(row: Row) -> dict[str, Value]:
+    """A row as the store keeps it: the setting stands in the result, rates and MS-SSIM in dB are added."""
+    values = {**row.record(), "bpp": row.bpp, "ms_ssim_db": row.ms_ssim_db}
+    return {key: _rounded(value) for key, value in values.items() if key != "setting"}
 
 
 def _rounded(value: Any) -> Any:
     """Six decimals are a thousandth of what any of these figures can mean; infinity is null in JSON."""
-    if not isinstance(value, float):
-        return value
-    return round(value, 6) if math.isfinite(value) else None
+    return _finite(round(value, 6)) if isinstance(value, float) else value
 
 
 def _dump(record: dict[str, Any]) -> str:

@@ -1,0 +1,136 @@
+"""Anybody's codec as a subject of measurement: one of ours, an anchor, a Python object, a pair of commands."""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import re
+import sys
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import numpy as np
+
+from rdcodec.errors import NeedsModel, RdcError, UsageError
+from rdcodec.measure.anchors import ANCHORS, Anchor
+from rdcodec.measure.rd import Coder
+from rdcodec.measure.tools import CommandCodec
+
+PYTHON_CODEC = re.compile(r"(?P<module>.+\.py|[A-Za-z_][\w.]*):(?P<object>[A-Za-z_]\w*)")
+"""`path/to/file.py:object` or `module:object`."""
+OVERHEAD_SIDE = 64
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A codec under measurement. tag: what exactly runs; settings: of its curve, [None] for a single rate."""
+
+    name: str
+    tag: str
+    coder: Coder[Any]
+    settings: Sequence[float | None]
+    weights_sha256: str | None = None
+
+
+def anchor_subject(name: str) -> Subject:
+    """A classical codec by name. Raises UsageError for an unknown one, NeedsModel where its tool is missing."""
+    if name not in ANCHORS:
+        raise UsageError(f"{name} is no codec that can be run here: choose from {', '.join(ANCHORS)}")
+    anchor = ANCHORS[name]
+    return Subject(name, f"{anchor.tag()}; {overhead_bytes(anchor)} bytes for plain grey", anchor, anchor.settings)
+
+
+def overhead_bytes(anchor: Anchor) -> int:
+    """Bytes of a plain grey picture of 64x64 at the lowest setting: about what container and headers take."""
+    grey = np.full((OVERHEAD_SIDE, OVERHEAD_SIDE, 3), 128, np.uint8)
+    return len(anchor.encode(grey, anchor.settings[0]))
+
+
+def command_subject(encoder: str, decoder: str, name: str | None, settings: Sequence[float] | None) -> Subject:
+    """A codec of two commands, see `CommandCodec`; settings None where the encoder's has no {setting}.
+
+    Raises UsageError where settings and command do not fit, NeedsModel where a program is missing.
+    """
+    codec = CommandCodec(encoder, decoder)
+    if codec.has_setting and settings is None:
+        raise UsageError("--command has {setting}: list the settings with -q")
+    if settings is not None and not codec.has_setting:
+        raise UsageError("--command has no {setting}: leave out -q, or write {setting} where it goes")
+    return Subject(name or codec.name, codec.tag(), codec, settings or [None])
+
+
+def python_subject(spec: str, settings: Sequence[float] | None) -> Subject:
+    """A codec in Python, `file.py:object` or `module:object`; a class is called without arguments.
+
+    The object has `encode(image, setting) -> bytes`, `decode(bytes) -> image`, and `settings` (numbers, or None for
+    a single rate), unless they are given; `name` and `version` say what it is. Images are uint8 RGB (height, width, 3).
+    Raises UsageError where a part is missing, RdcError where its code cannot be run.
+    """
+    match = PYTHON_CODEC.fullmatch(spec)
+    if match is None:
+        raise UsageError(f"{spec}: write file.py:object or module:object")
+    module = _import(match["module"])
+    codec = _find(module, match["object"], spec)
+    for method in ("encode", "decode"):
+        if not callable(getattr(codec, method, None)):
+            raise UsageError(f"{spec}: has no method {method}; a codec needs encode(image, setting) and decode(bytes)")
+    points = _settings(settings if settings is not None else getattr(codec, "settings", None), codec, spec)
+    version = str(getattr(codec, "version", "no version stated"))
+    source = Path(str(module.__file__))
+    code = hashlib.sha256(source.read_bytes()).hexdigest()[:12] if source.is_file() else "unknown"
+    name = str(getattr(codec, "name", match["object"]))
+    return Subject(name, f"{version}; code {source.name} {code}", codec, points)
+
+
+def _import(module: str) -> ModuleType:
+    if not module.endswith(".py"):
+        found: ModuleType = _guarded(module, lambda: importlib.import_module(module))
+        return found
+    path = Path(module)
+    if not path.is_file():
+        raise UsageError(f"{module}: no such file; write path/to/file.py:object")
+    spec = importlib.util.spec_from_file_location(f"rdcodec_external_{path.stem}", path)
+    assert spec is not None and spec.loader is not None
+    made, loader = importlib.util.module_from_spec(spec), spec.loader
+    sys.modules[spec.name] = made  # dataclasses and pickles look their module up
+    _guarded(module, lambda: loader.exec_module(made))
+    return made
+
+
+def _find(module: ModuleType, name: str, spec: str) -> Any:
+    if not hasattr(module, name):
+        near = difflib.get_close_matches(name, [n for n in vars(module) if not n.startswith("_")], n=1)
+        hint = f"did you mean {near[0]}?" if near else "check its name"
+        raise UsageError(f"{spec}: there is no {name} in it; {hint}")
+    found = getattr(module, name)
+    return _guarded(spec, found) if isinstance(found, type) else found
+
+
+def _guarded(what: str, call: Callable[[], Any]) -> Any:
+    """Foreign code: whatever it raises becomes one line."""
+    try:
+        return call()
+    except RdcError:
+        raise
+    except ModuleNotFoundError as error:
+        raise NeedsModel(f"{what}: no Python module {error.name}; install it, or check the name") from error
+    except Exception as error:
+        raise RdcError(f"{what}: failed with {type(error).__name__}: {error}; -v shows where") from error
+
+
+def _settings(settings: Any, codec: Any, spec: str) -> Sequence[float | None]:
+    if settings is None and hasattr(codec, "settings"):
+        return [None]
+    try:
+        points = [float(setting) for setting in settings]
+    except (TypeError, ValueError):
+        points = []
+    if not points:
+        raise UsageError(f"{spec}: has no list of numbers `settings`; give it one (None: a single rate), or -q")
+    # Whole numbers stay whole: a codec may index a list with them.
+    return [int(point) if point.is_integer() else point for point in points]
