@@ -38,7 +38,7 @@ from rdcodec.training.optimizer import make_optimizers
 from rdcodec.training.recipe import load_recipe
 
 HERE = Path(__file__).parent
-CONFIG = HERE / "configs" / "mbt2018-mean.toml"
+CONFIG = HERE / "configs" / "mbt2018-mean-128.toml"
 RESULT = HERE.parent / "docs" / "results" / "training-speed.json"
 WARM_UP = 3  # steps of a turn that do not count
 RATE = 1e-4  # CompressAI's; ours for light models is too high for this network

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from rdcodec.errors import NeedsModel
+from rdcodec.errors import NeedsModel, UsageError
 from rdcodec.exact.fixed import CARRIER_LIMIT, QUALITIES, interpolate
 from rdcodec.exact.layers import (
     ACTIVATION,
@@ -173,3 +173,26 @@ def test_a_callers_autocast_changes_nothing():
         assert not torch.equal(integers(x).float(), wanted), "the test needs a case that autocast does change"
         with exact_arithmetic(torch.device("cpu")):
             assert torch.equal(integers(x), wanted)
+
+
+@pytest.mark.parametrize("name", ["ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"])
+def test_an_environment_that_rounds_is_refused(monkeypatch, name):
+    """oneDNN then may compute float32 in bfloat16, on machines that can; some guides advise it."""
+    monkeypatch.setenv(name, "strict")
+    with exact_arithmetic(torch.device("cpu")):
+        pass
+    monkeypatch.setenv(name, "BF16")
+    with pytest.raises(UsageError, match=f"{name}=BF16.*unset"), exact_arithmetic(torch.device("cpu")):
+        pass
+
+
+def test_a_callers_precision_is_set_aside_and_given_back():
+    for operation in (torch.backends.mkldnn.conv, torch.backends.mkldnn.matmul):
+        before = operation.fp32_precision
+        try:
+            operation.fp32_precision = "bf16"
+            with exact_arithmetic(torch.device("cpu")):
+                assert operation.fp32_precision == "ieee"
+            assert operation.fp32_precision == "bf16"
+        finally:
+            operation.fp32_precision = before

@@ -337,7 +337,7 @@ def test_counting_layers_leaves_the_model_as_it_was() -> None:
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
 
 
-SIZES = [(768, 512), (1, 17), (17, 250), (257, 129), (1000, 1), (2048, 1365), (64, 4097)]
+SIZES = [(768, 512), (1, 17), (257, 129), (2048, 1365)]
 
 
 @pytest.mark.parametrize("name", [name for name in config_names() if name not in "HIJ"])

@@ -25,7 +25,9 @@ def test_a_configuration_survives_json(tiny_config: ModelConfig) -> None:
 
 
 def test_packaged_models() -> None:
-    assert {*"ABCDEFGHIJ", "A-whole", "G-whole"} == set(config_names())
+    """Those of the family first, then other readings of it, then what it is compared with."""
+    baselines = ["charm2020", "elic", "mbt2018-mean", "swint-charm"]
+    assert [*"ABCDEFGHIJ", "A-whole", "G-whole", *baselines] == config_names()
 
 
 def test_a_configuration_is_frozen(tiny_config: ModelConfig) -> None:
@@ -124,6 +126,25 @@ def test_errors_of_the_papers_models(tmp_path: Path, old: str, new: str, message
         ("B", "widths = [128, 128]", "widths = [128]", r"hyper_analysis.widths.1: .*required"),
         ("B", "widths = [128, 128]", "widths = [128, 96]", "first of hyper_synthesis.widths has to be what"),
         ("B", "outputs", "output", "unknown key entropy.hyper_synthesis.output; did you mean outputs?"),
+        ("B", "widths = [192, 128]", "widths = [192, 0]", r"entropy.widths.1.0: .*greater than 0"),
+        ("B", "widths = [192, 128]", "widths = [192, 6.5]", r"entropy.widths.1.0: .*integer"),
+        ("B", "widths = [192, 128]", "widths = [[192, 192], 128]", "entropy: .*one number, or one per slice"),
+        ("B", "merge_kernel", "lrp = false\nmerge_kernel", "entropy: .*merge_kernel is for a predicted residual"),
+        ("B", "merge_kernel", "own_channels = true\nmerge_kernel", "entropy: .*reduction goes with neither"),
+        ("swint-charm", "[64, 64, 85", "[64, -1, 85", r"entropy.widths.0.1: .*greater than 0"),
+        ("swint-charm", "outputs = 640", "outputs = 576", "entropy: .*two channels for each of the slices"),
+        ("swint-charm", "lrp = false", "lrp = 0", "entropy.lrp: .*boolean"),
+        ("charm2020", "192, 256, 320]", "192, 256, 322]", "entropy: .*as many channels as hyper_synthesis"),
+        (
+            "charm2020",
+            "ends_active",
+            "end_active",
+            "unknown key entropy.hyper_synthesis.end_active; did you mean ends",
+        ),
+        ("elic", "[16, 16,", "[16, 8,", "entropy.groups have to make up latent_channels"),
+        ("elic", "kernels = [5, 5, 5]", "kernels = [5, 5]", "entropy: .*kernels need one number more than widths"),
+        ("elic", "context_kernel = 5", "context_kernel = 4", "entropy.context_kernel: .*1, 3, 5 or 7"),
+        ("elic", "aggregation", "agregation", "unknown key entropy.agregation; did you mean aggregation?"),
         ("E", "[128, 192, 256, 320]", "[128, 192, 256, 288]", "last of analysis.widths has to be latent_channels"),
         ("E", "[320, 256, 192, 128]", "[288, 256, 192, 128]", "first of synthesis.widths has to be latent_channels"),
         ("E", "[1, 1, 1, 1]", "[1, 1, 1]", "analysis: .*one number per stage"),

@@ -17,7 +17,7 @@ from rdcodec.models.rate import lmbda_of_quality
 from rdcodec.models.transforms.conv import GDN
 from rdcodec.models.weights import Weights
 
-MBT2018_MEAN = Path(__file__).parents[2] / "benchmarks" / "configs" / "mbt2018-mean.toml"
+MBT2018_MEAN = Path(__file__).parents[2] / "benchmarks" / "configs" / "mbt2018-mean-128.toml"
 LEAKY = {"kind": "conv", "activation": "leaky_relu"}
 
 

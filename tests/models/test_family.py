@@ -5,7 +5,7 @@ from itertools import product
 import pytest
 import torch
 from test_conv import built, parameters, picture
-from torch import Tensor, nn
+from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
 from rdcodec.errors import UsageError
@@ -107,75 +107,6 @@ def test_a_bigger_picture_costs_the_same_per_pixel() -> None:
         total(count_parts(model.decode_parts(*size), size[0] * size[1])) for size in ((256, 512), (1024, 768))
     )
     assert small.kflops_per_px == large.kflops_per_px
-
-
-def hyper_network(channels: tuple[int, ...], kernels: tuple[int, ...], strides: tuple[int, ...]) -> dict[str, object]:
-    return {"kind": "conv", "channels": channels, "kernels": kernels, "strides": strides, "activation": "relu"}
-
-
-def published(transform: dict[str, object], entropy: dict[str, object]) -> ModelConfig:
-    data = {"name": "published", "summary": "for tests", "latent_channels": 320, "lmbda": 0.01}
-    both = {"analysis": transform, "synthesis": transform}
-    return parse_record(ModelConfig, data | both | {"entropy": entropy | {"filters": (3, 3)}}, "published")
-
-
-def per_pixel(network: nn.Module, *shape: int) -> float:
-    """FLOPs per pixel of a 768x512 picture."""
-    x = torch.zeros(1, *shape, device="meta")
-    return 1000 * total(count_parts({"network": lambda: network(x)}, 512 * 768)).kflops_per_px
-
-
-def test_published_counts_of_elic_and_its_channel_groups() -> None:
-    """shallow-ntc (Yang and Mandt 2023), by TensorFlow's profiler."""
-    entropy = {
-        "kind": "charm",
-        "hyper_analysis": hyper_network((320, 320, 320), (3, 5, 5), (1, 2, 2)),
-        "hyper_synthesis": hyper_network((320, 480, 640), (5, 5, 3), (2, 2, 1)),
-        "slices": (16, 16, 32, 64, 192),
-        "widths": (224, 128),
-        "kernels": (5, 5, 3),
-    }
-    model = blueprint(published({"kind": "elic", "channels": (192, 192, 192), "residual_blocks": 3}, entropy))
-    assert (parameters(model.analysis), parameters(model.synthesis)) == (7_337_792, 7_337_475)
-    assert per_pixel(model.analysis, 3, 512, 768) == pytest.approx(510_563.75)
-    y = torch.zeros(1, 320, 32, 48, device="meta")
-    cost = total(count_parts({"synthesis": lambda: model.synthesis(y, torch.zeros(1))}, 512 * 768))
-    assert cost.kflops_per_px == 510.5655
-    hyper = model.entropy.hyper_analysis, model.entropy.hyper_synthesis
-    assert [parameters(network) for network in hyper] == [6_042_560, 9_166_240]
-    assert per_pixel(hyper[0], 320, 32, 48) == pytest.approx(13_451.6406, abs=1e-4)
-    assert per_pixel(hyper[1], 320, 8, 12) == pytest.approx(30_354.6875)
-    slices = [per_pixel(networks.mean, networks.seen, 32, 48) for networks in model.entropy.networks]
-    assert slices == pytest.approx([19_745.4375, 20_445.4375, 21_289.5, 22_977.625, 26_930.125])
-
-
-def test_published_parameters_of_swint_charm() -> None:
-    """32.6 M (Zhu et al. 2022); its slices, whose networks are as wide as they are far back, by hand."""
-    swin = {"kind": "swin", "window": 8, "head_channels": 32}
-    hyper = swin | {"window": 4, "widths": (192, 192)}
-    config = {
-        "analysis": swin | {"widths": (128, 192, 256, 320), "depths": (2, 2, 6, 2)},
-        "synthesis": swin | {"widths": (320, 256, 192, 128), "depths": (2, 6, 2, 2)},
-        "entropy": {
-            "kind": "hyperprior",
-            "hyper_analysis": hyper | {"depths": (5, 1)},
-            "hyper_synthesis": hyper | {"depths": (1, 5), "outputs": 640},
-            "filters": (3, 3),
-        },
-    }
-    data = {"name": "zhu", "summary": "for tests", "latent_channels": 320, "lmbda": 0.01}
-    model = blueprint(parse_record(ModelConfig, data | config, "zhu"))
-    first, second = (
-        (64, 64, 85, 106, 128, 149, 170, 192, 213, 234),
-        (32, 32, 42, 53, 64, 74, 85, 96, 106, 117),
-    )
-    layers = [
-        layer
-        for i, (a, b) in enumerate(zip(first, second, strict=True))
-        for layer in ((32 + 32 * i, a), (a, b), (b, 32))
-    ]
-    slices = 2 * sum(9 * inputs * outputs + outputs for inputs, outputs in layers)
-    assert f"{(parameters(model) + slices) / 1e6:.2f}" == "32.56"
 
 
 @pytest.mark.parametrize("parts", COMBINATIONS, ids="-".join)

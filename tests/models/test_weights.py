@@ -173,8 +173,13 @@ def rewritten(
         {"tag": None},
         {"tag": "../../etc.1"},
         {"tag": "I"},
+        {"tag": "I.01"},
+        {"tag": "I" * 49 + ".1"},
+        {"tag": "I." + "1" * 5000},
+        {"config": "[" * 100_000},
+        {"config": "9" * 5000},
     ],
-    ids=str,
+    ids=lambda metadata: str(metadata)[:40],
 )
 def test_wrong_metadata(tiny_run: Path, tmp_path: Path, metadata: dict[str, str | None]) -> None:
     with pytest.raises(NeedsModel, match=FILE_NAME):
@@ -204,6 +209,10 @@ def test_a_configuration_of_a_newer_version(tiny_run: Path, tmp_path: Path, weig
         ("tables.cdf", None),
         ("tables.cdf", torch.zeros(10, dtype=torch.uint16)),
         ("tables.radius", torch.zeros(128)),
+        ("tables.cdf", torch.zeros(9, dtype=torch.bfloat16)),
+        ("exact.level", torch.zeros(8, 32, dtype=torch.bfloat16)),
+        ("exact.level", torch.zeros((), dtype=torch.int32)),
+        ("log_gain.values", torch.zeros(())),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
@@ -211,6 +220,21 @@ def test_a_tensor_is_missing_or_altered(tiny_run: Path, tmp_path: Path, name: st
     with pytest.raises(NeedsModel):
         weights = read_weights(rewritten(tiny_run, tmp_path, {}, {name: tensor}))
         weights.build_entropy(weights.build())
+
+
+@pytest.mark.parametrize(
+    "trunk",
+    [{"width": 2_000_000, "blocks": 1}, {"width": 10**15, "blocks": 1}, {"width": 16, "blocks": 10**9}],
+    ids=str,
+)
+def test_a_configuration_that_asks_for_the_machine(
+    tiny_run: Path, tmp_path: Path, weights: Weights, trunk: dict[str, int]
+) -> None:
+    """The first would take 32 TB, the last hours: the tensors at hand tell before anything is made."""
+    config = weights.config.model_dump()
+    config["synthesis"]["stride8"] = trunk
+    with pytest.raises(NeedsModel):
+        read_weights(rewritten(tiny_run, tmp_path, {"config": json.dumps(config)})).build()
 
 
 def test_a_failed_write_leaves_the_old_file(

@@ -182,6 +182,17 @@ def test_a_zip_file_is_as_good_as_its_folder(mixed: Path, tmp_path: Path) -> Non
     assert len(both.train) == 2 * len(folder.train)
 
 
+def test_a_folder_of_shards_is_all_of_them(mixed: Path, tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    (shards / "second").mkdir(parents=True)
+    zipped(mixed, shards / "first.zip")
+    with tarfile.open(shards / "second" / "more.tar", "w") as archive:
+        archive.add(mixed / "grey.PNG", "other.png")
+    (shards / "notes.zip").write_text("no archive")
+    train, validation, _ = names(load_photos([shards]))
+    assert train == sorted([*names(load_photos([mixed]))[0], "other.png"]) and len(validation) == 1
+
+
 def test_a_damaged_entry_of_a_zip_file(mixed: Path, tmp_path: Path) -> None:
     archive = zipped(mixed, tmp_path / "pictures.zip")
     data = bytearray(archive.read_bytes())

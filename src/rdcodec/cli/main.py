@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from rdcodec.cli import bench, codec, demo, io, measure, release, report, results, train, zoo
+from rdcodec.cli import bench, codec, demo, io, measure, release, report, results, sweep, train, zoo
 
 app = typer.Typer(
     name="rdc",
@@ -26,7 +26,7 @@ app = typer.Typer(
 for panel, commands in {
     "Start here": (demo.demo,),
     "Pictures": (codec.compress, codec.decompress, codec.info, measure.compare),
-    "Models": (zoo.models, zoo.flops, train.train, release.release),
+    "Models": (zoo.models, zoo.flops, train.train, sweep.sweep, release.release),
     "Laboratory": (measure.eval_, measure.anchors, measure.bdrate, bench.bench, report.report),
 }.items():
     for command in commands:

@@ -23,7 +23,7 @@ def train(
         typer.Option(
             "--data",
             metavar="PATH",
-            help="Folder, zip or tar file of photographs; may be repeated. With --resume: others.",
+            help="Folder, zip or tar file of photographs, or folder of such; repeatable. With --resume: others.",
         ),
     ] = None,
     recipe: Annotated[

@@ -28,7 +28,7 @@ def models(as_json: io.Json = False, verbose: io.Verbose = 0) -> None:
 
     Example: [bold]rdc models[/bold]
     """
-    from rdcodec.models.config import config_names
+    from rdcodec.models.config import config_names, name_group
 
     records = [_model_record(name) for name in config_names()]
     if as_json:
@@ -37,7 +37,9 @@ def models(as_json: io.Json = False, verbose: io.Verbose = 0) -> None:
         return
     columns = ("param.\nmillion", "without\nanalysis", "kFLOPs\n/px", "Table 1:\nparam.", "kFLOPs\n/px", "BPG's\nrate")
     table = io.table("model", "tag", *(f">{column}" for column in columns))
-    for record in records:
+    for previous, record in zip([records[0], *records], records, strict=False):
+        if name_group(previous["name"]) != name_group(record["name"]):
+            table.add_section()
         table.add_row(
             record["name"],
             record["tag"] or "-",
@@ -51,8 +53,9 @@ def models(as_json: io.Json = False, verbose: io.Verbose = 0) -> None:
     io.show(table)
     width = max(len(record["name"]) for record in records)
     for record in records:
-        indents = {"initial_indent": f"  {record['name']:{width}}  ", "subsequent_indent": " " * (width + 4)}
-        io.write_text(textwrap.fill(record["summary"], 79, **indents) + "\n")
+        first = f"  {record['name']:{width}}  "
+        lines = textwrap.wrap(record["summary"], 79, initial_indent=first, subsequent_indent=" " * len(first))
+        io.write_text("\n".join(lines) + "\n")
 
 
 def _minus(saving_percent: float | None) -> str:

@@ -8,6 +8,7 @@ arXiv:2202.07513, use fixed-point multipliers there). `reference` is the definit
 """
 
 import contextlib
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -18,7 +19,7 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rdcodec.errors import NeedsModel
+from rdcodec.errors import NeedsModel, UsageError
 from rdcodec.exact.fixed import ACTIVATION_MAX, CARRIER_LIMIT, to_integers
 
 # In float32 carriers the width of a weight costs no time. Without fine-tuning, 8 bits cost 0.5 to 0.7 % more rate
@@ -45,18 +46,33 @@ ACTIVATION = Range(0, ACTIVATION_MAX)
 
 @contextlib.contextmanager
 def exact_arithmetic(device: torch.device) -> Iterator[None]:
-    """Context in which float32 convolutions add integers exactly, whatever the caller has switched on.
+    """Context in which float32 convolutions and products add integers exactly, whatever the caller has switched on.
 
-    No casts to bfloat16; on CUDA no TF32, and no cuDNN, which may choose Winograd or Fourier transforms.
+    No casts to bfloat16, on CPUs none inside oneDNN either, no TF32; on CUDA no cuDNN, which may choose Winograd or
+    Fourier transforms. UsageError where the environment tells oneDNN to round: nothing here can undo that.
     """
+    if mode := _rounding_mode():
+        raise UsageError(f"{mode} rounds float32 convolutions, on which files depend: unset it")
     with contextlib.ExitStack() as stack:
         stack.enter_context(torch.autocast(device.type, enabled=False))
+        mkldnn: Any = torch.backends.mkldnn
+        backends = [mkldnn.matmul, mkldnn.conv]
         if device.type == "cuda":
             stack.enter_context(torch.backends.cudnn.flags(enabled=False, allow_tf32=False))
-            matmul = torch.backends.cuda.matmul
-            stack.callback(setattr, matmul, "allow_tf32", matmul.allow_tf32)
-            matmul.allow_tf32 = False
+            backends = [torch.backends.cuda.matmul]
+        for backend in backends:
+            stack.callback(setattr, backend, "fp32_precision", backend.fp32_precision)
+            backend.fp32_precision = "ieee"
         yield
+
+
+def _rounding_mode() -> str | None:
+    """The setting with which oneDNN may compute float32 in bfloat16 (where AMX or an ARM library can)."""
+    for name in ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"):
+        value = os.environ.get(name, "STRICT")
+        if value.upper() != "STRICT":
+            return f"{name}={value}"
+    return None
 
 
 class IntegerConv:

@@ -10,6 +10,7 @@ from rdcodec.models.config import ModelConfig
 from rdcodec.models.entropy.charm import CharmModel
 from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, CheckerboardModel, Noise
 from rdcodec.models.entropy.hyperprior import HyperpriorModel
+from rdcodec.models.entropy.space_channel import SpaceChannelModel
 from rdcodec.models.rate import RateVector, lmbda_of_quality
 from rdcodec.models.transforms.conv import ConvAnalysis, ConvSynthesis
 from rdcodec.models.transforms.elic import ElicAnalysis, ElicSynthesis
@@ -20,7 +21,7 @@ STRIDE = 16  # pixels of a side per latent
 
 Analysis = LightAnalysis | ConvAnalysis | ElicAnalysis | SwinAnalysis
 Synthesis = LightSynthesis | ConvSynthesis | ElicSynthesis | SwinSynthesis
-Entropy = CheckerboardModel | HyperpriorModel | CharmModel
+Entropy = CheckerboardModel | HyperpriorModel | CharmModel | SpaceChannelModel
 # What each `kind` of a configuration builds, from its record and the number of latent channels.
 ANALYSES: dict[str, Callable[[Any, int], Analysis]] = {
     "light": LightAnalysis,
@@ -38,6 +39,7 @@ ENTROPIES: dict[str, Callable[[Any, int], Entropy]] = {
     "checkerboard": CheckerboardModel,
     "hyperprior": HyperpriorModel,
     "charm": CharmModel,
+    "space_channel": SpaceChannelModel,
 }
 
 

@@ -1,6 +1,8 @@
 """Building blocks shared by the transforms and the entropy networks."""
 
 import math
+from collections.abc import Sequence
+from itertools import pairwise
 from typing import Any, TypeVar
 
 import torch
@@ -22,6 +24,12 @@ def down(inputs: int, outputs: int, kernel: int = 5, stride: int = 2) -> nn.Conv
     """A convolution (B, inputs, h, w) -> (B, outputs, h / stride, w / stride), zeros beyond the border."""
     layer = nn.Conv2d(inputs, outputs, kernel, stride, (kernel - 1) // 2)
     return keep_size(layer, inputs * kernel**2)
+
+
+def convolutions(widths: Sequence[int], kernels: Sequence[int]) -> nn.Sequential:
+    """Convolutions with ReLU between them, (B, widths[0], h, w) -> (B, widths[-1], h, w)."""
+    layers = [(down(a, b, kernel, 1), nn.ReLU()) for (a, b), kernel in zip(pairwise(widths), kernels, strict=True)]
+    return nn.Sequential(*[layer for pair in layers for layer in pair][:-1])
 
 
 def up(inputs: int, outputs: int, kernel: int = 5, stride: int = 2) -> nn.ConvTranspose2d:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveInt, ValidationError, model_validator
 
 from rdcodec.errors import UsageError
 
@@ -15,6 +15,7 @@ Norm = Literal["gdn", "gdn-sqrt"]
 FROM_LIST = Field(strict=False, min_length=1)  # a TOML or JSON list is no tuple to a strict record
 EvenInt = Annotated[PositiveInt, Field(multiple_of=2)]
 OddKernel = Literal[1, 3, 5, 7]
+MAX_DEPTH = 256  # layers of a kind: a model is built before its weights can contradict its configuration
 FOLLOW_QUALITY = {"light", "checkerboard"}  # kinds that learn something for every quality
 
 
@@ -26,7 +27,7 @@ class Trunk(Record):
     """A run of residual blocks at one resolution."""
 
     width: PositiveInt
-    blocks: Annotated[int, Field(ge=0)]
+    blocks: Annotated[int, Field(ge=0, le=MAX_DEPTH)]
 
 
 class LightTransform(Record):
@@ -57,14 +58,14 @@ class ElicTransform(Record):
 
     kind: Literal["elic"]
     channels: Annotated[tuple[EvenInt, EvenInt, EvenInt], FROM_LIST]
-    residual_blocks: Annotated[int, Field(ge=0)]
+    residual_blocks: Annotated[int, Field(ge=0, le=MAX_DEPTH)]
 
 
 class SwinStages(Record):
     """Stages of Swin blocks, between which the resolution changes by 2 (`swin.py`)."""
 
     widths: Annotated[tuple[PositiveInt, ...], FROM_LIST]
-    depths: Annotated[tuple[PositiveInt, ...], FROM_LIST]
+    depths: Annotated[tuple[Annotated[PositiveInt, Field(le=MAX_DEPTH)], ...], FROM_LIST]
     window: Annotated[PositiveInt, Field(le=64)]
     head_channels: PositiveInt
 
@@ -97,13 +98,17 @@ class CheckerboardEntropy(Record):
 
 
 class LayerChain(Record):
-    """Convolutions one after the other, with an activation between them; their strides make up 4."""
+    """Convolutions one after the other, with an activation between them; their strides make up 4.
+
+    ends_active: an activation after the last one too.
+    """
 
     kind: Literal["conv"]
     channels: Annotated[tuple[PositiveInt, ...], FROM_LIST]
     kernels: Annotated[tuple[OddKernel, ...], FROM_LIST]
     strides: Annotated[tuple[Literal[1, 2], ...], FROM_LIST]
     activation: Literal["relu", "leaky_relu"]
+    ends_active: bool = False
 
     @model_validator(mode="after")
     def _fits(self) -> Self:
@@ -160,10 +165,14 @@ class HyperEntropy(Record):
 
     @model_validator(mode="after")
     def _enters(self) -> Self:
-        synthesis = self.hyper_synthesis
-        if isinstance(synthesis, SwinHyperSynthesis) and synthesis.widths[0] != self.hyper_channels:
-            raise ValueError("the first of hyper_synthesis.widths has to be what hyper_analysis gives")
+        check_enters("hyper_synthesis", self.hyper_synthesis, self.hyper_channels)
         return self
+
+
+def check_enters(name: str, synthesis: HyperSynthesis, hyper_channels: int) -> None:
+    """ValueError if the hyper-synthesis under that key does not fit the hyper-latents."""
+    if isinstance(synthesis, SwinHyperSynthesis) and synthesis.widths[0] != hyper_channels:
+        raise ValueError(f"the first of {name}.widths has to be what hyper_analysis gives")
 
 
 class HyperpriorEntropy(HyperEntropy):
@@ -179,35 +188,99 @@ class Reduction(Record):
     channels: PositiveInt
 
 
+def _one_for_all(width: object) -> object:
+    return width if isinstance(width, list | tuple) else (width,)
+
+
+# Of a layer of the networks of every slice: one for all of them, which need not stand in a list, or one for each.
+SliceWidths = Annotated[tuple[PositiveInt, ...], FROM_LIST, BeforeValidator(_one_for_all)]
+
+
 class CharmEntropy(HyperEntropy):
     """Hyperprior with slices of channels that see those before (`entropy/charm.py`).
 
     slices: channels of each; they make up latent_channels.
     max_support: how many of the first slices the later ones see; none for all of them.
-    reduction: none for slices that see the whole output of the hyper-synthesis, half of it for the means.
-    widths, kernels: of the networks for mean, scale and residual; the last kernel leads to the slice.
-    merge_kernel: none for a predicted residual that is added; else it is merged by a convolution.
+    scale_synthesis: a second hyper-synthesis, for the scales; none for one that gives means and scales, half each.
+    reduction: none for slices that see all of what the hyper-synthesis gives for the means, or for the scales.
+    own_channels: slices see of it what has their own numbers alone.
+    widths, kernels: of the networks for mean, scale and residual; the last kernel leads to the slice. A width is one
+        number, or one for each slice.
+    lrp: whether a residual is predicted; merge_kernel: none if it is added, else it is merged by a convolution.
     """
 
     kind: Literal["charm"]
     slices: Annotated[tuple[PositiveInt, ...], FROM_LIST]
     max_support: Annotated[int, Field(ge=0)] | None = None
+    scale_synthesis: HyperSynthesis | None = None
     reduction: Reduction | None = None
-    widths: Annotated[tuple[PositiveInt, ...], FROM_LIST]
+    own_channels: bool = False
+    widths: Annotated[tuple[SliceWidths, ...], FROM_LIST]
     kernels: Annotated[tuple[OddKernel, ...], FROM_LIST]
+    lrp: bool = True
     merge_kernel: OddKernel | None = None
+
+    @property
+    def features(self) -> int:
+        """Channels of the hyper-synthesis, of both where there are two: first for the means, then for the scales."""
+        return self.hyper_synthesis.outputs + (self.scale_synthesis.outputs if self.scale_synthesis else 0)
+
+    def widths_of(self, index: int) -> tuple[int, ...]:
+        """Those of the networks of one slice."""
+        return tuple(width[index % len(width)] for width in self.widths)
 
     @model_validator(mode="after")
     def _matches(self) -> Self:
         if len(self.kernels) != len(self.widths) + 1:
             raise ValueError("kernels need one number more than widths")
-        if self.reduction is None and self.hyper_synthesis.outputs % 2:
+        if any(len(width) not in (1, len(self.slices)) for width in self.widths):
+            raise ValueError("widths of a layer are one number, or one per slice")
+        if self.merge_kernel and not self.lrp:
+            raise ValueError("merge_kernel is for a predicted residual, of which lrp says that there is none")
+        return self
+
+    @model_validator(mode="after")
+    def _shares(self) -> Self:
+        if self.scale_synthesis:
+            check_enters("scale_synthesis", self.scale_synthesis, self.hyper_channels)
+            if self.scale_synthesis.outputs != self.hyper_synthesis.outputs:
+                raise ValueError("scale_synthesis has to give as many channels as hyper_synthesis")
+        if self.reduction and (self.scale_synthesis or self.own_channels):
+            raise ValueError("reduction goes with neither scale_synthesis nor own_channels")
+        if self.reduction is None and self.features % 2:
             raise ValueError("without reduction hyper_synthesis has to give an even number of channels")
+        if self.own_channels and self.features != 2 * sum(self.slices):
+            raise ValueError("with own_channels hyper_synthesis has to give two channels for each of the slices")
+        return self
+
+
+class SpaceChannelEntropy(HyperEntropy):
+    """Hyperprior with groups of channels, two passes in each (`entropy/space_channel.py`).
+
+    groups: channels of each; they make up latent_channels.
+    widths, kernels: of the networks that see earlier groups; the last kernel leads to twice the channels of the group.
+    context_kernel: of the convolution that sees the first pass.
+    aggregation: widths of the pointwise network that gives means and scales.
+    """
+
+    kind: Literal["space_channel"]
+    groups: Annotated[tuple[PositiveInt, ...], FROM_LIST]
+    widths: Annotated[tuple[PositiveInt, ...], FROM_LIST]
+    kernels: Annotated[tuple[OddKernel, ...], FROM_LIST]
+    context_kernel: OddKernel
+    aggregation: Annotated[tuple[PositiveInt, ...], FROM_LIST]
+
+    @model_validator(mode="after")
+    def _matches(self) -> Self:
+        if len(self.kernels) != len(self.widths) + 1:
+            raise ValueError("kernels need one number more than widths")
         return self
 
 
 Transform = Annotated[LightTransform | ConvTransform | ElicTransform | SwinTransform, Field(discriminator="kind")]
-Entropy = Annotated[CheckerboardEntropy | HyperpriorEntropy | CharmEntropy, Field(discriminator="kind")]
+Entropy = Annotated[
+    CheckerboardEntropy | HyperpriorEntropy | CharmEntropy | SpaceChannelEntropy, Field(discriminator="kind")
+]
 
 
 class ModelConfig(Record):
@@ -248,6 +321,8 @@ def _entropy_problem(entropy: Entropy, latent_channels: int) -> str | None:
         return "entropy.hyper_synthesis has to give twice latent_channels"
     if isinstance(entropy, CharmEntropy) and sum(entropy.slices) != latent_channels:
         return "entropy.slices have to make up latent_channels"
+    if isinstance(entropy, SpaceChannelEntropy) and sum(entropy.groups) != latent_channels:
+        return "entropy.groups have to make up latent_channels"
     return None
 
 
@@ -256,8 +331,15 @@ CONFIGS = Path(__file__).parent / "configs"
 
 
 def config_names() -> list[str]:
-    """Names of the models whose configuration is part of the package."""
-    return sorted(path.stem for path in CONFIGS.glob("*.toml"))
+    """Names of the models whose configuration is part of the package, in the order of their groups."""
+    return sorted((path.stem for path in CONFIGS.glob("*.toml")), key=lambda name: (name_group(name), name))
+
+
+def name_group(name: str) -> int:
+    """0 for A to J, 1 for other readings of the paper's rows (A-whole), 2 for published models (elic)."""
+    if name[0].islower():
+        return 2
+    return int(len(name) > 1)
 
 
 def load_config(path: Path) -> ModelConfig:

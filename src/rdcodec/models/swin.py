@@ -48,13 +48,19 @@ class WindowAttention(nn.Module):
     def _masked_bias(self, batch: int, height: int, width: int) -> Tensor:
         """What is added to the scores: (1, heads, window^2, window^2), or (B * windows, ...) where masks differ."""
         bias = self.bias[:, self.index]
-        if not self.shift and height % self.window == width % self.window == 0:
+        visible = window_mask(height, width, self.window, self.shift, bias.device)
+        if visible is None:
             return bias[None]
-        regions = [axis_regions(side, self.window, self.shift, self.index.device) for side in (height, width)]
-        region = split_windows((4 * regions[0][:, None] + regions[1])[None, :, :, None], self.window)
-        together = region == region.transpose(1, 2)
-        masked = torch.where(together[:, None], bias, -torch.inf)
-        return masked.repeat(batch, 1, 1, 1)
+        return torch.where(visible[:, None], bias, -torch.inf).repeat(batch, 1, 1, 1)
+
+
+def window_mask(height: int, width: int, window: int, shift: int, device: torch.device) -> Tensor | None:
+    """Which key each query sees, (windows, window^2, window^2) bool; none where all see all of their window."""
+    if not shift and height % window == width % window == 0:
+        return None
+    rows, columns = (axis_regions(side, window, shift, device) for side in (height, width))
+    region = split_windows((4 * rows[:, None] + columns)[None, :, :, None], window)
+    return region == region.transpose(1, 2)
 
 
 def axis_regions(length: int, window: int, shift: int, device: torch.device) -> Tensor:

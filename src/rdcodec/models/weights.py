@@ -24,7 +24,7 @@ from torch import Tensor
 from rdcodec.errors import NeedsModel, UsageError
 from rdcodec.exact.layers import Arrays
 from rdcodec.exact.tables import Tables
-from rdcodec.models.base import ImageModel
+from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.config import CONFIGS, ModelConfig, config_names, load_config, parse_record
 from rdcodec.models.entropy.integer import IntegerCheckerboard, with_integer_form
 
@@ -32,7 +32,7 @@ FORMAT = "rdcodec-weights-1"
 FILE_NAME = "weights.safetensors"  # in a run folder
 UNRELEASED = 0  # the number of a tag that was never released
 PACKAGED = Path(__file__).parents[1] / "weights"
-TAG = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9-]*)\.(?P<number>[0-9]+)")
+TAG = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9-]{0,47})\.(?P<number>0|[1-9][0-9]{0,8})")  # a file can hold no other
 
 
 @dataclass(frozen=True)
@@ -57,17 +57,29 @@ class Weights:
         return _hash({name: tensor.contiguous().view(torch.uint8).numpy() for name, tensor in parts.items()})
 
     def build(self) -> ImageModel:
-        """The model with these weights, float32, in evaluation mode."""
+        """The model with these weights, float32, in evaluation mode. NeedsModel if they do not fit together."""
+        self._check_shapes()  # before a configuration that lies can ask for memory
         model = ImageModel(self.config)
         self.fill(model)
         return model.eval().requires_grad_(False)
+
+    def _check_shapes(self) -> None:
+        try:
+            wanted = {name: tensor.shape for name, tensor in blueprint(self.config).state_dict().items()}
+        except RuntimeError:  # more elements than can be counted
+            wanted = {}
+        if wanted != {name: tensor.shape for name, tensor in self.state.items()}:
+            raise self._misfit()
+
+    def _misfit(self) -> NeedsModel:
+        return NeedsModel(f"weights {self.tag} do not fit their model: take those of its configuration")
 
     def fill(self, model: ImageModel) -> None:
         """Copy the float networks into a model. NeedsModel if it has another configuration."""
         try:
             model.load_state_dict({name: tensor.float() for name, tensor in self.state.items()})
         except RuntimeError:
-            raise NeedsModel(f"weights {self.tag} do not fit their model: take those of its configuration") from None
+            raise self._misfit() from None
 
     def build_entropy(self, model: ImageModel) -> IntegerCheckerboard:
         """The entropy model on integers, which has the structure of the model's."""
@@ -122,7 +134,10 @@ def read_weights(path: Path) -> Weights:
     if metadata.get("format") != FORMAT:
         raise NeedsModel(f"{path}: not weights of this version of rdcodec")
     tag, config = _identity(metadata, path)
-    entropy, tables = (_integers(tensors, f"{kind}.") for kind in ("exact", "tables"))
+    try:
+        entropy, tables = (_integers(tensors, f"{kind}.") for kind in ("exact", "tables"))
+    except TypeError:  # bfloat16 and the like
+        raise NeedsModel(f"{path}: integers that are none; fetch the weights again") from None
     state = {name: tensor for name, tensor in tensors.items() if not name.startswith(("exact.", "tables."))}
     return Weights(tag, config, state, entropy, Tables.from_arrays(tables))
 
@@ -132,7 +147,7 @@ def _identity(metadata: dict[str, Any], path: Path) -> tuple[str, ModelConfig]:
     try:
         config = parse_record(ModelConfig, json.loads(metadata["config"]), "its configuration")
         tag: str = metadata["tag"]
-    except (KeyError, ValueError, UsageError) as error:
+    except (KeyError, ValueError, RecursionError, UsageError) as error:
         raise NeedsModel(f"{path}: damaged or newer weights ({error}); fetch them again") from None
     if not TAG.fullmatch(tag):
         raise NeedsModel(f"{path}: {tag!r} is not a tag such as I.1; fetch the weights again")

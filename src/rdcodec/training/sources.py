@@ -58,9 +58,18 @@ def _is_picture(name: str) -> bool:
 
 
 def _of_folder(source: Path) -> Iterator[File]:
+    """The pictures anywhere below, and those of the archives that lie there: a folder of shards is one source."""
     for path in sorted(source.rglob("*")):
         if _is_picture(path.name):
             yield str(path.relative_to(source)), _content(path.read_bytes)
+        elif _is_archive(path):
+            yield from _reader(path)(path)
+
+
+def _is_archive(path: Path) -> bool:
+    return path.is_file() and bool(
+        TAR.search(path.name) or (path.suffix.lower() == ".zip" and zipfile.is_zipfile(path))
+    )
 
 
 def _of_zip(source: Path) -> Iterator[File]:

@@ -4,24 +4,25 @@ The channels of y are coded in slices; mean and scale of a slice follow from the
 Latent residual prediction (LRP) guesses from a decoded slice what rounding took away. The paper changes CHARM in
 three places: Swin hyper-transforms; `reduction`, a convolution of the output of the hyper-synthesis for each slice,
 all of them one convolution here; and LRP by "merge", a convolution of the slice and what LRP says of it, where CHARM
-adds. Without reduction the means follow from the first half of that output and the scales from the second, as in CHARM.
+adds. Without reduction the means follow from the first half of that output and the scales from the second, or, as in
+CHARM, from the outputs of two hyper-syntheses. SwinT-ChARM (Zhu et al. 2022, ICLR, appendix A) shows a slice only the
+channels of its own numbers, and has networks of other widths for each slice and no LRP.
 
 There is no integer form of these networks yet, so that they can be trained and measured but do not code files.
 """
 
 import math
-from collections.abc import Callable
-from itertools import pairwise
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from rdcodec.models.blocks import down, shrink
+from rdcodec.models.blocks import convolutions, down, shrink
 from rdcodec.models.config import CharmEntropy
 from rdcodec.models.entropy.checkerboard import Noise, Rated
 from rdcodec.models.entropy.gaussian import gaussian_bits, straight_round
-from rdcodec.models.entropy.hyper import SCALE_START, HyperModel
+from rdcodec.models.entropy.hyper import SCALE_START, HyperModel, build_hyper_synthesis
 from rdcodec.models.precision import in_float32
 
 LRP_REACH = 0.5  # rounding moves a latent by no more
@@ -35,14 +36,16 @@ class Seen(NamedTuple):
 
 
 class SliceNetworks(nn.Module):
-    """The networks of one slice, from `seen` channels of input to its own `channels`."""
+    """The networks of one slice, from `seen` channels of input to its own `channels`; without LRP `lrp` is empty."""
 
-    def __init__(self, config: CharmEntropy, seen: int, channels: int) -> None:
+    def __init__(self, config: CharmEntropy, index: int, seen: int, channels: int) -> None:
         super().__init__()
         self.seen = seen
-        self.mean = _network(config, seen, channels)
-        self.scale = _network(config, seen, channels)
-        self.lrp = _network(config, seen + channels, channels)
+        widths = config.widths_of(index)
+        self.mean = _network((seen, *widths, channels), config.kernels)
+        self.scale = _network((seen, *widths, channels), config.kernels)
+        residual = _network((seen + channels, *widths, channels), config.kernels) if config.lrp else ()
+        self.lrp = nn.Sequential(*residual)
         self.merge = None if config.merge_kernel is None else _merge(channels, config.merge_kernel)
 
     def mean_and_scale(self, seen: Seen) -> tuple[Tensor, Tensor]:
@@ -53,6 +56,10 @@ class SliceNetworks(nn.Module):
         """LRP: what rounding took from the decoded slice, (B, channels, h, w) within 1/2."""
         raw: Tensor = self.lrp(torch.cat([seen.mean, y_hat], 1))
         return LRP_REACH * torch.tanh(raw.float())
+
+    def refine(self, seen: Seen, y_hat: Tensor) -> Tensor:
+        """The decoded slice with what LRP says of it, (B, channels, h, w)."""
+        return self.combine(y_hat, self.predict_residual(seen, y_hat)) if len(self.lrp) else y_hat
 
     def combine(self, y_hat: Tensor, residual: Tensor) -> Tensor:
         """The slice as the synthesis and later slices see it, (B, channels, h, w).
@@ -72,12 +79,12 @@ class CharmModel(HyperModel):
     def __init__(self, config: CharmEntropy, latent_channels: int) -> None:
         super().__init__(config, latent_channels)
         self.config = config
-        outputs, reduction = config.hyper_synthesis.outputs, config.reduction
+        extra, reduction = config.scale_synthesis, config.reduction
+        self.scale_synthesis = build_hyper_synthesis(extra, config.hyper_channels) if extra else None
         count = len(config.slices)
-        self.reduce = down(outputs, count * reduction.channels, reduction.kernel, 1) if reduction else None
-        own = reduction.channels if reduction else outputs // 2
+        self.reduce = down(config.features, count * reduction.channels, reduction.kernel, 1) if reduction else None
         self.slices = nn.ModuleList(
-            SliceNetworks(config, own + sum(config.slices[: self._supports(i)]), channels)
+            SliceNetworks(config, i, self._own(channels) + sum(config.slices[: self._supports(i)]), channels)
             for i, channels in enumerate(config.slices)
         )
 
@@ -90,6 +97,17 @@ class CharmModel(HyperModel):
         """y (B, M, h, w) -> its slices."""
         return torch.split(y, list(self.config.slices), 1)
 
+    def _own(self, channels: int) -> int:
+        """How many channels a slice of so many sees of the hyper-latents, for its means or for its scales."""
+        if self.config.reduction:
+            return self.config.reduction.channels
+        return channels if self.config.own_channels else self.config.features // 2
+
+    def synthesise(self, z_hat: Tensor) -> Tensor:
+        """As in HyperModel; means' channels first, then the scales' where these have a hyper-synthesis of their own."""
+        features = super().synthesise(z_hat)
+        return features if self.scale_synthesis is None else torch.cat([features, self.scale_synthesis(z_hat)], 1)
+
     def _supports(self, index: int) -> int:
         """How many of the earlier slices the one at `index` sees: the first ones."""
         most = self.config.max_support
@@ -99,7 +117,10 @@ class CharmModel(HyperModel):
         """Of the output of the hyper-synthesis (B, channels, h, w), what the networks of each slice see."""
         count = len(self.slices)
         if self.reduce is None:
-            return [Seen(*features.chunk(2, 1))] * count
+            mean, scale = features.chunk(2, 1)
+            if not self.config.own_channels:
+                return [Seen(mean, scale)] * count
+            return [Seen(*parts) for parts in zip(self.split(mean), self.split(scale), strict=True)]
         reduced: Tensor = self.reduce(features)
         return [Seen(part, part) for part in reduced.chunk(count, 1)]
 
@@ -121,30 +142,27 @@ class CharmModel(HyperModel):
             mean, log_scale = networks.mean_and_scale(seen)
             symbols = straight_round(part - mean)
             bits_y.append(gaussian_bits(symbols if noisy is None else noisy[index] - mean, log_scale))
-            y_hat = symbols + mean
-            decoded.append(networks.combine(y_hat, networks.predict_residual(seen, y_hat)))
+            decoded.append(networks.refine(seen, symbols + mean))
         return Rated(torch.cat(decoded, 1), torch.cat(bits_y, 1), bits_z)
 
     def decode_parts(self, y: Tensor, z: Tensor) -> dict[str, Callable[[], object]]:
         """The networks that decode latents of the shapes of y and z, one call each."""
-        features = _zeros(y, self.config.hyper_synthesis.outputs)
+        features = _zeros(y, self.config.features)
         inputs = [_zeros(y, networks.seen) for networks in self.networks]
         rows = list(zip(self.networks, (Seen(x, x) for x in inputs), self.split(y), strict=True))
-        reduction = {} if self.reduce is None else {"reduction": lambda: self.own_features(features)}
-        return {
-            "hyper_synthesis": lambda: self.hyper_synthesis(z),
-            **reduction,
-            "mean and scale": lambda: [net.mean_and_scale(seen) for net, seen, _ in rows],
-            "residual prediction": lambda: [net.predict_residual(seen, part) for net, seen, part in rows],
-            "merge": lambda: [net.combine(part, part) for net, _, part in rows],
-        }
+        parts: dict[str, Callable[[], object]] = {"hyper_synthesis": lambda: self.synthesise(z)}
+        if self.reduce is not None:
+            parts["reduction"] = lambda: self.own_features(features)
+        parts["mean and scale"] = lambda: [net.mean_and_scale(seen) for net, seen, _ in rows]
+        if self.config.lrp:
+            parts["residual prediction"] = lambda: [net.predict_residual(seen, part) for net, seen, part in rows]
+            parts["merge"] = lambda: [net.combine(part, part) for net, _, part in rows]
+        return parts
 
 
-def _network(config: CharmEntropy, inputs: int, outputs: int) -> nn.Sequential:
-    """Convolutions with ReLU between them, (B, inputs, h, w) -> (B, outputs, h, w); they start near zero."""
-    sides = pairwise((inputs, *config.widths, outputs))
-    layers = [(down(a, b, kernel, 1), nn.ReLU()) for (a, b), kernel in zip(sides, config.kernels, strict=True)]
-    network = nn.Sequential(*[layer for pair in layers for layer in pair][:-1])
+def _network(widths: Sequence[int], kernels: Sequence[int]) -> nn.Sequential:
+    """Convolutions with ReLU between them, (B, widths[0], h, w) -> (B, widths[-1], h, w); they start near zero."""
+    network = convolutions(widths, kernels)
     shrink(network[-1], 0.1)
     return network
 

@@ -11,6 +11,7 @@ from rdcodec.models.config import (
     HyperpriorEntropy,
     HyperSynthesis,
     LayerChain,
+    SpaceChannelEntropy,
 )
 from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, Noise
 from rdcodec.models.entropy.factorized import DeepFactorizedPrior
@@ -24,7 +25,7 @@ SCALE_START = 4.0
 class HyperModel(nn.Module):
     """Hyper-analysis h_a, hyper-synthesis h_s and the density of z (B, N, h/4, w/4). Nothing depends on quality."""
 
-    def __init__(self, config: HyperpriorEntropy | CharmEntropy, latent_channels: int) -> None:
+    def __init__(self, config: HyperpriorEntropy | CharmEntropy | SpaceChannelEntropy, latent_channels: int) -> None:
         super().__init__()
         self.hyper_channels = config.hyper_channels
         self.factorized_prior = DeepFactorizedPrior(config.hyper_channels, config.filters)
@@ -42,7 +43,12 @@ class HyperModel(nn.Module):
         z = self.analyse(pad_to_multiple(y, HYPER_STRIDE), quality)
         z_hat = straight_round(z)
         bits_z = self.factorized_prior(z_hat if noise is None else z + noise.z)
-        return self.hyper_synthesis(z_hat)[:, :, :height, :width], bits_z
+        return self.synthesise(z_hat)[:, :, :height, :width], bits_z
+
+    def synthesise(self, z_hat: Tensor) -> Tensor:
+        """Rounded z (B, N, h, w) -> what the networks of y see of it, (B, channels, 4h, 4w)."""
+        features: Tensor = self.hyper_synthesis(z_hat)
+        return features
 
 
 def build_hyper_analysis(config: HyperAnalysis, latent_channels: int) -> nn.Sequential:
@@ -65,7 +71,7 @@ def _chain(inputs: int, config: LayerChain, layer: Callable[..., nn.Module]) -> 
     for outputs, kernel, stride in zip(config.channels, config.kernels, config.strides, strict=True):
         layers += [layer(inputs, outputs, kernel, stride), activation()]
         inputs = outputs
-    return nn.Sequential(*layers[:-1])
+    return nn.Sequential(*(layers if config.ends_active else layers[:-1]))
 
 
 def _up_or_same(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:

@@ -1,0 +1,240 @@
+"""One trial of a sweep, in whatever process or machine it falls to: its folder says how far it is.
+
+    python -m rdcodec.training.trial TRIAL.json
+
+A trial that was interrupted anywhere goes on from its last checkpoint; one that is finished is not run again. What it
+found lies beside its weights as results, for the store.
+"""
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rdcodec.errors import RdcError
+from rdcodec.models.config import ModelConfig, parse_record
+from rdcodec.models.weights import FILE_NAME
+from rdcodec.store.records import Provenance, Result
+from rdcodec.training.checkpoint import CHECKPOINT, RESTART
+from rdcodec.training.plan import Plan
+from rdcodec.training.recipe import Budget, Recipe
+
+RESULTS = "results.json"
+LOG = "log.jsonl"
+
+
+@dataclass(frozen=True)
+class Job:
+    """All that a worker has to know; JSON types only, so that it can travel. command: what started the sweep."""
+
+    name: str
+    folder: str
+    config: dict[str, Any]
+    recipe: dict[str, Any]
+    budget: dict[str, Any]
+    sources: tuple[str, ...]
+    seed: int
+    threads: int
+    device: str
+    command: str
+
+    def save(self) -> Path:
+        """Write FOLDER.json, whole or not at all."""
+        path = Path(self.folder + ".json")
+        partial = path.with_suffix(".partial")
+        partial.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+        partial.replace(path)
+        return path
+
+    @classmethod
+    def read(cls, path: Path) -> "Job":
+        record = json.loads(path.read_text(encoding="utf-8"))
+        return cls(**{**record, "sources": tuple(record["sources"])})
+
+
+def is_done(job: Job) -> bool:
+    """Whether it is trained and its results are written."""
+    return (Path(job.folder) / RESULTS).exists()
+
+
+def last_record(job: Job) -> dict[str, Any] | None:
+    """The last whole line of its training log."""
+    try:
+        lines = (Path(job.folder) / LOG).read_bytes().splitlines()
+    except OSError:
+        return None
+    for line in reversed(lines):
+        with contextlib.suppress(ValueError):
+            record: dict[str, Any] = json.loads(line)
+            if record["kind"] == "train":
+                return record
+    return None
+
+
+def carry_out(job: Job) -> None:
+    """Train it, or what is left of it, and write its results. Only one process at a time works on a trial."""
+    with _alone(Path(job.folder + ".lock")):
+        if not is_done(job):
+            _train(job)
+            _write_results(job)
+
+
+def _train(job: Job) -> None:
+    import torch
+
+    from rdcodec.models.precision import pick_device
+    from rdcodec.training import run
+
+    folder = Path(job.folder)
+    if (folder / FILE_NAME).exists():
+        return
+    torch.set_num_threads(job.threads)
+    setting = run.Setting(pick_device(job.device), anchors=False)
+    if (folder / CHECKPOINT).exists() or (folder / RESTART).exists():
+        run.resume(folder, _nothing, _say, setting)
+        return
+    if folder.exists():
+        shutil.rmtree(folder)  # stopped before its first checkpoint
+    config = parse_record(ModelConfig, job.config, job.name)
+    plan = Plan(config, parse_record(Recipe, job.recipe, job.name), job.sources, job.seed)
+    run.start(plan, folder, Budget(**job.budget), _nothing, _say, setting)
+
+
+def _nothing(record: dict[str, Any]) -> None:
+    """The log file has it."""
+
+
+def _say(line: str) -> None:
+    sys.stderr.write(line + "\n")
+
+
+def _write_results(job: Job) -> None:
+    """What the trial found: its cost, its training, and the rate and distortion of the held-out photographs."""
+    folder = Path(job.folder)
+    record = {"schema": "rdcodec.results/1", "results": [result.to_dict() for result in results_of(job)]}
+    partial = folder / (RESULTS + ".partial")
+    partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    partial.replace(folder / RESULTS)
+
+
+def read_results(job: Job) -> list[Result]:
+    """What a finished trial left."""
+    record = json.loads((Path(job.folder) / RESULTS).read_text(encoding="utf-8"))
+    return [
+        Result(**{**result, "provenance": Provenance(**result["provenance"]), "rows": tuple(result["rows"])})
+        for result in record["results"]
+    ]
+
+
+def results_of(job: Job) -> list[Result]:
+    """Results of a trial that is trained. Rates are estimated: values["estimated"] says so."""
+    from rdcodec.measure.flops import kflops_per_px
+    from rdcodec.models.base import blueprint
+
+    config = parse_record(ModelConfig, job.config, job.name)
+    model = blueprint(config)
+    provenance = _provenance(job)
+    cost = {
+        "parameters": sum(parameter.numel() for parameter in model.parameters()),
+        "kflops_per_px": kflops_per_px(model),
+    }
+    checks = _validations(Path(job.folder) / LOG)
+    last = checks[-1] if checks else None
+    rows = tuple({"step": check["step"], "eflop": check["eflop"], "loss": check["loss"]} for check in checks)
+    spent = {**_spent(Path(job.folder)), "loss": last["loss"] if last else None}
+    found = [
+        Result("count", job.name, job.name, cost, provenance),
+        Result("training", job.name, job.name, spent, provenance, rows=rows),
+    ]
+    if last is None:  # no photograph was held out
+        return found
+    single = config.lmbda is not None
+    for quality, bpp, psnr in zip(last["quality"], last["bpp"], last["psnr_db"], strict=True):
+        values = {"bpp": bpp, "psnr_db": psnr, "estimated": True}
+        setting = None if single else quality
+        found.append(Result("quality", job.name, job.name, values, provenance, "validation", setting))
+    return found
+
+
+def _validations(log: Path) -> list[dict[str, Any]]:
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    return [record for record in map(json.loads, lines) if record["kind"] == "validation"]
+
+
+def _spent(folder: Path) -> dict[str, float]:
+    """What the training has cost, by its last checkpoint."""
+    import torch
+
+    progress = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)["progress"]
+    return {"eflop": progress["flops"] / 1e18, "steps": progress["step"], "seconds": round(progress["seconds"], 2)}
+
+
+def _provenance(job: Job) -> Provenance:
+    import hashlib
+
+    from rdcodec.measure.machine import machine
+
+    here = machine()
+    weights = (Path(job.folder) / FILE_NAME).read_bytes()
+    config = json.dumps(job.config, sort_keys=True).encode()
+    return Provenance(
+        source="rdcodec",
+        created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
+        command=job.command,
+        commit=here["commit"],
+        dirty=here["dirty"],
+        package=here["package"],
+        machine=here,
+        config_sha256=hashlib.sha256(config).hexdigest(),
+        weights_sha256=hashlib.sha256(weights).hexdigest(),
+    )
+
+
+@contextlib.contextmanager
+def _alone(lock: Path) -> Iterator[None]:
+    """Wait until no other process works on the trial: one may have outlived the sweep that started it."""
+    try:
+        import fcntl
+    except ImportError:  # Windows has none
+        yield
+        return
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    with lock.open("a") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _leave_with(parent: int) -> None:
+    """Stop, with a checkpoint, when the sweep that started this process is gone."""
+    while os.getppid() == parent:
+        time.sleep(1)
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def main(path: str) -> int:
+    """Carry out the trial of a file; the exit code."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+    try:
+        carry_out(Job.read(Path(path)))
+    except RdcError as error:
+        _say(str(error))
+        return error.exit_code
+    except KeyboardInterrupt:
+        _say("interrupted")
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,329 @@
+"""A second decoder of `.rdc` files, to integers: written from docs/format.md alone, in Python and NumPy.
+
+It shares nothing with rdcodec, so that a file means what the page says and not what one program does. It is as plain
+as can be, and slow: seconds for a photograph. Pixels are not its business, for the synthesis is float.
+
+    python tests/second_decoder.py WEIGHTS FILE...      SHA-256 of symbols and y_hat, a JSON line for each file
+"""
+
+import hashlib
+import json
+import math
+import re
+import struct
+import sys
+from bisect import bisect_right
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+Array = np.ndarray[Any, np.dtype[Any]]
+KINDS = {"I8": "<i1", "I16": "<i2", "I32": "<i4", "U16": "<u2", "F32": "<f4"}
+WIDTHS = {**{kind: int(code[2]) for kind, code in KINDS.items()}, "BF16": 2}
+
+
+class Refused(Exception):
+    """A file that must not be decoded."""
+
+
+def require(holds: bool, what: str) -> None:
+    if not holds:
+        raise Refused(what)
+
+
+# Weights
+
+
+@dataclass
+class Weights:
+    """What of a weights file decides integers, and its three hashes."""
+
+    tag: str
+    exact: dict[str, Array]
+    rows: list[list[int]]  # of the entropy tables: first slots of the columns
+    skip_below: int
+    hashes: bytes  # tables, entropy, synthesis
+
+
+def read_weights(data: bytes) -> Weights:
+    (size,) = struct.unpack("<Q", data[:8])
+    entries = json.loads(data[8 : 8 + size])
+    metadata = entries.pop("__metadata__")
+    exact: dict[str, Array] = {}
+    tables: dict[str, Array] = {}
+    synthesis: dict[str, Array] = {}
+    for name, entry in entries.items():
+        begin, end = (8 + size + offset for offset in entry["data_offsets"])
+        raw, shape = data[begin:end], tuple(entry["shape"])
+        prefix, _, rest = name.partition(".")
+        if prefix in ("exact", "tables"):
+            array = np.frombuffer(raw, KINDS[entry["dtype"]]).reshape(shape)
+            (exact if prefix == "exact" else tables)[rest] = array
+        elif prefix in ("synthesis", "log_gain"):
+            wide = (*shape[:-1], shape[-1] * WIDTHS[entry["dtype"]])
+            synthesis[name] = np.frombuffer(raw, np.uint8).reshape(wide)
+    skip_below = int(tables["skip_below"][0])
+    head = struct.pack("<2i", len(tables["radius"]), skip_below)
+    tables_hash = hashlib.sha256(head + tables["radius"].tobytes() + tables["cdf"].tobytes()).digest()[:4]
+    rows, start = [], 0
+    for radius in tables["radius"].tolist():
+        rows.append(tables["cdf"][start : start + 2 * radius + 2].tolist())
+        start += 2 * radius + 2
+    return Weights(metadata["tag"], exact, rows, skip_below, tables_hash + array_hash(exact) + array_hash(synthesis))
+
+
+def array_hash(arrays: dict[str, Array]) -> bytes:
+    digest = hashlib.sha256()
+    for name, array in sorted(arrays.items()):
+        digest.update(f"{name} {array.dtype.name} {array.shape}\n".encode())
+        digest.update(array.tobytes())
+    return digest.digest()[:4]
+
+
+# File
+
+
+@dataclass
+class File:
+    tag: str
+    width: int
+    height: int
+    tenths: int
+    hashes: bytes
+    symbols_crc: int
+    stream: bytes
+
+
+def make_crc_table() -> list[int]:
+    table = []
+    for value in range(256):
+        for _ in range(8):
+            value = value >> 1 ^ (0x82F63B78 if value & 1 else 0)
+        table.append(value)
+    return table
+
+
+CRC_TABLE = make_crc_table()
+
+
+def crc32c(data: bytes) -> int:
+    register = 0xFFFFFFFF
+    for byte in data:
+        register = register >> 8 ^ CRC_TABLE[(register ^ byte) & 0xFF]
+    return register ^ 0xFFFFFFFF
+
+
+class Bytes:
+    """The fields of a file, from its front."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data = data
+        self.at = 0
+
+    def take(self, count: int) -> bytes:
+        require(self.at + count <= len(self.data), "ends too early")
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def number(self, count: int) -> int:
+        return int.from_bytes(self.take(count), "little")
+
+    def varint(self) -> int:
+        value = 0
+        for place in range(5):
+            byte = self.number(1)
+            value += byte % 128 << 7 * place
+            if byte < 128:
+                require(value < 2**32 and (byte > 0 or place == 0), "varint")
+                return value
+        raise Refused("varint")
+
+
+def read_file(data: bytes, max_pixels: int = 100_000_000) -> File:
+    source = Bytes(data)
+    require(source.take(4) == bytes.fromhex("8A524443"), "magic")
+    require(source.number(1) == 1, "version")
+    tag = source.take(source.number(1)).decode("latin-1")
+    require(re.fullmatch(r"[A-Za-z][A-Za-z0-9_-]{0,47}\.(0|[1-9][0-9]{0,8})", tag) is not None, "tag")
+    width, height, tenths = source.varint(), source.varint(), source.number(2)
+    require(1 <= width <= 2**24 and 1 <= height <= 2**24, "size")
+    require(tenths <= 1000 or tenths == 0xFFFF, "quality")
+    hashes, symbols_crc = source.take(12), source.number(4)
+    stream_bytes, stream_crc, sections = source.varint(), source.number(4), source.number(1)
+    head = data[: source.at]
+    require(source.number(4) == crc32c(head), "CRC of the header")
+    require(width * height <= max_pixels, "pixels")
+    for _ in range(sections):
+        begin = source.at
+        number, length = source.number(1), source.varint()
+        start = data[begin : source.at]
+        crc, payload = source.number(4), source.take(length)
+        require(crc == crc32c(start + payload), "CRC of a section")
+        require(number < 128, "critical section")
+    stream = data[source.at :]
+    require(len(stream) == stream_bytes and crc32c(stream) == stream_crc, "stream")
+    return File(tag, width, height, tenths, hashes, symbols_crc, stream)
+
+
+# Stream
+
+
+class Stream:
+    """Symbols in their order, from the row of each."""
+
+    def __init__(self, data: bytes, weights: Weights) -> None:
+        require(len(data) >= 16 and len(data) % 2 == 0, "length of the stream")
+        self.rows, self.skip_below = weights.rows, weights.skip_below
+        self.states = list(struct.unpack("<4I", data[:16]))
+        require(min(self.states) >= 65536, "state at the beginning")
+        self.words = struct.unpack(f"<{(len(data) - 16) // 2}H", data[16:])
+        self.used = self.coded = 0
+        self.symbols: list[int] = []
+
+    def symbol(self, index: int) -> int:
+        symbol = 0
+        if index >= self.skip_below:
+            row, k = self.rows[index], self.coded % 4
+            self.coded += 1
+            radius = len(row) // 2 - 1
+            column = self.take(k, row)
+            symbol = column - radius
+            if column == 2 * radius + 1:
+                negative, e = divmod(self.take(k, range(0, 65536, 2048)), 16)
+                symbol = radius + 2**e + self.take(k, range(0, 65536, 2 ** (16 - e)))
+                symbol = -symbol if negative else symbol
+            require(abs(symbol) <= 32767, "symbol")
+        self.symbols.append(symbol)
+        return symbol
+
+    def take(self, k: int, row: "list[int] | range") -> int:
+        slot = self.states[k] % 65536
+        column = bisect_right(row, slot) - 1
+        start = row[column]
+        end = row[column + 1] if column + 1 < len(row) else 65536
+        self.states[k] = (end - start) * (self.states[k] // 65536) + slot - start
+        if self.states[k] < 65536:
+            require(self.used < len(self.words), "word behind the end")
+            self.states[k] = self.states[k] * 65536 + self.words[self.used]
+            self.used += 1
+        return column
+
+    def finish(self) -> None:
+        require(self.used == len(self.words) and self.states == [65536] * 4, "end of the stream")
+
+
+# Networks: arrays are (channels, rows, columns) of int64
+
+
+def layer(x: Array, arrays: dict[str, Array], name: str, low: int = 0, high: int = 511) -> Array:
+    weight, bias, shift = (arrays[f"{name}.{part}"].astype(np.int64) for part in ("weight", "bias", "shift"))
+    kernel, (height, width) = weight.shape[2], x.shape[1:]
+    padded = np.pad(x, ((0, 0), (kernel // 2,) * 2, (kernel // 2,) * 2))
+    total = np.repeat(bias, height * width).reshape(-1, height, width)
+    for row in range(kernel):
+        for column in range(kernel):
+            window = padded[:, row : row + height, column : column + width]
+            taps = weight[:, :, row, column]
+            if taps.shape[1] == len(x):
+                total = total + np.tensordot(taps, window, 1)
+            else:  # each channel by itself
+                total = total + taps[:, :, None] * np.repeat(window, len(taps) // len(x), 0)
+    up, down = np.maximum(-shift, 0), np.maximum(shift, 0)
+    return np.clip(total << up[:, None, None] >> down[:, None, None], low, high)
+
+
+def last(x: Array, arrays: dict[str, Array], name: str) -> Array:
+    return layer(x, arrays, name, -32767, 32767)
+
+
+def shuffle(x: Array) -> Array:
+    channels, height, width = x.shape
+    split = x.reshape(channels // 4, 2, 2, height, width)
+    return split.transpose(0, 3, 1, 4, 2).reshape(channels // 4, 2 * height, 2 * width)
+
+
+def interpolated(anchors: Array, tenths: int) -> Array:
+    clipped = np.clip(anchors.astype(np.int64), -16384, 16384)
+    position = 7 * tenths
+    row = min(position // 1000, 6)
+    part = position - 1000 * row
+    return (clipped[row] * (1000 - part) + clipped[row + 1] * part) // 1000
+
+
+def mirrored(x: Array) -> Array:
+    """One row and one column more, where the page wants them."""
+    if x.shape[1] > 1 and x.shape[1] % 4:
+        x = np.concatenate([x, x[:, -2:-1]], 1)
+    if x.shape[2] > 1 and x.shape[2] % 4:
+        x = np.concatenate([x, x[:, :, -2:-1]], 2)
+    return x
+
+
+def read_pass(step: int, outputs: Array, level: Array, stream: Stream) -> Array:
+    """The elements of a pass in steps of 1/64, 0 at the others."""
+    means, log_scales = np.split(outputs, 2)
+    indexes = np.clip((log_scales + level[:, None, None] + 8) // 16, 0, 127)
+    elements = np.zeros_like(means)
+    channels, height, width = means.shape
+    for row in range(height):
+        for column in range(width):
+            for channel in range((row + column + step) % 2, channels, 2):
+                symbol = stream.symbol(int(indexes[channel, row, column]))
+                elements[channel, row, column] = 64 * symbol + means[channel, row, column]
+    return elements
+
+
+@dataclass
+class Decoded:
+    """symbols (n,) int16 in coding order; y_hat (rows, columns, M) int32 in steps of 1/64."""
+
+    symbols: Array
+    y_hat: Array
+
+
+def decode(data: bytes, weights: Weights, max_pixels: int = 100_000_000) -> Decoded:
+    """Refused for what the page wants refused."""
+    file = read_file(data, max_pixels)
+    require((file.tag, file.hashes) == (weights.tag, weights.hashes), "other weights")
+    require(file.tenths <= 1000, "quality of a model of one rate")
+    height, width = math.ceil(file.height / 16), math.ceil(file.width / 16)
+    exact, stream = weights.exact, Stream(file.stream, weights)
+
+    prior = np.clip((interpolated(exact["prior_level"], file.tenths) + 8) // 16, 0, 127)
+    shape = (math.ceil(height / 4), math.ceil(width / 4), len(prior))
+    z = np.array([stream.symbol(i) for i in prior.tolist() * (shape[0] * shape[1])]).reshape(shape)
+    x = np.clip(z, -127, 127).transpose(2, 0, 1)
+    for name in ("0", "2"):
+        x = layer(x, exact, f"hyper_synthesis.{name}")
+    for names in (("5", "7"), ("10",)):
+        x = shuffle(x)
+        for name in names:
+            x = layer(x, exact, f"hyper_synthesis.{name}")
+    features = x[:, :height, :width]
+
+    level = interpolated(exact["level"], file.tenths)
+    y_0 = read_pass(0, last(layer(features, exact, "first.0"), exact, "first.2"), level, stream)
+    seen = mirrored(np.clip((y_0 + 2) // 4, -4095, 4095))
+    x = np.concatenate([features, layer(seen, exact, "context.0")[:, :height, :width]])
+    x = layer(layer(x, exact, "second.0"), exact, "second.2")
+    y_1 = read_pass(1, last(x, exact, "second.4"), level, stream)
+
+    stream.finish()
+    symbols = np.array(stream.symbols, "<i2")
+    require(crc32c(symbols.tobytes()) == file.symbols_crc, "CRC of the symbols")
+    return Decoded(symbols, (y_0 + y_1).transpose(1, 2, 0).astype("<i4"))
+
+
+def main() -> None:
+    weights = read_weights(Path(sys.argv[1]).read_bytes())
+    for name in sys.argv[2:]:
+        decoded = decode(Path(name).read_bytes(), weights)
+        parts = {"symbols": decoded.symbols, "y_hat": decoded.y_hat}
+        sums = {part: hashlib.sha256(array.tobytes()).hexdigest() for part, array in parts.items()}
+        sys.stdout.write(json.dumps({"file": Path(name).name, **sums}) + "\n")
+
+
+if __name__ == "__main__":
+    main()
