@@ -125,7 +125,9 @@ def options_of_commands() -> dict[str, set[str]]:
     group = typer.main.get_command(app)
     found: dict[str, set[str]] = {}
     for name, command in group.commands.items():  # type: ignore[attr-defined]
-        found[name] = {option for parameter in command.params for option in parameter.opts} | {"--help", "-h"}
+        several = getattr(command, "commands", {}).values() or (command,)  # rdc results list, and the like
+        options = {option for one in several for parameter in one.params for option in parameter.opts}
+        found[name] = options | {"--help", "-h"}
     return found
 
 

@@ -19,9 +19,11 @@ from rdcodec.cli.main import main
 from rdcodec.errors import BadInput, RdcError, UsageError
 from rdcodec.measure.bdrate import Curve, load_curve, rate_at
 from rdcodec.measure.rd import Evaluation, Row
+from rdcodec.measure.results import read_results
 from rdcodec.report import plots
-from rdcodec.report.study import Study, read_studies
+from rdcodec.report.study import Study, read_laboratory
 from rdcodec.report.tables import BEGIN, END, curves_csv, readme_section, replace_results, results_page
+from rdcodec.store.db import Store
 
 Point = tuple[float | None, float, float, float | None]  # quality, bpp, PSNR in dB, MS-SSIM
 
@@ -43,6 +45,7 @@ def result_file(
     tag: str = "I.1",
     kodak: bool = False,
     sha256: str = "ab" * 32,
+    when: str = "2026-01-02T03:04:05+00:00",
 ) -> Path:
     """A result on two pictures (or 24 of Kodak's size) that straddle the given means."""
     count, width, height = (24, 768, 512) if kodak else (2, 64, 32)
@@ -53,9 +56,16 @@ def result_file(
         for q, bpp, db, ms in points
     ]
     dataset = {"name": "some photos", "images": count, "sha256": sha256}
-    when = "2026-01-02T03:04:05+00:00"
     Evaluation(codec, tag, dataset, 1, when, MACHINE, tuple(rows)).save(path)
     return path
+
+
+def read_studies(files: Sequence[Path], anchors: Sequence[str] | None = None) -> list[Study]:
+    """Studies of result files by the way that all results take."""
+    with Store(None) as store:
+        for file in files:
+            store.add(read_results(file))
+        return list(read_laboratory(store, anchors).studies)
 
 
 @pytest.fixture
@@ -94,7 +104,7 @@ PAGE = """
 
 
 def test_page(study: Study) -> None:
-    page = results_page([study], {study.slug: ["rd-some-photos.svg"]})
+    page = results_page([(study, ["![Rate and distortion on some photos](rd-some-photos.svg)\n"])])
     assert page.startswith("# Results\n") and page.endswith(PAGE)
 
 
@@ -130,7 +140,7 @@ def test_lossless_tiny_and_single_rate_results(tmp_path: Path) -> None:
     lossless = result_file(tmp_path / "lossless.json", [*POINTS, (100, 8.0, float("inf"), 1.0)], tag="I.3")
     anchor = result_file(tmp_path / "dearer.json", DEARER, codec="jpeg", tag="libjpeg 3")
     (found,) = read_studies([single, few, lossless], [str(anchor)])
-    page = results_page([found], {})
+    page = results_page([(found, [])])
     assert "| - | 0.2500 | 31.00 | - |" in page
     assert "| jpeg | - | - | - | 1 / 4 | saves 50.0 % at its only point |" in page
     assert "| jpeg | - | - | - | 3 / 4 | rdcodec I.2: 3 points, BD needs 4; measure more |" in page
@@ -143,15 +153,15 @@ def test_an_anchor_that_meets_little_of_the_curve_is_said_to(study: Study, tmp_p
     high: list[Point] = [(q, bpp, db + 6, ms) for q, bpp, db, ms in POINTS]
     anchor = result_file(tmp_path / "high.json", high, codec="high", tag="h")
     (found,) = read_studies([tmp_path / "ours.json"], [str(anchor)])
-    assert "| 34.00-37.00 dB | 4 / 4 | only 33 % of the curve |" in results_page([found], {})
+    assert "| 34.00-37.00 dB | 4 / 4 | only 33 % of the curve |" in results_page([(found, [])])
 
 
 def test_results_are_grouped_by_their_pictures(tmp_path: Path) -> None:
-    a, b = result_file(tmp_path / "a.json"), result_file(tmp_path / "b.json")
+    a, b = result_file(tmp_path / "a.json"), result_file(tmp_path / "b.json", codec="ours", tag="3")
     other = result_file(tmp_path / "c.json", sha256="cd" * 32)
     kodak = result_file(tmp_path / "k.json", kodak=True)
     here, there, kodak_study = read_studies([a, other, b, kodak])
-    assert [result.label for result in here.results] == ["rdcodec I.1 (a)", "rdcodec I.1 (b)"]
+    assert [result.label for result in here.results] == ["rdcodec I.1", "ours"]
     assert [result.curve.name for result in here.results] == [result.label for result in here.results]
     assert (here.slug, there.slug, kodak_study.slug) == ("some-photos", "some-photos-cdcdcdcd", "kodak")
     assert (kodak_study.name, kodak_study.picture_count) == ("Kodak", 24)
@@ -177,7 +187,7 @@ def test_anchors_go_with_their_own_pictures(tmp_path: Path) -> None:
 
 def test_results_without_a_curve(tmp_path: Path) -> None:
     flawless = result_file(tmp_path / "a.json", [(100, 8.0, float("inf"), None)])
-    with pytest.raises(BadInput, match=r"a.json: no curve in it"):
+    with pytest.raises(BadInput, match=r"some photos: no curve in it"):
         read_studies([flawless])
     with pytest.raises(RdcError, match=r"none.json: No such file"):
         read_studies([tmp_path / "none.json"])
@@ -210,10 +220,13 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     command = ["report", str(result), "-o", str(tmp_path / "out"), "--readme", str(readme)]
     assert main(command) == 0
     out, err = capsys.readouterr()
-    names = ["results.md", "rd-kodak.svg", "rd-kodak.png", "rd-kodak.csv"]
+    forms = {"rd": "svg png csv", "table1": "csv md tex", "families": "svg png csv", "saving-rate": "svg png csv"}
+    names = ["results.md", *(f"{stem}-kodak.{form}" for stem in forms for form in forms[stem].split())]
     assert out == "" and err.splitlines() == [*(f"{tmp_path}/out/{name}" for name in names), str(readme)]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
-    assert "![Rate and distortion on Kodak](rd-kodak.svg)" in (tmp_path / "out" / "results.md").read_text()
+    page = (tmp_path / "out" / "results.md").read_text()
+    assert "![Rate and distortion on Kodak](rd-kodak.svg)" in page
+    assert page.count("Not drawn: no measured model is") == 3 and "rdc results count MODEL --store DB" in page
 
     points = list(csv.DictReader((tmp_path / "out" / "rd-kodak.csv").open()))
     assert sum(point["role"] == "result" for point in points) == 4
@@ -249,6 +262,9 @@ def assert_is_a_figure(svg: Path, png: Path) -> None:
         (["I.json"], 2, "nothing to write"),
         (["none.json", "-o", "out"], 1, "none.json: No such file"),
         (["README.md", "-o", "out"], 3, "README.md: not a result file"),
+        (["-o", "out"], 2, "nothing to report on"),
+        (["--store", "none.sqlite", "-o", "out"], 1, "none.sqlite: no such store"),
+        (["I.json", "-o", "out", "--crop-from", "a.png"], 2, "--box, --bytes"),
         (["I.json", "-o", "out", "--anchor", "bpg_444"], 2, "bpg_444: measured on other pictures"),
         (["I.json", "--readme", "README.md"], 2, "results on the Kodak pictures"),
         (["kodak.json", "--readme", "plain.md"], 3, "plain.md: needs the lines"),

@@ -2,20 +2,18 @@
 
 import hashlib
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from rdcodec.errors import BadInput, RdcError, UsageError
-from rdcodec.measure.quality import ms_ssim_db
 from rdcodec.measure.rd import SCHEMA as EVALUATION
-from rdcodec.measure.rd import Evaluation, Row, means
+from rdcodec.measure.rd import Evaluation
 from rdcodec.measure.speed import SCHEMA as BENCH
 from rdcodec.store.files import SCHEMA, results_from_compressai, results_from_record
-from rdcodec.store.records import Provenance, Result, Value
+from rdcodec.store.records import Provenance, Result
 
 PACKAGED_WEIGHTS = Path(__file__).parents[1] / "weights"
 
@@ -43,34 +41,12 @@ def read_results(path: Path, dataset: str | None = None) -> list[Result]:
 
 def evaluation_results(evaluation: Evaluation, where: str) -> list[Result]:
     """Quality results of an evaluation, one for each setting, with a row for each picture."""
-    machine = evaluation.machine
-    provenance = Provenance(
-        source="rdcodec",
-        created_utc=evaluation.created_utc,
-        commit=machine.get("commit"),
-        dirty=machine.get("dirty"),
-        package=machine.get("package"),
-        machine=machine,
-        dataset_sha256=evaluation.dataset["sha256"],
-        weights_sha256=_weights_sha256(evaluation.tag),
-    )
+    weights = evaluation.weights_sha256 or _weights_sha256(evaluation.tag)  # files of 0.1.0 do not name it
     try:
-        table = means(evaluation.rows)
+        found = replace(evaluation, weights_sha256=weights).results()
     except ValueError as error:
         raise BadInput(f"{where}: rows: {error}") from error
-    return [
-        Result(
-            kind="quality",
-            codec=evaluation.codec,
-            tag=evaluation.tag,
-            values=_with_decibels(mean) | {"jobs": evaluation.jobs},
-            provenance=provenance,
-            dataset=str(evaluation.dataset["name"]),
-            setting=mean["setting"],
-            rows=tuple(_picture(row) for row in evaluation.rows if row.setting == mean["setting"]),
-        )
-        for mean in table
-    ]
+    return [replace(result, values={**result.values, "jobs": evaluation.jobs}) for result in found]
 
 
 def curve_results(record: Mapping[str, Any], where: str) -> list[Result]:
@@ -111,19 +87,6 @@ def _parse(path: Path) -> dict[str, Any]:
     if not isinstance(record, dict):
         raise BadInput(f"{path}: not a result file (JSON, but no object)")
     return record
-
-
-def _with_decibels(mean: Mapping[str, Any]) -> dict[str, Value]:
-    values = {key: value for key, value in mean.items() if key != "setting"}
-    similarity = values["ms_ssim"]
-    decibels = None if similarity is None else ms_ssim_db(similarity)
-    return values | {"ms_ssim_db": decibels if decibels is not None and math.isfinite(decibels) else None}
-
-
-def _picture(row: Row) -> dict[str, Value]:
-    """A row as the store keeps it: null in the place of infinity."""
-    figures = {key: value for key, value in asdict(row).items() if key != "setting"}
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in figures.items()}
 
 
 @cache

@@ -1,7 +1,8 @@
-"""Figures. A figure is a function of a `Study`; to add one, write the function and its entry in `FIGURES`."""
+"""How figures look, and the figure of rate and distortion. `charts.py` has those of the paper."""
 
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from itertools import cycle
@@ -58,7 +59,7 @@ def rd_figure(study: Study) -> "Figure":
     """
     from matplotlib.figure import Figure
 
-    results = [result.curve for result in study.results]
+    results = [result.curve for result in study.shown]
     most = 1.03 * max(curve.bpp[-1] for curve in results)
     least_db = min(curve.psnr_db[0] for curve in results) - 1
     figure = Figure(figsize=(7.0, 4.4))
@@ -78,29 +79,29 @@ def rd_figure(study: Study) -> "Figure":
         xlabel="rate (bits per pixel of the whole file)",
         ylabel="PSNR (dB, RGB)",
     )
-    axes.set_title(f"{study.name}, means over {study.picture_count} pictures", loc="left", fontsize=10)
+    axes.set_title(pictures(study), loc="left", fontsize=10)
     _name(axes, sorted(ends, key=lambda end: end.psnr_db))
     return figure
 
 
-FIGURES: dict[str, Callable[[Study], "Figure"]] = {"rd": rd_figure}
-"""Every figure by the name that its files begin with: rd-kodak.svg."""
-
-
-def draw(study: Study) -> dict[str, bytes]:
-    """Every figure of a study in every format, by file name. NeedsModel if matplotlib is missing."""
+@contextmanager
+def styles() -> Iterator[None]:
+    """Within it figures are drawn in the report's style, whatever the user's own. NeedsModel without matplotlib."""
     try:
         matplotlib: Any = import_module("matplotlib")
     except ImportError as error:
         raise NeedsModel("figures need matplotlib; pip install 'rdcodec[report]'") from error
-    files: dict[str, bytes] = {}
     with matplotlib.rc_context({**matplotlib.rcParamsDefault, **STYLE}):
-        for name, make in FIGURES.items():
-            figure = make(study)
-            for fmt, options in FORMATS.items():
-                buffer = io.BytesIO()
-                figure.savefig(buffer, format=fmt, bbox_inches="tight", **options)
-                files[f"{name}-{study.slug}.{fmt}"] = buffer.getvalue()
+        yield
+
+
+def render(figure: "Figure", stem: str) -> dict[str, bytes]:
+    """A figure in every format, by file name."""
+    files: dict[str, bytes] = {}
+    for fmt, options in FORMATS.items():
+        buffer = io.BytesIO()
+        figure.savefig(buffer, format=fmt, bbox_inches="tight", **options)
+        files[f"{stem}.{fmt}"] = buffer.getvalue()
     return files
 
 
@@ -122,6 +123,11 @@ def smooth(curve: Curve, most: float, least_db: float, samples: int = 400) -> tu
     bpp = np.exp(pchip(curve.psnr_db, curve.log_rate, psnr_db))
     shown = bpp <= most
     return bpp[shown], psnr_db[shown]
+
+
+def pictures(study: Study) -> str:
+    """Which pictures a figure is about."""
+    return f"{study.name}, means over {study.picture_count} pictures" if study.picture_count else study.name
 
 
 def spread(positions: Sequence[float], gap: float, top: float) -> list[float]:

@@ -1,29 +1,53 @@
-"""What a report is about: the results on one set of pictures, and anchors measured on the same pictures."""
+"""What a report is about: the results on one set of pictures, and anchors measured on the same pictures.
+
+All comes from a store. Of a codec that was measured more than once at a setting, the newest result counts.
+"""
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rdcodec.errors import BadInput, UsageError
+from rdcodec.measure.anchors import ANCHORS
 from rdcodec.measure.bdrate import Curve, builtin_curves, load_curve
 from rdcodec.measure.rd import SCHEMA, Evaluation
+from rdcodec.measure.results import evaluation_results
+from rdcodec.store.db import Store
+from rdcodec.store.records import Result
 
 KODAK = "Kodak"
 KODAK_SIZES = {(768, 512), (512, 768)}
 KODAK_ANCHORS = ("bpg_444", "vtm_18.0", "kodak_jpeg_pillow", "kodak_webp_pillow")
 """What results on the Kodak pictures are compared with unless other anchors are named."""
+MOST_SHOWN = 12
+"""Results in one figure; where there are more, it shows each codec's newest weights alone."""
+KODAK_REFERENCE = "bpg_444"
+"""What savings on the Kodak pictures are over, as in the paper."""
 
 
 @dataclass(frozen=True)
-class Result:
-    """One result file under the name that tables and figures give it; ours: of this codec, not a classical one."""
+class Measured:
+    """One codec under the name that tables and figures give it; ours: of this program, not a classical one.
+
+    points: its quality results in the order of their rates, at least one; curve: of these.
+    """
 
     label: str
     ours: bool
-    evaluation: Evaluation
+    points: tuple[Result, ...]
     curve: Curve
+
+    @property
+    def codec(self) -> str:
+        """Name of the codec, without its tag."""
+        return self.points[0].codec
+
+    @property
+    def newest(self) -> Result:
+        """The point that was measured last."""
+        return max(self.points, key=_when)
 
 
 @dataclass(frozen=True)
@@ -31,30 +55,62 @@ class Study:
     """Results on the same pictures with their anchors.
 
     identity: of the pictures, see `pictures_of`; name: of the pictures; slug: that name in file names.
+    reference: the curve over which savings are taken, None where there is none.
     """
 
     identity: str
     name: str
     slug: str
-    results: tuple[Result, ...]
+    picture_count: int | None
+    results: tuple[Measured, ...]
     anchors: tuple[Curve, ...]
+    reference: Curve | None
 
     @property
-    def picture_count(self) -> int:
-        """How many pictures there are."""
-        return len({row.image for row in self.results[0].evaluation.rows})
+    def shown(self) -> tuple[Measured, ...]:
+        """The results that figures show; tables have them all."""
+        if len(self.results) <= MOST_SHOWN:
+            return self.results
+        last: dict[str, Measured] = {}
+        for m in self.results:
+            if m.codec not in last or _age(m) >= _age(last[m.codec]):
+                last[m.codec] = m
+        return tuple(last.values())
 
 
-def read_studies(files: Sequence[Path], anchors: Sequence[str] | None = None) -> list[Study]:
-    """Group result files by their pictures, in the order given, and give each group its anchors.
+@dataclass(frozen=True)
+class Laboratory:
+    """All that a report shows: studies, and what is known of the codecs apart from pictures (newest results)."""
+
+    studies: tuple[Study, ...]
+    speeds: tuple[Result, ...]
+    counts: tuple[Result, ...]
+    trainings: tuple[Result, ...]
+
+
+def read_laboratory(store: Store, anchors: Sequence[str] | None = None) -> Laboratory:
+    """The content of a store, made ready for a report. Arguments and errors as for `read_studies`."""
+    others = {
+        kind: tuple(
+            newest(store.query(kind=kind), lambda r: (r.codec, r.tag, r.dataset, r.provenance.source, *_way(r)))
+        )
+        for kind in ("speed", "count", "training")
+    }
+    studies = tuple(read_studies(store.query(kind="quality"), anchors))
+    return Laboratory(studies, others["speed"], others["count"], others["training"])
+
+
+def read_studies(results: Sequence[Result], anchors: Sequence[str] | None = None) -> list[Study]:
+    """Group quality results by their pictures, and give each group its anchors.
 
     anchors: built-in curves or files (published curve or result); None: `KODAK_ANCHORS` where the pictures
-    are Kodak's. An anchor goes with the results on its own pictures alone. Raises UsageError for an anchor
-    that goes with none, RdcError and BadInput for files that cannot be read or hold no curve.
+    are Kodak's. An anchor goes with the results on its own pictures alone. Classical codecs and published curves
+    among the results are anchors too, where something else is there to be compared with them. Raises UsageError
+    for an anchor that goes with no results, RdcError and BadInput for files that cannot be read or hold no curve.
     """
-    groups: dict[str, list[Result]] = {}
-    for result in _distinct([_read_result(file) for file in files]):
-        groups.setdefault(pictures_of(result.evaluation), []).append(result)
+    groups: dict[str, list[Measured]] = {}
+    for measured in _distinct([_measured(group) for group in _codecs(results)]):
+        groups.setdefault(pictures_of(measured.points[0]), []).append(measured)
     if anchors is None:
         anchors = KODAK_ANCHORS if KODAK in groups else ()
     belonging: dict[str, list[Curve]] = {}
@@ -64,10 +120,15 @@ def read_studies(files: Sequence[Path], anchors: Sequence[str] | None = None) ->
             raise UsageError(f"{anchor}: measured on other pictures than any of the results: leave it out")
         belonging.setdefault(pictures, []).append(curve)
     studies: list[Study] = []
-    for pictures, results in groups.items():
-        name = KODAK if pictures == KODAK else str(results[0].evaluation.dataset["name"])
+    for pictures, group in groups.items():
+        subjects = [measured for measured in group if not _is_anchor(measured)] or group
+        named = belonging.get(pictures, [])
+        named += [m.curve for m in group if m not in subjects and m.curve.name not in {c.name for c in named}]
+        name = KODAK if pictures == KODAK else group[0].points[0].dataset
         slug = _slug(name, pictures, {study.slug for study in studies})
-        studies.append(Study(pictures, name, slug, tuple(results), tuple(belonging.get(pictures, ()))))
+        reference = load_curve(KODAK_REFERENCE) if pictures == KODAK else next(iter(named), None)
+        count = max(len(point.rows) for measured in group for point in measured.points) or None
+        studies.append(Study(pictures, name, slug, count, tuple(subjects), tuple(named), reference))
     return studies
 
 
@@ -80,37 +141,96 @@ def read_anchor(source: str) -> tuple[str, Curve]:
     file = Path(source) if Path(source).is_file() else Path(str(builtin_curves()[source]))
     record = json.loads(file.read_text(encoding="utf-8"))
     if record.get("schema") == SCHEMA:
-        return pictures_of(Evaluation.load(file)), curve
+        return pictures_of(evaluation_results(Evaluation.load(file), source)[0]), curve
     if not isinstance(record.get("dataset"), str):
         raise BadInput(f'{source}: does not say on which pictures it was measured; add "dataset"')
-    return record["dataset"].partition(" (")[0], curve
+    return _plain(record["dataset"]), curve
 
 
-def pictures_of(evaluation: Evaluation) -> str:
-    """Identity of the pictures: `KODAK` for 24 of its size, whatever the files are called, or the hash."""
-    sizes = {row.image: (row.width, row.height) for row in evaluation.rows}
-    is_kodak = len(sizes) == 24 and set(sizes.values()) <= KODAK_SIZES
-    return KODAK if is_kodak else str(evaluation.dataset["sha256"])
+def pictures_of(result: Result) -> str:
+    """Identity of the pictures: `KODAK` for 24 of its size, whatever the files are called, the hash, or the name."""
+    sizes = {row.get("image"): (row.get("width"), row.get("height")) for row in result.rows}
+    if len(sizes) == 24 and set(sizes.values()) <= KODAK_SIZES:
+        return KODAK
+    name = _plain(result.dataset)
+    return result.provenance.dataset_sha256 or (KODAK if name.lower() == KODAK.lower() else name)
 
 
-def _read_result(file: Path) -> tuple[str, Result]:
-    evaluation = Evaluation.load(file)
+def newest(results: Iterable[Result], key: Callable[[Result], object]) -> list[Result]:
+    """Of the results with one key the one that was measured last, in the order in which keys came."""
+    found: dict[object, Result] = {}
+    for result in results:
+        if key(result) not in found or _when(result) >= _when(found[key(result)]):
+            found[key(result)] = result
+    return list(found.values())
+
+
+def _codecs(results: Sequence[Result]) -> list[list[Result]]:
+    """The newest results of each codec on each set of pictures."""
+    series: dict[tuple[object, ...], list[Result]] = {}
+    for r in results:
+        series.setdefault((r.codec, r.tag, pictures_of(r), r.provenance.source), []).append(r)
+    found = []
+    for group in series.values():
+        last = max(map(_when, group))
+        # Without settings nothing tells the points of one curve from a second measurement but its time.
+        found.append(newest((r for r in group if r.setting is not None or _when(r) == last), _point))
+    return found
+
+
+def _point(result: Result) -> object:
+    return result.id if result.setting is None else result.setting
+
+
+def _measured(points: list[Result]) -> Measured:
+    first = points[0]
+    pairs = [(p.values["bpp"], p.values.get("psnr_db")) for p in points]
     try:
-        curve = evaluation.curve()
+        curve = Curve.from_points(first.codec, ((rate, db) for rate, db in pairs if rate and db))  # type: ignore[misc]
     except ValueError as error:
-        raise BadInput(f"{file}: no curve in it ({error})") from error
-    ours = evaluation.tag.startswith(f"{evaluation.codec}.")
-    return file.stem, Result(f"rdcodec {evaluation.tag}" if ours else evaluation.codec, ours, evaluation, curve)
+        raise BadInput(f"{first.codec} ({first.tag}) on {first.dataset}: no curve in it ({error})") from error
+    ours = first.tag.startswith(f"{first.codec}.")
+    ordered = sorted(points, key=lambda p: float(p.values["bpp"] or 0))
+    return Measured(f"rdcodec {first.tag}" if ours else first.codec, ours, tuple(ordered), curve)
 
 
-def _distinct(named: Sequence[tuple[str, Result]]) -> list[Result]:
-    """Labels made distinct by the names of the files, and curves under their labels."""
-    labels = [result.label for _, result in named]
-    results = []
-    for stem, result in named:
-        label = f"{result.label} ({stem})" if labels.count(result.label) > 1 else result.label
-        results.append(replace(result, label=label, curve=replace(result.curve, name=label)))
+def _is_anchor(measured: Measured) -> bool:
+    first = measured.points[0]
+    summaries = tuple(anchor.summary for anchor in ANCHORS.values())
+    return first.codec in ANCHORS or first.tag.startswith(summaries) or first.provenance.source != "rdcodec"
+
+
+def _distinct(found: Sequence[Measured]) -> list[Measured]:
+    """Labels made distinct by tag or source, then by a number, and curves under their labels."""
+    results: list[Measured] = []
+    for m in found:
+        alike = [o for o in found if o.label == m.label and pictures_of(o.points[0]) == pictures_of(m.points[0])]
+        label = m.label
+        if len(alike) > 1:
+            tags = {other.points[0].tag for other in alike}
+            label += f" ({m.points[0].tag if len(tags) == len(alike) else alike.index(m) + 1})"
+        results.append(replace(m, label=label, curve=replace(m.curve, name=label)))
     return results
+
+
+def _way(result: Result) -> tuple[object, ...]:
+    """How a speed was measured, which tells it from others of the same codec."""
+    machine = result.provenance.machine
+    return (*(result.values.get(key) for key in ("device", "dtype", "threads", "isa")), machine.get("cpu"))
+
+
+def _age(measured: Measured) -> tuple[str, int, str]:
+    tag = measured.newest.tag
+    return _when(measured.newest), len(tag), tag  # I.10 is newer than I.9
+
+
+def _when(result: Result) -> str:
+    return result.provenance.created_utc or ""
+
+
+def _plain(dataset: str) -> str:
+    """'Kodak (24 images, 768x512)' as 'Kodak'."""
+    return dataset.partition(" (")[0]
 
 
 def _slug(name: str, pictures: str, taken: set[str]) -> str:

@@ -2,18 +2,24 @@
 
 import csv
 import io
+import re
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from rdcodec.errors import BadInput, UsageError
 from rdcodec.measure.bdrate import REPORTING_WINDOW, Curve, bd_rate, rate_at, saving
-from rdcodec.measure.rd import means
-from rdcodec.report.study import Result, Study
+from rdcodec.measure.published import table_1
+from rdcodec.report.charts import Chart, Missing, kflops_per_px, paper_standings, reference, standings
+from rdcodec.report.study import KODAK, Laboratory, Measured, Study
+from rdcodec.store.records import Result, Value
 
 README_ANCHORS = {"JPEG": "kodak_jpeg_pillow", "WebP": "kodak_webp_pillow", "BPG": "bpg_444"}
 """Heading in a README and built-in curve of the codecs that our model stands beside there."""
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 NONE = "-"
+POINT_DIGITS = {"bpp": 4, "psnr_db": 2, "ms_ssim": 5}
+README_DIGITS = {"bpp": 3, "psnr_db": 2, "ms_ssim": 4}
 
 PREFACE = """# Results
 
@@ -23,9 +29,101 @@ anchor at equal PSNR.
 """
 
 
-def results_page(studies: Sequence[Study], figures: Mapping[str, Sequence[str]]) -> str:
-    """Markdown of all studies; `figures` are the names of the picture files to show, by slug."""
-    return "\n".join([PREFACE, *(_study_text(study, figures.get(study.slug, ())) for study in studies)])
+@dataclass(frozen=True)
+class Table:
+    """A table in its three forms; columns that begin with '>' are for numbers."""
+
+    stem: str
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str
+
+    def markdown(self) -> str:
+        """With a heading line and alignments."""
+        return markdown_table(self.columns, self.rows)
+
+    def data(self) -> str:
+        """CSV; '-' is left empty."""
+        out = io.StringIO()
+        writer = csv.writer(out, lineterminator="\n")
+        writer.writerow([column.removeprefix(">") for column in self.columns])
+        writer.writerows([["" if cell == NONE else cell for cell in row] for row in self.rows])
+        return out.getvalue()
+
+    def latex(self) -> str:
+        """A tabular, with rules of the package booktabs."""
+        form = "".join("r" if column.startswith(">") else "l" for column in self.columns)
+        head = [column.removeprefix(">") for column in self.columns]
+        lines = [" & ".join(map(_latex, row)) + r" \\" for row in (head, *self.rows)]
+        rules = [rf"\begin{{tabular}}{{{form}}}", r"\toprule", lines[0], r"\midrule", *lines[1:], r"\bottomrule"]
+        return "\n".join([f"% {self.title}; needs \\usepackage{{booktabs}}", *rules, r"\end{tabular}", ""])
+
+
+def results_page(sections: Sequence[tuple[Study, Sequence[str]]], ending: Sequence[str] = ()) -> str:
+    """Markdown of all studies, each with its figures (as `chart_text` gives them), and what follows them."""
+    return "\n".join([PREFACE, *(_study_text(study, figures) for study, figures in sections), *ending])
+
+
+def chart_text(chart: Chart | Missing, picture: str = "") -> str:
+    """Markdown of a figure, or of what is missing for it."""
+    if isinstance(chart, Missing):
+        return f"### {chart.title}\n\nNot drawn: {chart.reason}\n"
+    note = f"\n{chart.note}\n" if chart.note else ""
+    return f"### {chart.title}\n\n![{chart.title}]({picture})\n{note}"
+
+
+def table_text(table: Table) -> str:
+    """Markdown of a table under its title."""
+    return f"### {table.title}\n\n{table.markdown()}\n{table.note}\n"
+
+
+def paper_table(laboratory: Laboratory, study: Study) -> Table:
+    """Table 1 with our models beside the paper's: what they cost, and what they save at their own point."""
+    ours = {(s.codec, s.tag): s for s in standings(study, study.results)}
+    rows = []
+    paper = {standing.label: standing for standing in paper_standings(study)}
+    published = {row.row: row for row in table_1().values()} if study.identity == KODAK else {}
+    for letter, row in published.items():
+        figures = [f"{row.parameters_m:.1f}", f"{row.kflops_per_px:.1f}", NONE, f"{paper[letter].saving_percent:.2f}"]
+        rows.append((letter, "paper", *figures, NONE, NONE))
+    counted = {result.codec: result for result in laboratory.counts}
+    for m in study.results:
+        standing, flops = ours.get((m.codec, m.points[0].tag)), kflops_per_px(laboratory, m.codec)
+        cells = [
+            _number(_parameters_m(counted.get(m.codec)), 1),
+            _number(flops, 1),
+            _number(standing.bpp if standing else None, 3),
+            _number(standing.saving_percent if standing else None, 2),
+            NONE if study.reference is None else _bd_cells(m.curve, study.reference)[0],
+            _number(_fastest(laboratory, m), 1),
+        ]
+        rows.append((m.label, "rdcodec", *cells))
+    name = reference(study).name if study.reference else "the anchor"
+    columns = ("model", "from", ">parameters (M)", ">kFLOPs/px", ">bpp", ">saving (%)", ">BD-rate", ">decode MP/s")
+    note = (
+        f"Saving: of {name}'s rate at equal PSNR, at the model's own point, or at 0.46 bpp where it has all rates. "
+        "Parameters of A, B and G are counted without the analysis transform, as the paper seems to do. "
+        "Decode: whole files, the fastest way in the store. '-': not known; of the paper's models neither rates nor "
+        "times are given here. `rdc results count MODEL` and `rdc bench MODEL` fill ours."
+    )
+    title = "Models, cost and saving (Table 1 of the paper)"
+    return Table(f"table1-{study.slug}", title, columns, tuple(rows), note)
+
+
+def _parameters_m(count: Result | None) -> float | None:
+    """Parameters in millions as Table 1 counts this model: some of its rows leave the analysis out."""
+    if count is None:
+        return None
+    row = table_1().get(count.codec)
+    key = "parameters" if row is None or row.with_analysis else "parameters_without_analysis"
+    value = count.values.get(key)
+    return None if value is None else float(value) / 1e6
+
+
+def _fastest(laboratory: Laboratory, measured: Measured) -> float | None:
+    speeds = [s for s in laboratory.speeds if s.codec == measured.codec and s.values.get("decode_mpx_per_s")]
+    return max((float(speed.values["decode_mpx_per_s"] or 0) for speed in speeds), default=None)
 
 
 def curves_csv(study: Study) -> str:
@@ -34,9 +132,9 @@ def curves_csv(study: Study) -> str:
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["curve", "role", "quality", "bpp", "psnr_db", "ms_ssim"])
     for result in study.results:
-        for mean in means(result.evaluation.rows):
-            numbers = (_csv_number(mean[key]) for key in ("setting", "bpp", "psnr_db", "ms_ssim"))
-            writer.writerow([result.label, "result", *numbers])
+        for point in result.points:
+            numbers = (_csv_number(point.values.get(key)) for key in ("bpp", "psnr_db", "ms_ssim"))
+            writer.writerow([result.label, "result", _csv_number(point.setting), *numbers])
     for anchor in study.anchors:
         for bpp, psnr_db in zip(anchor.bpp, anchor.psnr_db, strict=True):
             writer.writerow([anchor.name, "anchor", "", _csv_number(bpp), _csv_number(psnr_db), ""])
@@ -65,16 +163,16 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str
     return "".join(f"| {' | '.join(_escape(cell) for cell in row)} |\n" for row in (head, rule, *rows))
 
 
-def points_table(result: Result) -> str:
+def points_table(result: Measured) -> str:
     """Rate, PSNR and MS-SSIM of every setting."""
     rows = [
-        [_setting(m), _number(m["bpp"], 4), _number(m["psnr_db"], 2), _number(m["ms_ssim"], 5)]
-        for m in means(result.evaluation.rows)
+        [_setting(p), *(_number(p.values.get(key), digits) for key, digits in POINT_DIGITS.items())]
+        for p in result.points
     ]
     return markdown_table([">quality", ">bpp", ">PSNR dB", ">MS-SSIM"], rows)
 
 
-def bd_table(result: Result, anchors: Sequence[Curve]) -> str:
+def bd_table(result: Measured, anchors: Sequence[Curve]) -> str:
     """BD-rate against each anchor; a single-rate model has its saving at its own point instead."""
     low, high = REPORTING_WINDOW
     columns = ["anchor", ">BD-rate", f">{low:.0f}-{high:.0f} dB", ">overlap", ">points", "note"]
@@ -82,8 +180,8 @@ def bd_table(result: Result, anchors: Sequence[Curve]) -> str:
 
 
 def _study_text(study: Study, figures: Sequence[str]) -> str:
-    parts = [f"## {study.name}, {_count(study.picture_count, 'picture')}\n"]
-    parts += [f"![Rate and distortion on {study.name}]({figure})\n" for figure in figures]
+    count = f", {_count(study.picture_count, 'picture')}" if study.picture_count else ""
+    parts = [f"## {study.name}{count}\n", *figures]
     for result in study.results:
         parts += [f"### {result.label}\n", _provenance(result), points_table(result)]
         if study.anchors:
@@ -91,11 +189,10 @@ def _study_text(study: Study, figures: Sequence[str]) -> str:
     return "\n".join(parts)
 
 
-def _provenance(result: Result) -> str:
+def _provenance(result: Measured) -> str:
     """What ran, on which pictures, when, and on what."""
-    evaluation = result.evaluation
-    found = evaluation.machine
-    dataset, at_once = evaluation.dataset, evaluation.jobs
+    last, times = result.newest, sorted({point.provenance.created_utc or "" for point in result.points})
+    found, jobs = last.provenance.machine, last.values.get("jobs")
     hardware = [
         found.get("cpu"),
         _count(found.get("cores"), "core"),
@@ -103,21 +200,26 @@ def _provenance(result: Result) -> str:
         " ".join(found.get("isa") or ()),
         found.get("gpu"),
     ]
+    origin, commit = last.provenance, last.provenance.commit
     software = [
-        found.get("package") and f"rdcodec {found['package']}",
-        found.get("commit") and f"commit {found['commit'][:12]}{' with changes' * bool(found.get('dirty'))}",
+        origin.package and f"rdcodec {origin.package}",
+        commit and f"commit {commit[:12]}{' with changes' * bool(origin.dirty)}",
         found.get("torch") and f"torch {found['torch']}",
         found.get("python") and f"Python {found['python']}",
         found.get("os"),
     ]
+    sha256 = origin.dataset_sha256
+    at_once = f"{_count(int(jobs), 'picture')} at a time" if jobs else None
     lines = {
-        "codec": f"rdcodec, weights {evaluation.tag}" if result.ours else evaluation.tag,
-        "pictures": f"{dataset['name']}, SHA-256 {dataset['sha256'][:12]}",
-        "measured": f"{evaluation.created_utc}, {_count(at_once, 'picture')} at a time",
-        "machine": _join(hardware),
-        "software": _join(software),
+        "codec": f"rdcodec, weights {last.tag}" if result.ours else last.tag,
+        "published": "" if origin.source == "rdcodec" else origin.source,
+        "pictures": _join([last.dataset, sha256 and f"SHA-256 {sha256[:12]}"]),
+        "measured": ", ".join(part for part in (" to ".join(dict.fromkeys((times[0], times[-1]))), at_once) if part),
+        "command": origin.command and f"`{origin.command}`",
+        "machine": _join(hardware) if found else "",
+        "software": _join(software) if found else "",
     }
-    return "".join(f"- {key}: {value}\n" for key, value in lines.items())
+    return "".join(f"- {key}: {value}\n" for key, value in lines.items() if value)
 
 
 def _bd_cells(curve: Curve, anchor: Curve) -> list[str]:
@@ -148,13 +250,13 @@ def _windowed(curve: Curve, anchor: Curve) -> str:
         return NONE
 
 
-def _readme_table(study: Study, result: Result, anchors: Mapping[str, Curve]) -> str:
+def _readme_table(study: Study, result: Measured, anchors: Mapping[str, Curve]) -> str:
     columns = [">quality", ">bpp", ">PSNR dB", ">MS-SSIM"]
     columns += [column for name in anchors for column in (f">{name} bpp", ">saved")]
     rows = []
-    for m in means(result.evaluation.rows):
-        row = [_setting(m), _number(m["bpp"], 3), _number(m["psnr_db"], 2), _number(m["ms_ssim"], 4)]
-        rows.append(row + [cell for anchor in anchors.values() for cell in _rival_cells(m, anchor)])
+    for p in result.points:
+        row = [_setting(p), *(_number(p.values.get(key), digits) for key, digits in README_DIGITS.items())]
+        rows.append(row + [cell for anchor in anchors.values() for cell in _rival_cells(p.values, anchor)])
     found = {name: _bd_cells(result.curve, anchor)[0] for name, anchor in anchors.items()}
     bd_rates = ", ".join(f"{name} {percent}" for name, percent in found.items() if percent != NONE)
     return (
@@ -168,7 +270,7 @@ def _readme_table(study: Study, result: Result, anchors: Mapping[str, Curve]) ->
 
 def _rival_cells(mean: Mapping[str, Any], anchor: Curve) -> list[str]:
     """An anchor's rate at the PSNR of a point, and what the point saves of it."""
-    if mean["psnr_db"] is None:
+    if mean.get("psnr_db") is None:
         return [NONE, NONE]
     try:
         rate = rate_at(anchor, mean["psnr_db"])
@@ -177,11 +279,11 @@ def _rival_cells(mean: Mapping[str, Any], anchor: Curve) -> list[str]:
     return [_number(rate, 3), f"{round(100 * (1 - mean['bpp'] / rate))} %"]
 
 
-def _setting(mean: Mapping[str, Any]) -> str:
-    return NONE if mean["setting"] is None else f"{mean['setting']:g}"
+def _setting(point: Result) -> str:
+    return NONE if point.setting is None else f"{point.setting:g}"
 
 
-def _number(value: float | None, digits: int) -> str:
+def _number(value: Value, digits: int) -> str:
     return NONE if value is None else f"{value:.{digits}f}"
 
 
@@ -189,7 +291,7 @@ def _percent(value: float) -> str:
     return f"{value:+.1f} %"
 
 
-def _csv_number(value: float | None) -> str:
+def _csv_number(value: Value) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
@@ -199,6 +301,12 @@ def _count(number: int | None, noun: str) -> str:
 
 def _join(parts: Sequence[str | None]) -> str:
     return ", ".join(part for part in parts if part) or "unknown"
+
+
+def _latex(cell: str) -> str:
+    """Text of a cell with TeX's own characters escaped; '-' before a digit is a minus."""
+    text = re.sub(r"([%&#_$])", r"\\\1", cell)
+    return re.sub(r"^-(?=\d)", "$-$", text)
 
 
 def _escape(cell: str) -> str:

@@ -60,7 +60,7 @@ def result_from_dict(record: Any, where: str, path: str = "") -> Result:
         raise BadInput(f"{where}: {_join(path, 'setting')}: has to be a number or null")
     rows = _typed(record.get("rows", []), list, where, _join(path, "rows"))
     return Result(
-        kind=kind,  # type: ignore[arg-type]
+        kind=kind,
         codec=record["codec"],
         tag=record["tag"],
         values=_values(record["values"], where, _join(path, "values"), NUMBERS[kind]),
@@ -141,7 +141,9 @@ def _values(record: Any, where: str, path: str, numbers: Sequence[str] = ()) -> 
         if isinstance(value, float):
             raise BadInput(f"{where}: {_join(path, key)}: is not finite; write null")
         if key in numbers or not isinstance(value, str | bool):
-            raise BadInput(f"{where}: {_join(path, key)}: has to be {'a number' if key in numbers else 'plain'} or null")
+            raise BadInput(
+                f"{where}: {_join(path, key)}: has to be {'a number' if key in numbers else 'plain'} or null"
+            )
     if "bpp" in numbers and not (_is_number(record.get("bpp")) and record["bpp"] > 0):
         raise BadInput(f"{where}: {_join(path, 'bpp')}: a rate above zero is needed")
     return dict(record)

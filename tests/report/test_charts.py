@@ -1,0 +1,208 @@
+"""The paper's figures from a made-up store: every one is there, and its CSV file holds what is drawn."""
+
+import csv
+import io
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rdcodec.cli.main import main
+from rdcodec.errors import UsageError
+from rdcodec.measure.bdrate import load_curve, psnr_at, rate_at
+from rdcodec.report.charts import (
+    Chart,
+    Missing,
+    families,
+    family,
+    saving_by_flops,
+    saving_by_rate,
+    saving_by_speed,
+    saving_by_training,
+    study_charts,
+    time_by_flops,
+)
+from rdcodec.report.crops import Version, contact_sheet, parse_box
+from rdcodec.report.study import Laboratory, read_laboratory
+from rdcodec.report.tables import paper_table
+from rdcodec.store.db import Store
+from rdcodec.store.records import Provenance, Result
+
+FLOPS = {"B": 631.1, "E": 252.1, "G": 117.4, "I": 23.6}
+MILLISECONDS = {"B": 900.0, "E": 2000.0, "G": 300.0, "I": 40.0}
+BPG = load_curve("bpg_444")
+
+
+def quality(codec: str, bpp: float, psnr_db: float, setting: float | None, when: str = "2026-01-01") -> Result:
+    row = {"width": 768, "height": 512, "file_bytes": 1000}
+    rows = tuple({"image": f"{n}.png", **row} for n in range(24))
+    values = {"bpp": bpp, "psnr_db": psnr_db, "ms_ssim": 0.9}
+    return Result("quality", codec, f"{codec}.1", values, Provenance("rdcodec", when), "kodak", setting, rows)
+
+
+def below(codec: str, share: float) -> list[Result]:
+    """A codec of all rates that needs that share of BPG's."""
+    points = enumerate(BPG.psnr_db[4:-4:2])
+    return [quality(codec, share * rate_at(BPG, db), db, float(n)) for n, db in points]
+
+
+def store_results() -> list[Result]:
+    found = [*below("I", 1.25), quality("I", 9.0, 20.0, 0.0, "2025-01-01")]  # the last is an older one
+    found += [quality(name, 0.46, 33.0 + n, None) for n, name in enumerate("GB")]
+    machine = {"cpu": "a CPU"}
+    for codec, flops in FLOPS.items():
+        found.append(Result("count", codec, codec, {"parameters": 2e6, "kflops_per_px": flops}, Provenance("rdcodec")))
+        for threads in (1, 2):
+            rate = threads * 1000 / MILLISECONDS[codec]
+            values = {"device": "cpu", "threads": threads, "dtype": "fp32", "decode_networks_mpx_per_s": rate}
+            values["decode_mpx_per_s"] = rate / 2 if codec != "E" else None
+            found.append(Result("speed", codec, codec, values, Provenance("rdcodec", machine=machine), "768x512"))
+    found.append(Result("training", "I", "I.1", {"eflop": 0.0012}, Provenance("rdcodec")))
+    return found
+
+
+def laboratory(results: Sequence[Result]) -> Laboratory:
+    with Store(None) as store:
+        store.add(results)
+        return read_laboratory(store)
+
+
+@pytest.fixture(scope="module")
+def lab() -> Laboratory:
+    return laboratory(store_results())
+
+
+def drawn_points(chart: Chart | Missing) -> set[tuple[float, float]]:
+    """Every point of every line in a figure."""
+    assert isinstance(chart, Chart)
+    axes = chart.figure().axes[0]
+    return {(float(x), float(y)) for line in axes.lines for x, y in np.asarray(line.get_xydata()).tolist()}
+
+
+def data(chart: Chart | Missing) -> list[dict[str, str]]:
+    assert isinstance(chart, Chart)
+    return list(csv.DictReader(io.StringIO(chart.data())))
+
+
+@pytest.mark.parametrize(
+    ("make", "x", "y"),
+    [
+        (saving_by_flops, "kflops_per_px", "saving_percent"),
+        (saving_by_speed, "decode_mpx_per_s", "saving_percent"),
+        (saving_by_training, "eflop", "saving_percent"),
+        (lambda lab, study: families(study), "bpp", "psnr_db"),
+        (lambda lab, study: saving_by_rate(study), "bpp", "saving_percent"),
+        (lambda lab, study: time_by_flops(lab), "kflops_per_px", "decode_ms_per_mpx"),
+    ],
+)
+def test_the_csv_holds_what_is_drawn(lab: Laboratory, make, x: str, y: str) -> None:  # type: ignore[no-untyped-def]
+    chart = make(lab, lab.studies[0])
+    written = {(float(row[x]), float(row[y])) for row in data(chart) if row[x]}
+    level = {float(row[y]) for row in data(chart) if not row[x]} | {0.0}
+    drawn = {point for point in drawn_points(chart) if point[1] not in level}
+    assert written and drawn == {point for point in written if point[1] not in level}
+
+
+def test_savings_are_those_of_the_curves(lab: Laboratory) -> None:
+    (study,) = lab.studies
+    rows = {(row["codec"], row["by"]): row for row in data(saving_by_flops(lab, study))}
+    assert float(rows["I.1", "rdcodec"]["saving_percent"]) == pytest.approx(-25, abs=0.2)
+    assert float(rows["B.1", "rdcodec"]["saving_percent"]) == pytest.approx(
+        100 * (1 - 0.46 / rate_at(BPG, 34.0)), abs=1e-3
+    )
+    assert [float(rows[name, "paper"]["saving_percent"]) for name in "ABG"] == [22.86, 21.93, 4.68]
+    vtm = load_curve("vtm_18.0")
+    expected = 100 * (1 - 0.46 / rate_at(BPG, psnr_at(vtm, 0.46)))
+    assert float(rows[vtm.name, "published"]["saving_percent"]) == pytest.approx(expected, abs=1e-3)
+    over_rates = [row for row in data(saving_by_rate(study)) if row["curve"] == "rdcodec I.1"]
+    assert np.allclose([float(row["saving_percent"]) for row in over_rates], -25, atol=1)
+
+
+def test_frontiers(lab: Laboratory) -> None:
+    rows = data(saving_by_flops(lab, lab.studies[0]))
+    on = {(row["by"], row["codec"]) for row in rows if row["on_frontier"] == "1"}
+    assert on == {("paper", name) for name in "ABCDEFG"} | {("rdcodec", f"{name}.1") for name in "IGB"}
+    speeds = [row for row in data(saving_by_speed(lab, lab.studies[0])) if row["series"].startswith("CPU, 1 thread")]
+    assert [row["codec"] for row in speeds if row["on_frontier"] == "1"] == ["I.1", "G.1", "B.1"]
+
+
+def test_ranks_and_inversions_are_named(lab: Laboratory) -> None:
+    chart = time_by_flops(lab)
+    assert isinstance(chart, Chart)
+    assert "Kendall tau of FLOPs and time 0.67, 4 models; more FLOPs and yet faster: B before E." in chart.note
+    assert "Kendall tau of the times 1.00, 4 models." in chart.note
+    rows = {(row["series"], row["codec"]): row for row in data(chart)}
+    row = rows["CPU, 2 threads, fp32, 768x512", "E"]
+    assert (row["decode_ms_per_mpx"], row["flops_rank"], row["time_rank"]) == ("1000.0", "3.0", "4.0")
+
+
+def test_families_are_read_from_the_configurations() -> None:
+    assert family("B") == "ELIC + CHARM, SwinT hyper" and family("G") == "conv + hyperprior"
+    assert family("I") == "light + checkerboard" and family("jpeg") is None
+
+
+def test_table_has_the_papers_rows_and_ours(lab: Laboratory) -> None:
+    table = paper_table(lab, lab.studies[0])
+    rows = {row[0]: row for row in table.rows}
+    assert rows["A"][:6] == ("A", "paper", "38.0", "1076.4", "-", "22.86")
+    assert rows["rdcodec B.1"][3:5] == ("631.1", "0.460") and rows["rdcodec I.1"][2] == "2.0"
+    assert len(list(csv.reader(io.StringIO(table.data())))) == 1 + len(rows)
+    assert table.latex().count(r" \\") == 1 + len(rows) and r"saving (\%)" in table.latex()
+
+
+def test_of_a_repeated_setting_the_newest_counts() -> None:
+    older = [quality("I", 2 * float(r.values["bpp"] or 0), 30.0, r.setting, "2025-01-01") for r in below("I", 1)]
+    (study,) = laboratory([*older[:3], *below("I", 0.5), *older[3:]]).studies
+    (found,) = study.results
+    assert [point.provenance.created_utc for point in found.points] == ["2026-01-01"] * len(below("I", 1))
+
+
+def test_many_results_leave_the_newest_weights_in_figures() -> None:
+    tags = [f"G.{n}" for n in range(1, 15)]
+    many = [replace(quality("G", 0.46, 32.0 + n / 10, None), tag=tag) for n, tag in enumerate(tags)]
+    lab = laboratory([*many, *below("I", 1.2)])
+    (study,) = lab.studies
+    assert [m.points[0].tag for m in study.shown] == ["G.14", "I.1"]
+    savings = [row[5] for row in paper_table(lab, study).rows if row[0].startswith("rdcodec G")]
+    assert len(set(savings)) == 14, "the table has all, each with its own"
+
+
+def test_what_is_missing_is_said(lab: Laboratory) -> None:
+    bare = laboratory(below("I", 1.0))
+    charts = study_charts(bare, bare.studies[0])
+    assert [type(chart) for chart in charts] == [Missing, Chart, Chart, Missing, Missing]
+    assert all("`rdc " in chart.reason for chart in charts if isinstance(chart, Missing))
+    assert isinstance(time_by_flops(bare), Missing)
+    other = [Result("quality", "x", "1", {"bpp": 1.0, "psnr_db": 30.0}, Provenance("rdcodec"), "photos")]
+    (alone,) = study_charts(laboratory(other), laboratory(other).studies[0])
+    assert isinstance(alone, Missing) and "--anchor" in alone.reason
+
+
+def test_the_command_writes_every_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "rdc.sqlite"
+    with Store(path) as store:
+        store.add(store_results())
+    assert main(["report", "--store", str(path), "-o", str(tmp_path / "out")]) == 0
+    stems = ["rd", "families", "saving-flops", "saving-rate", "saving-speed", "saving-training"]
+    names = {f"{stem}-kodak.{form}" for stem in stems for form in ("svg", "png", "csv")}
+    names |= {f"time-flops.{form}" for form in ("svg", "png", "csv")} | {
+        f"table1-kodak.{f}" for f in ("csv", "md", "tex")
+    }
+    assert {file.name for file in (tmp_path / "out").iterdir()} == names | {"results.md"}
+    page = (tmp_path / "out" / "results.md").read_text()
+    assert "Not drawn" not in page and all(f"({name})" in page for name in names if name.endswith(".svg"))
+    assert capsys.readouterr().out == ""
+
+
+def test_crops_are_parts_of_the_pictures() -> None:
+    image = np.zeros((40, 60, 3), np.uint8)
+    image[10:20, 30:50] = (200, 10, 10)
+    box = parse_box("30,10,20,10", 60, 40)
+    sheet = contact_sheet(image, box, [Version("x", 100, np.full_like(image, 7))])
+    assert (sheet == (200, 10, 10)).all(axis=2).sum() == 20 * 20 * 20 * 10
+    assert (sheet == 7).all(axis=2).sum() == 20 * 20 * 20 * 10
+    for wrong in ("", "1,2,3", "0,0,61,1", "0,0,0,5", "-1,0,5,5"):
+        with pytest.raises(UsageError, match="--box"):
+            parse_box(wrong, 60, 40)
