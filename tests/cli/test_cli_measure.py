@@ -337,3 +337,19 @@ def test_bdrate_lists_and_reads_at_a_rate(rdc: Rdc) -> None:
     assert len(listed) == 38 and all(record["source"] and record["licence"] for record in listed)
     assert "98" not in rdc("bdrate", "--list", "--dataset", "clic2021").out
     assert rdc("bdrate", "--list", "--dataset", "moon").code == 2 and rdc("bdrate", "bpg_444").code == 2
+
+
+def test_eval_adds_what_it_measured_to_a_store(rdc: Rdc, tmp_path: Path) -> None:
+    from rdcodec.store.db import Store
+
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    photo(64, 48).save(folder / "one.png")
+    store = str(tmp_path / "lab.sqlite")
+    assert rdc("eval", "jpeg", "--data", str(folder), "-q", "20,80", "--store", store).code == 0
+    assert rdc("anchors", "webp", "--data", str(folder), "-o", str(tmp_path), "--store", store).code == 0
+    with Store(Path(store)) as opened:
+        found = opened.query(kind="quality")
+    jpeg = [result for result in found if result.codec == "jpeg"]
+    assert sorted(result.setting or 0 for result in jpeg) == [20, 80] and len(found) > len(jpeg)
+    assert all(len(result.rows) == 1 and result.provenance.dataset_sha256 for result in found)

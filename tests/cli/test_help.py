@@ -1,6 +1,7 @@
 """Help: quick to start, an example for every command, and every example runs."""
 
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ import pytest
 from conftest import Rdc, command, photo, shell
 from rdcodec.cli.main import app
 
+SWEEPS = Path(__file__).parents[2] / "sweeps"
 COMMANDS = {command.name or "": command.callback for command in app.registered_commands}
 
 
@@ -51,6 +53,7 @@ def test_the_example_runs(rdc: Rdc, work: Path, name: str, monkeypatch: pytest.M
     assert rdc("compress", "photo.png").code == 0
     Path("kodak").mkdir()
     photo(192, 176).save("kodak/one.png")
+    shutil.copytree(SWEEPS, "sweeps")
     monkeypatch.setattr("rdcodec.training.run.start", lambda *arguments: None)  # an hour of training
     (work / "photo.rdc").rename(work / ("photo.rdc" if name in ("decompress", "info", "compare") else "kept.rdc"))
     if name == "decompress":

@@ -99,6 +99,9 @@ def eval_(
         Path | None,
         typer.Option("-o", "--output", metavar="FILE", help="Result file (JSON, a row per picture)."),
     ] = None,
+    store: Annotated[
+        Path | None, typer.Option("--store", metavar="DB", help="Add the results to this store as well.")
+    ] = None,
     anchor: Annotated[
         list[str] | None,
         typer.Option("--anchor", metavar="CURVE", help="Published curve or result file; bpg_444 on Kodak."),
@@ -139,7 +142,7 @@ def eval_(
     commands = ["--command", encoder, "--decode-command", decoder] if encoder and decoder else []
     words = ["rdc", "eval", *([codec] if codec else []), "--data", data.resolve().name]
     words += [*(["-q", settings] if settings else []), *commands]
-    rows = _evaluate(subject, images, data, output, jobs, not no_progress, words)
+    rows = _evaluate(subject, images, data, output, store, jobs, not no_progress, words)
     _show_rows(rows, f"{subject.name} on {len(images)} pictures of {data}")
     curves += [mean_curve(_measure(runner, images, jobs, not no_progress), runner.name) for runner in runners]
     try:
@@ -153,6 +156,9 @@ def anchors(
     codecs: Annotated[list[str] | None, typer.Argument(metavar="CODEC", help="Codecs; all that are here.")] = None,
     data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder of pictures.")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the results.")] = Path(),
+    store: Annotated[
+        Path | None, typer.Option("--store", metavar="DB", help="Add the results to this store as well.")
+    ] = None,
     listing: Annotated[bool, typer.Option("--list", metavar=io.FLAG, help="Show which there are.")] = False,
     force: io.Force = False,
     jobs: io.Jobs = 1,
@@ -182,7 +188,7 @@ def anchors(
             io.say(f"{target}: exists already and is kept: --force measures again")
             continue
         words = ["rdc", "anchors", subject.name, "--data", data.resolve().name]
-        rows = _evaluate(subject, images, data, target, jobs or pool.core_count(), not no_progress, words)
+        rows = _evaluate(subject, images, data, target, store, jobs or pool.core_count(), not no_progress, words)
         _show_rows(rows, f"{subject.name} on {len(images)} pictures of {data}")
 
 
@@ -363,39 +369,68 @@ def _evaluate(
     images: "Pictures",
     data: Path,
     output: Path | None,
+    store: Path | None,
     jobs: int,
     show_progress: bool,
     command: Sequence[str],
 ) -> "Sequence[Row]":
     """Measure, and keep the result; rows that an interrupted run left beside `output` are not measured again."""
-    if output is None:
-        return _measure(subject, images, jobs, show_progress)
+    journal = None if output is None else _journal(subject, images, output, jobs)
+    try:
+        rows = _measure(subject, images, jobs, show_progress, journal)
+        if output is not None or store is not None:
+            _keep(subject, rows, images, data, output, store, jobs, command)
+        if journal:
+            journal.remove()
+    finally:
+        if journal:
+            journal.close()
+    return rows
+
+
+def _journal(subject: "Subject", images: "Pictures", output: Path, jobs: int) -> "Journal":
     from rdcodec.measure.journal import Journal
     from rdcodec.measure.machine import machine
-    from rdcodec.measure.rd import Evaluation, fingerprint
+    from rdcodec.measure.rd import fingerprint
 
     output.parent.mkdir(parents=True, exist_ok=True)
     what = {"codec": subject.name, "tag": subject.tag, "weights": subject.weights_sha256, "timed": jobs == 1}
     journal = Journal(output, {**what, "pictures": fingerprint(images), "machine": machine()})
     if journal.rows:
         io.say(f"{journal.path}: going on after {len(journal.rows)} rows")
-    try:
-        rows = _measure(subject, images, jobs, show_progress, journal)
-        result = Evaluation.stamp(
-            rows,
-            codec=subject.name,
-            tag=subject.tag,
-            dataset=data.resolve().name,
-            images=images,
-            jobs=jobs,
-            command=shlex.join(command),
-            weights_sha256=subject.weights_sha256,
-        )
+    return journal
+
+
+def _keep(
+    subject: "Subject",
+    rows: "Sequence[Row]",
+    images: "Pictures",
+    data: Path,
+    output: Path | None,
+    store: Path | None,
+    jobs: int,
+    command: Sequence[str],
+) -> None:
+    """Write the result file, and put the same results into the store."""
+    from rdcodec.measure.rd import Evaluation
+
+    result = Evaluation.stamp(
+        rows,
+        codec=subject.name,
+        tag=subject.tag,
+        dataset=data.resolve().name,
+        images=images,
+        jobs=jobs,
+        command=shlex.join(command),
+        weights_sha256=subject.weights_sha256,
+    )
+    if output is not None:
         result.save(output)
-        journal.remove()
-    finally:
-        journal.close()
-    return rows
+    if store is not None:
+        from rdcodec.store.db import Store
+
+        with Store(store) as opened:
+            opened.add(result.results())
 
 
 def _measure(

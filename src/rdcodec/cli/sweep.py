@@ -53,7 +53,7 @@ def sweep(
     Interrupted in any way, the same command goes on where it was: finished trials are not run again, others go on
     from their checkpoints. A trial that fails is tried once more, then named at the end.
 
-    Example: [bold]rdc sweep sweeps/light.toml --data photos/ -o runs/light[/bold]
+    Example: [bold]rdc sweep sweeps/light.toml --dry-run[/bold]
     """
     from rdcodec.training.sweep import list_trials, read_sweep, recipe_of
 
