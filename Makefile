@@ -28,7 +28,7 @@ demo: $(BIN)/.rdcodec ## compress and decode a photo beside JPEG and WebP, and d
 	$(BIN)/rdc demo -o demo --force
 
 test: $(BIN)/.rdcodec-dev lint ## lint, types, import rules and tests; under ten minutes
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
 
 test-slow: $(BIN)/.rdcodec-dev ## the tests that take minutes each
 	$(BIN)/python -m pytest -m slow
