@@ -5,6 +5,7 @@ import math
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -24,6 +25,11 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 Picture = NDArray[np.uint8]
 ASTRONAUT = Path(rdcodec.__file__).parent / "data" / "astronaut.png"
+
+
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Functions by name: their addresses differ from one process of a parallel run to the next."""
+    return val.__name__.strip("<>") if isinstance(val, FunctionType) else None
 
 
 @pytest.fixture(scope="session")

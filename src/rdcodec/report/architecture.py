@@ -263,10 +263,16 @@ def _hyper_lines(network: LayerChain | SwinStages) -> tuple[str, ...]:
     return first, "split 2×2 ↑2", second, "linear, shuffle ↑2", window
 
 
+def _between(widths: tuple[int, ...]) -> str:
+    """The widths that a layer has in the slices: 192, or 64-234."""
+    low, high = min(widths), max(widths)
+    return str(low) if low == high else f"{low}-{high}"
+
+
 def _slices(entropy: CharmEntropy) -> list[Box]:
     count, sizes = len(entropy.slices), sorted(set(entropy.slices))
     kernels = " → ".join(f"{k}×{k}" for k in entropy.kernels)
-    widths = " → ".join((*map(str, entropy.widths), "slice"))
+    widths = " → ".join((*map(_between, entropy.widths), "slice"))
     support = "all earlier slices" if entropy.max_support is None else f"first {entropy.max_support} slices"
     kernel = entropy.merge_kernel
     merge = "LRP added" if kernel is None else f"LRP merged by {kernel}×{kernel}"
