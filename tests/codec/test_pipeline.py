@@ -103,7 +103,7 @@ def test_what_a_result_says_of_itself(fair: Codec, photo: Picture) -> None:
     assert fair.encode(photo).quality == 50
 
 
-@pytest.mark.parametrize("turn", [np.asfortranarray, lambda a: np.repeat(a, 2, 1)[:, ::2], np.array], ids=str)
+@pytest.mark.parametrize("turn", [np.asfortranarray, lambda a: np.repeat(a, 2, 1)[:, ::2], np.array])
 def test_the_layout_of_the_array_does_not_matter(
     tiny: Codec, coded: Encoded, photo: Picture, turn: Callable[[Picture], Picture]
 ) -> None:

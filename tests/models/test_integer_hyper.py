@@ -373,7 +373,6 @@ def altered(weights: Weights, name: str, change: Callable[[NDArray[np.int64]], N
         ("tanh", lambda a: a[:-1]),
         ("tanh", lambda a: a * 3),
     ],
-    ids=str,
 )
 def test_missing_and_altered_arrays_are_refused(name: str, change: Callable[..., NDArray[np.int64]] | None) -> None:
     weights = variant("charm")
