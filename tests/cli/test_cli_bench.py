@@ -79,7 +79,7 @@ def test_file_and_json(rdc: Rdc, work: Path) -> None:
     ]
     kept = speed.load(work / "new" / "speed.json")
     assert [{"schema": "rdcodec.speed/1", **result.to_dict()} for result in kept] == records
-    assert kept[0].provenance.command is not None and kept[0].provenance.command.startswith("rdc ")
+    assert kept[0].provenance.command is not None and kept[0].provenance.command.startswith("rdc")
     before = (work / "new" / "speed.json").read_bytes()
     assert "exists already" in rdc("bench", "I", "-o", "new/speed.json").message
     assert (work / "new" / "speed.json").read_bytes() == before

@@ -301,7 +301,7 @@ def test_named_folders_go_before_the_package(shelf: Path) -> None:
     ("model", "message"),
     [
         ("Tiny.3", "no model Tiny.3.*Tiny.10"),
-        ("Nobody", "no model Nobody; known are A, A-whole, B, .* H, I, J .*Tiny.2"),
+        ("Nobody", "no model Nobody; known are A, B, .* H, I, J, A-whole, .*Tiny.2"),
         ("H.7777", "no weights of H.7777 are here .*RDCODEC_WEIGHTS"),
         ("runs/first", "no weights.safetensors in this folder; make one with `rdc train"),
     ],

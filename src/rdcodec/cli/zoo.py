@@ -35,7 +35,7 @@ def models(as_json: io.Json = False, verbose: io.Verbose = 0) -> None:
         for record in records:
             io.json_line("model", record)
         return
-    columns = ("param.\nmillion", "without\nanalysis", "kFLOPs\n/px", "Table 1:\nparam.", "kFLOPs\n/px", "BPG's\nrate")
+    columns = ("param.\nM", "without\nanalysis", "kFLOPs\n/px", "paper:\nparam.", "kFLOPs\n/px", "BPG's\nrate")
     table = io.table("model", "tag", *(f">{column}" for column in columns))
     for previous, record in zip([records[0], *records], records, strict=False):
         if name_group(previous["name"]) != name_group(record["name"]):
