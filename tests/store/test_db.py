@@ -6,6 +6,7 @@ import sqlite3
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -72,6 +73,18 @@ def test_two_processes_lose_nothing(tmp_path: Path) -> None:
     with Store(path, create=False) as store:
         for name in ("one", "two"):
             assert [r.values["bpp"] for r in store.query(codec=name)] == [1.0 + n for n in range(1000)]
+
+
+def test_programs_that_make_the_store_at_once_all_find_it(tmp_path: Path) -> None:
+    """A file that is being made between two questions about it is no foreign database."""
+
+    def make(path: Path) -> int:
+        with Store(path) as store:
+            return store.add([result()])
+
+    with ThreadPoolExecutor(4) as pool:
+        for number in range(40):
+            assert sum(pool.map(make, [tmp_path / f"{number}.sqlite"] * 4)) == 1
 
 
 def test_a_killed_writer_leaves_whole_transactions(tmp_path: Path) -> None:

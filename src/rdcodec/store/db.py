@@ -84,7 +84,8 @@ class Store:
             return [result_from_dict(json.loads(record), self.name) for (record,) in found]
 
     def _open(self) -> None:
-        version = self._version()
+        with self._transaction("BEGIN"):  # one view of the file, while another program may be making it
+            version = self._version()
         if version < len(MIGRATIONS):
             self._migrate()
         self._wait_for(lambda: self._database.execute("PRAGMA journal_mode = WAL"))
@@ -109,8 +110,8 @@ class Store:
                     self._database.execute(f"PRAGMA application_id = {APPLICATION_ID}")
 
     @contextmanager
-    def _transaction(self) -> Iterator[None]:
-        self._database.execute("BEGIN IMMEDIATE")
+    def _transaction(self, begin: str = "BEGIN IMMEDIATE") -> Iterator[None]:
+        self._database.execute(begin)
         try:
             yield
         except BaseException:
