@@ -24,6 +24,7 @@ from rdcodec.measure.machine import machine
 from rdcodec.models.base import blueprint
 from rdcodec.models.config import ModelConfig, parse_record
 from rdcodec.training.plan import find_config
+from rdcodec.training.sweep import changed
 
 ROOT = Path(__file__).parent.parent
 
@@ -60,14 +61,6 @@ def list_trials(study: dict[str, Any]) -> list[dict[str, Any]]:
         tflop = study["tflop"] * values["share"]
         trials += [{**arm_of, "name": f"{arm}-{seed}", "seed": seed, "tflop": tflop} for seed in values["seeds"]]
     return trials
-
-
-def changed(config: dict[str, Any], changes: dict[str, Any]) -> dict[str, Any]:
-    """A configuration with some values of its tables replaced, at any depth."""
-    return {
-        key: changed(value, changes[key]) if isinstance(value, dict) and key in changes else changes.get(key, value)
-        for key, value in {**changes, **config}.items()
-    }
 
 
 def train(trial: dict[str, Any], arguments: argparse.Namespace) -> bool:
