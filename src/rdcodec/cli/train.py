@@ -56,7 +56,9 @@ def train(
     ] = None,
     warm_start: Annotated[
         Path | None,
-        typer.Option("--warm-start", metavar="FILE", help="Start from the weights of this .safetensors file."),
+        typer.Option(
+            "--warm-start", metavar="FILE", help="Start from these weights, of this model or of a smaller light one."
+        ),
     ] = None,
     pause_after: Annotated[
         str | None,

@@ -15,12 +15,13 @@ from rdcodec.measure.bench import matmul_gflop_per_s
 from rdcodec.measure.flops import count_parts
 from rdcodec.models.base import ImageModel
 from rdcodec.models.precision import fast_dtype
-from rdcodec.models.weights import FILE_NAME, read_weights
+from rdcodec.models.weights import FILE_NAME, Weights, read_weights
 from rdcodec.training.checkpoint import RESTART, Progress, load_checkpoint, save_restart
 from rdcodec.training.data import Batch, BatchMaker, Photos, first_few, load_photos
 from rdcodec.training.export import export
 from rdcodec.training.feed import Feed
 from rdcodec.training.group import Group, processes
+from rdcodec.training.grow import contains, grow
 from rdcodec.training.logs import open_tensorboard
 from rdcodec.training.loop import Run, emit_validation, fit, save
 from rdcodec.training.optimizer import Muon, make_optimizers
@@ -139,9 +140,16 @@ def _read_photos(plan: Plan, say: Say) -> Photos:
 
 def _first_values(model: ImageModel, plan: Plan, photos: Photos | None) -> None:
     if plan.warm_start:
-        read_weights(Path(plan.warm_start)).fill(model)
+        _start_from(model, read_weights(Path(plan.warm_start)))
     elif photos and plan.recipe.start == "klt":
         start_model(model, photos.train, plan.seed)
+
+
+def _start_from(model: ImageModel, weights: Weights) -> None:
+    if contains(model.config, weights.config):
+        grow(model, weights.build())
+    else:
+        weights.fill(model)
 
 
 def _assemble(

@@ -1,0 +1,112 @@
+"""Start a light model from the weights of a smaller one: the same pictures, until it learns better ones.
+
+Channels and blocks that the smaller model lacks begin with weights that nothing of the old network reads: what leads
+from new channels to old ones is zero, and new blocks add nothing. Gradients reach them from the first step on
+(function-preserving growth, as in Net2Net, Chen et al. 2016, arXiv:1511.05641, with zeros in place of copies).
+"""
+
+from collections.abc import Iterator
+from itertools import groupby, zip_longest
+from typing import Any
+
+import torch
+from torch import nn
+
+from rdcodec.models.base import ImageModel
+from rdcodec.models.blocks import LightBlock, shrink
+from rdcodec.models.config import CheckerboardEntropy, LightTransform, ModelConfig
+from rdcodec.models.entropy.checkerboard import CheckerboardModel
+
+NEW_Z_LOG_SCALE = -1.0  # new hyper-latents are zero nearly always at first, and shall cost little
+
+
+def grow(model: ImageModel, smaller: ImageModel) -> None:
+    """Give a light model the reconstructions, and the bits of y, of one with fewer channels or blocks.
+
+    `contains` must hold for their configurations.
+    """
+    assert isinstance(model.entropy, CheckerboardModel) and isinstance(smaller.entropy, CheckerboardModel)
+    with torch.no_grad():
+        _grow(model, smaller)
+        _grow_entropy(model.entropy, smaller.entropy)
+
+
+def contains(config: ModelConfig, smaller: ModelConfig) -> bool:
+    """Whether both are light models with the same latents, and no part of the second is larger."""
+    if config.latent_channels != smaller.latent_channels:
+        return False
+    for name in ("analysis", "synthesis", "entropy"):
+        new, old = getattr(config, name), getattr(smaller, name)
+        if not (isinstance(new, LightTransform | CheckerboardEntropy) and type(old) is type(new)):
+            return False
+        if any(a < b for a, b in zip(_sizes(new.model_dump()), _sizes(old.model_dump()), strict=True)):
+            return False
+    return True
+
+
+def _sizes(record: dict[str, Any]) -> Iterator[int]:
+    for value in record.values():
+        if isinstance(value, dict):
+            yield from _sizes(value)
+        elif isinstance(value, int):
+            yield value
+
+
+def _grow(new: nn.Module, old: nn.Module) -> None:
+    """Put the parameters of a module into a larger one of the same structure."""
+    if isinstance(new, nn.Conv2d) and isinstance(old, nn.Conv2d):
+        _widen(new, old, [(new.in_channels // new.groups, old.in_channels // old.groups)])
+        return
+    for name, parameter in old.named_parameters(recurse=False):
+        first = tuple(slice(length) for length in parameter.shape)
+        getattr(new, name)[first] = parameter
+    if isinstance(new, nn.Sequential) and isinstance(old, nn.Sequential):
+        _lengthen(new, old)
+        return
+    for name, child in old.named_children():
+        _grow(getattr(new, name), child)
+
+
+def _widen(new: nn.Conv2d, old: nn.Conv2d, inputs: list[tuple[int, int]]) -> None:
+    """inputs: in the order in which they are joined, how many channels the new layer reads, and the old one."""
+    assert new.bias is not None and old.bias is not None
+    rows = old.out_channels
+    new.bias[:rows] = old.bias
+    new.weight[:rows] = 0
+    start = old_start = 0
+    for count, old_count in inputs:
+        new.weight[:rows, start : start + old_count] = old.weight[:, old_start : old_start + old_count]
+        start, old_start = start + count, old_start + old_count
+
+
+def _lengthen(new: nn.Sequential, old: nn.Sequential) -> None:
+    """Runs of blocks get their new ones at the end."""
+    for of_new, of_old in zip(_runs(new), _runs(old), strict=True):
+        for layer, before in zip_longest(of_new, of_old):
+            if before is None:
+                _silence(layer)
+            else:
+                _grow(layer, before)
+
+
+def _runs(network: nn.Sequential) -> list[list[nn.Module]]:
+    return [list(run) for _, run in groupby(network, key=type)]
+
+
+def _silence(block: nn.Module) -> None:
+    """Let a block pass on what it gets."""
+    assert isinstance(block, LightBlock)
+    shrink(block.mix[-1], 0)
+    shrink(block.feed_forward[-1], 0)
+
+
+def _grow_entropy(new: CheckerboardModel, old: CheckerboardModel) -> None:
+    context = 2 * new.latent_channels
+    joined, joined_before = new.second[0], old.second[0]
+    assert isinstance(joined, nn.Conv2d) and isinstance(joined_before, nn.Conv2d)
+    _widen(joined, joined_before, [(new.features, old.features), (context, context)])
+    last, first_new = new.hyper_analysis[-1], old.hyper_channels
+    assert isinstance(last, nn.Conv2d) and last.bias is not None
+    last.bias[first_new:] = 0
+    last.weight[first_new:] *= 0.1
+    new.factorized_prior.log_scale.values[:, first_new:] = NEW_Z_LOG_SCALE
