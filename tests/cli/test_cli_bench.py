@@ -139,3 +139,33 @@ def test_an_interrupted_measurement_leaves_nothing(rdc: Rdc, work: Path, monkeyp
     done = rdc("bench", "I", "-o", "speed.json")
     assert done.code == 130 and done.message == "rdc: interrupted\n"
     assert listing(work) == []
+
+
+def test_what_was_finished_before_an_interrupt_is_in_the_store(
+    rdc: Rdc, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rdcodec.store.db import Store
+
+    def interrupt_at_j(what: str, job: dict[str, Any], *rest: Any) -> dict[str, Any]:
+        if job.get("model") == "J":
+            raise KeyboardInterrupt
+        return answer(what, job, *rest)
+
+    monkeypatch.setattr(speed, "_run", interrupt_at_j)
+    done = rdc("bench", "I", "J", "--store", "all.sqlite", "-o", "speed.json")
+    assert done.code == 130 and done.message == "rdc: interrupted\n"
+    assert not (work / "speed.json").exists()
+    with Store(work / "all.sqlite", create=False) as store:
+        assert [result.codec for result in store.query(kind="speed")] == ["I"]
+
+
+def test_a_file_that_is_no_store_is_refused_before_anything_is_measured(
+    rdc: Rdc, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(*_: object) -> dict[str, Any]:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(speed, "_run", measure)
+    (work / "notes.txt").write_text("no store, but text that is long enough to be no empty file")
+    done = rdc("bench", "I", "--store", "notes.txt")
+    assert done.code == 3 and "results store" in done.message
