@@ -61,6 +61,7 @@ def test_the_screen(rdc: Rdc) -> None:
     assert ["G*", "nets", "2", "bf16", "10.0", "10.0", "100", "(100-100)", "50%", "117.4", "100"] in rows
     assert "*: random weights" in done.out
     assert "I.999, 2 threads bf16: 2.50 s from process start" in done.out
+    assert "no cold start of G*, H*, J*: networks alone" in done.out
     assert (
         "by FLOPs and by decoding time, 1 thread bf16: Kendall tau 0.67; more FLOPs and yet faster: G before H"
         in done.out

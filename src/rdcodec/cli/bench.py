@@ -92,7 +92,7 @@ def bench(
     _show_speeds(results)
     if parts:
         _show_parts(results)
-    for line in _notes(results):
+    for line in _notes(results, cold):
         io.write_text(line + "\n")
 
 
@@ -178,7 +178,7 @@ def _show_parts(results: "Sequence[Result]") -> None:
     io.show(table, title="Parts of each direction; rANS apart from the networks that it takes turns with")
 
 
-def _notes(results: "Sequence[Result]") -> list[str]:
+def _notes(results: "Sequence[Result]", cold: bool) -> list[str]:
     """What the table does not say for itself."""
     here = results[0].provenance.machine
     lines = [
@@ -199,6 +199,9 @@ def _notes(results: "Sequence[Result]") -> list[str]:
         for result in results
         if result.values["cold_s"] is not None
     ]
+    networks = list(dict.fromkeys(_name(result) for result in results if not result.values["coded"]))
+    if cold and networks:
+        lines.append(f"no cold start of {', '.join(networks)}: networks alone write no file to start from")
     return lines + _ranking(results)
 
 
