@@ -61,6 +61,7 @@ def test_the_screen(rdc: Rdc) -> None:
     assert ["G*", "nets", "2", "bf16", "10.0", "10.0", "100", "(100-100)", "50%", "117.4", "100"] in rows
     assert "*: random weights" in done.out
     assert "I.999, 2 threads bf16: 2.50 s from process start" in done.out
+    assert "no cold start of G*, H*, J*: networks alone" in done.out
     assert (
         "by FLOPs and by decoding time, 1 thread bf16: Kendall tau 0.67; more FLOPs and yet faster: G before H"
         in done.out
@@ -139,3 +140,33 @@ def test_an_interrupted_measurement_leaves_nothing(rdc: Rdc, work: Path, monkeyp
     done = rdc("bench", "I", "-o", "speed.json")
     assert done.code == 130 and done.message == "rdc: interrupted\n"
     assert listing(work) == []
+
+
+def test_what_was_finished_before_an_interrupt_is_in_the_store(
+    rdc: Rdc, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from rdcodec.store.db import Store
+
+    def interrupt_at_j(what: str, job: dict[str, Any], *rest: Any) -> dict[str, Any]:
+        if job.get("model") == "J":
+            raise KeyboardInterrupt
+        return answer(what, job, *rest)
+
+    monkeypatch.setattr(speed, "_run", interrupt_at_j)
+    done = rdc("bench", "I", "J", "--store", "all.sqlite", "-o", "speed.json")
+    assert done.code == 130 and done.message == "rdc: interrupted\n"
+    assert not (work / "speed.json").exists()
+    with Store(work / "all.sqlite", create=False) as store:
+        assert [result.codec for result in store.query(kind="speed")] == ["I"]
+
+
+def test_a_file_that_is_no_store_is_refused_before_anything_is_measured(
+    rdc: Rdc, work: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measure(*_: object) -> dict[str, Any]:
+        raise AssertionError("measured")
+
+    monkeypatch.setattr(speed, "_run", measure)
+    (work / "notes.txt").write_text("no store, but text that is long enough to be no empty file")
+    done = rdc("bench", "I", "--store", "notes.txt")
+    assert done.code == 3 and "results store" in done.message

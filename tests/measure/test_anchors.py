@@ -79,6 +79,12 @@ def test_jpeg_file_is_420() -> None:
     assert JpegImagePlugin.get_sampling(picture) == 2
 
 
+def test_jpeg2000_file_has_the_colour_transform() -> None:
+    data = ANCHORS["jpeg2000"].encode(_picture(32, 32), 100)
+    coding_style = data.index(b"\xff\x52")  # ISO 15444-1, A.6.1: length, style, progression, layers, transform
+    assert data[coding_style + 8] == 1
+
+
 def test_version_names_library_and_wrapper(anchor: Anchor) -> None:
     assert any(character.isdigit() for character in anchor.version())
     assert "illow" in anchor.version()

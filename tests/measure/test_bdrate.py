@@ -164,6 +164,14 @@ def test_x265_here_is_near_bpg() -> None:
     assert abs(bd_rate(load_curve("kodak_x265_444"), load_curve("bpg_444"), (29.0, 36.0)).value) < 5
 
 
+# Other versions and settings of the encoder; a lost colour transform, say, costs far more.
+@pytest.mark.parametrize(
+    ("local", "published"), [("kodak_jpeg2000", "jpeg2000_openjpeg_tfc"), ("kodak_avif444", "av1_compressai")]
+)
+def test_local_curves_are_near_the_published_ones(local: str, published: str) -> None:
+    assert abs(bd_rate(load_curve(local), load_curve(published), (29.0, 36.0)).value) < 15
+
+
 def test_reading_a_curve_at_its_own_points() -> None:
     for rate, psnr in zip(A.bpp, A.psnr_db, strict=True):
         assert psnr_at(A, rate) == pytest.approx(psnr)

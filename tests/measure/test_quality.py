@@ -1,4 +1,4 @@
-"""PSNR against its formula, MS-SSIM against pytorch-msssim, both against bad input."""
+"""PSNR against its formula, MS-SSIM against pytorch-msssim and torchmetrics, both against bad input."""
 
 import io
 import math
@@ -8,13 +8,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from PIL import Image
 from pytorch_msssim import ms_ssim as reference_ms_ssim
 
-from rdcodec.measure.quality import MS_SSIM_MIN_SIDE, ms_ssim, ms_ssim_db, psnr_db, psnr_y_db
+from rdcodec.measure.quality import MS_SSIM_MIN_SIDE, MS_WEIGHTS, ms_ssim, ms_ssim_db, psnr_db, psnr_y_db
 
 Picture = NDArray[np.uint8]
+
+# What multiscale_structural_similarity_index_measure(b, a, data_range=255.0) of torchmetrics 1.9.0 gives in float64:
+# a, b: `_waves` of this height and width in 256 levels, and in so many.
+TORCHMETRICS = {
+    (176, 192, 6): 0.975042643,
+    (183, 250, 4): 0.937070734,
+    (176, 256, 2): 0.735196424,
+}
 
 
 def _smooth(height: int, width: int, seed: int = 0) -> Picture:
@@ -31,6 +40,37 @@ def _noisy(image: Picture, sigma: float, seed: int = 1) -> Picture:
 def _reference(a: Picture, b: Picture) -> float:
     x, y = (torch.from_numpy(v.copy()).permute(2, 0, 1)[None].float() for v in (a, b))
     return float(reference_ms_ssim(x, y, data_range=255))
+
+
+def _waves(height: int, width: int, levels: int) -> Picture:
+    """A colour picture by formula, the same with any library, in so many levels."""
+    y, x = np.mgrid[:height, :width]
+    waves = [np.sin(x * x / (90.0 + 40 * c) + y / 9.0) + np.sin((x - 2 * y) / (3.0 + 11 * c)) for c in range(3)]
+    return (np.floor((np.stack(waves, axis=-1) + 2.001) / 4.002 * levels) * (255 // (levels - 1))).astype(np.uint8)
+
+
+def _as_torchmetrics(a: Picture, b: Picture, habits: bool) -> float:
+    """MS-SSIM by operations of torch, with or without what torchmetrics does otherwise than pytorch_msssim.
+
+    Each scale is a mean over all channels, where others multiply the scales of one channel; the coarsest scale counts
+    windows on a reflected border; an odd side loses its last row or column, where others add a zero at both ends.
+    """
+    x, y = (torch.from_numpy(v.copy()).permute(2, 0, 1)[:, None].double() for v in (a, b))
+    window = torch.exp(-((torch.arange(11).double() - 5) ** 2) / (2 * 1.5**2))
+    kernel = torch.outer(window, window)[None, None] / window.sum() ** 2
+    product = torch.ones(3).double()
+    for scale, weight in enumerate(MS_WEIGHTS):
+        last = scale == len(MS_WEIGHTS) - 1
+        border = 5 if last and habits else 0
+        p, q = (F.pad(v, (border,) * 4, mode="reflect") for v in (x, y))
+        mean_p, mean_q, pp, qq, pq = (F.conv2d(v, kernel) for v in (p, q, p * p, q * q, p * q))
+        term = (2 * (pq - mean_p * mean_q) + 58.5225) / (pp - mean_p**2 + qq - mean_q**2 + 58.5225)
+        if last:
+            term *= (2 * mean_p * mean_q + 6.5025) / (mean_p**2 + mean_q**2 + 6.5025)
+        product *= term.mean(dim=(0, 1, 2, 3) if habits else (1, 2, 3)).relu() ** weight
+        zeros = (0, 0) if habits else (x.shape[2] % 2, x.shape[3] % 2)
+        x, y = (F.avg_pool2d(v, 2, padding=zeros) for v in (x, y))
+    return float(product.mean())
 
 
 def test_psnr_of_one_level_everywhere() -> None:
@@ -71,6 +111,15 @@ def test_ms_ssim_is_that_of_pytorch_msssim(height: int, width: int, sigma: float
     a = _smooth(height, width)
     b = _noisy(a, sigma)
     assert ms_ssim(a, b) == pytest.approx(_reference(a, b), abs=1e-5)
+
+
+@pytest.mark.parametrize(("height", "width", "levels"), TORCHMETRICS)
+def test_ms_ssim_is_that_of_torchmetrics_but_for_three_habits(height: int, width: int, levels: int) -> None:
+    a, b = _waves(height, width, 256), _waves(height, width, levels)
+    found = TORCHMETRICS[height, width, levels]
+    assert _as_torchmetrics(a, b, habits=True) == pytest.approx(found, abs=1e-7)
+    assert _as_torchmetrics(a, b, habits=False) == pytest.approx(ms_ssim(a, b), abs=1e-7)
+    assert ms_ssim(a, b) != pytest.approx(found, abs=1e-6)  # the switch does something
 
 
 def test_ms_ssim_of_opposites_is_cut_at_zero() -> None:

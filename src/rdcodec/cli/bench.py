@@ -3,7 +3,7 @@
 import itertools
 import shlex
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -50,7 +50,7 @@ def bench(
     cold: Annotated[bool, typer.Option("--cold", metavar=io.FLAG, help="Also from process start to picture.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Result file (JSON).")] = None,
     store: Annotated[
-        Path | None, typer.Option("--store", metavar="DB", help="Add the results to this store as well.")
+        Path | None, typer.Option("--store", metavar="DB", help="Add each result to this store as soon as it is there.")
     ] = None,
     force: io.Force = False,
     as_json: io.Json = False,
@@ -81,15 +81,10 @@ def bench(
     total = speed.count_ticks(len(models), len(settings), len(ImageFolder(data)) if data else 1, repeats)
     command = shlex.join(["rdc", *sys.argv[1:]])
     with io.progress(f"measuring {', '.join(models)}", total, not no_progress) as advance:
-        results = speed.measure(models, settings, task, command, advance)
+        results = speed.measure(models, settings, task, command, advance, _keeper(store))
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         speed.save(results, output)
-    if store is not None:
-        from rdcodec.store.db import Store
-
-        with Store(store) as opened:
-            opened.add(results)
     if as_json:
         for result in results:
             io.json_line("speed", result.to_dict())
@@ -97,8 +92,24 @@ def bench(
     _show_speeds(results)
     if parts:
         _show_parts(results)
-    for line in _notes(results):
+    for line in _notes(results, cold):
         io.write_text(line + "\n")
+
+
+def _keeper(path: Path | None) -> "Callable[[Result], None]":
+    """What adds a result to the store, if there is one; a file that is no store is refused at once."""
+    from rdcodec.store.db import Store
+
+    if path is not None and path.exists():
+        with Store(path):
+            pass
+
+    def keep(result: "Result") -> None:
+        if path is not None:
+            with Store(path) as store:
+                store.add([result])
+
+    return keep
 
 
 def _settings(threads: str, dtype: str, isa: str | None, device: str) -> "list[Setting]":
@@ -167,7 +178,7 @@ def _show_parts(results: "Sequence[Result]") -> None:
     io.show(table, title="Parts of each direction; rANS apart from the networks that it takes turns with")
 
 
-def _notes(results: "Sequence[Result]") -> list[str]:
+def _notes(results: "Sequence[Result]", cold: bool) -> list[str]:
     """What the table does not say for itself."""
     here = results[0].provenance.machine
     lines = [
@@ -188,6 +199,9 @@ def _notes(results: "Sequence[Result]") -> list[str]:
         for result in results
         if result.values["cold_s"] is not None
     ]
+    networks = list(dict.fromkeys(_name(result) for result in results if not result.values["coded"]))
+    if cold and networks:
+        lines.append(f"no cold start of {', '.join(networks)}: networks alone write no file to start from")
     return lines + _ranking(results)
 
 

@@ -49,8 +49,8 @@ def report(
     """Make a page of tables and figures from a store, or from result files.
 
     Writes results.md, and every figure as SVG, PNG and CSV. Anchors are compared with results on the same pictures;
-    without --anchor, results on Kodak are compared with BPG, VTM, JPEG and WebP. With --crop-from, crops.png shows a
-    part of a picture from every codec at one file size.
+    without --anchor, results on Kodak are compared with BPG, VTM, JPEG, WebP, AVIF, JPEG 2000 and JPEG XL. With
+    --crop-from, crops.png shows a part of a picture from every codec at one file size.
 
     Example: [bold]rdc report I.json -o report[/bold]
     """

@@ -142,9 +142,10 @@ def _x265_version() -> str:
 
 def _jpeg2000_encode(image: Picture, setting: int) -> bytes:
     buffer = io.BytesIO()
-    # OpenJPEG is told a ratio to 24 bits per pixel, and cuts the stream there.
-    options: dict[str, Any] = {"quality_mode": "rates", "quality_layers": [2400 / setting], "irreversible": True}
-    PIL.Image.fromarray(image).save(buffer, "JPEG2000", **options)
+    # OpenJPEG is told a ratio to 24 bits per pixel, and cuts the stream there. Without mct, which Pillow leaves out,
+    # R, G and B would be coded as three grey pictures.
+    rate: dict[str, Any] = {"quality_mode": "rates", "quality_layers": [2400 / setting]}
+    PIL.Image.fromarray(image).save(buffer, "JPEG2000", irreversible=True, mct=1, **rate)
     return buffer.getvalue()
 
 
@@ -231,7 +232,7 @@ _ALL = (
     ),
     Anchor(
         "jpeg2000",
-        "JPEG 2000 by OpenJPEG, 9-7 wavelet, setting is the rate in hundredths of a bit per pixel",
+        "JPEG 2000 by OpenJPEG, 9-7 wavelet, colour transform, setting is the rate in hundredths of a bit per pixel",
         scale=range(5, 2401),
         settings=(10, 20, 30, 50, 75, 100, 150, 200, 300),
         encode=_jpeg2000_encode,

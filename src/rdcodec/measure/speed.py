@@ -63,6 +63,7 @@ WORKER = (sys.executable, "-P", "-m", "rdcodec.measure.speed_worker")
 PATIENCE_S = 5.0  # with a process that was told to end
 
 Tick = Callable[[], object]
+Keep = Callable[[Result], object]
 
 
 @dataclass(frozen=True)
@@ -106,8 +107,11 @@ def measure(
     task: Task,
     command: str | None = None,
     tick: Tick = lambda: None,
+    keep: Keep = lambda result: None,
 ) -> list[Result]:
-    """A result for every model in every setting; `tick` is called after each pass, `count_ticks` in all.
+    """A result for every model in every setting, each given to `keep` as soon as it is there.
+
+    `tick` is called after each pass, `count_ticks` in all.
 
     Errors of a process come here as they were raised there; RdcError where one died.
     """
@@ -131,7 +135,9 @@ def measure(
                 machine={**here, "threads": setting.threads},
                 **found.pop("provenance"),
             )
-            results.append(Result(kind="speed", provenance=provenance, **{**found, "rows": tuple(found["rows"])}))
+            result = Result(kind="speed", provenance=provenance, **{**found, "rows": tuple(found["rows"])})
+            keep(result)
+            results.append(result)
     return results
 
 

@@ -19,10 +19,13 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 # Okabe and Ito's colours, told apart by colour-blind readers, but their yellow, too pale for lines on white:
-# vermillion, black, blue, bluish green, orange, reddish purple, sky blue. Results come first, then anchors.
-COLOURS = ("#D55E00", "#000000", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9")
+# vermillion, black, blue, bluish green, orange, reddish purple, sky blue; and grey. Results come first, then anchors.
+COLOURS = ("#D55E00", "#000000", "#0072B2", "#009E73", "#E69F00", "#CC79A7", "#56B4E9", "#888888")
 MARKERS = ("o", "s", "D", "^", "v")
-DASHES: tuple[Any, ...] = ("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2)))
+DASHES: tuple[Any, ...] = (
+    *("-", (0, (6, 2)), (0, (2, 1.5)), (0, (6, 2, 1.5, 2))),
+    *((0, (6, 2, 1.5, 2, 1.5, 2)), (0, (4, 4)), (0, (1.5, 4))),
+)
 TEXT = "#333333"
 STYLE = {
     "font.size": 9.0,
@@ -111,8 +114,9 @@ def styled(results: Sequence[Curve], anchors: Sequence[Curve]) -> Iterator[tuple
     bold: dict[str, Any] = {"linewidth": 2.4, "markersize": 6, "markeredgecolor": "white", "zorder": 3}
     for curve, marker in zip(results, cycle(MARKERS), strict=False):
         yield curve, {"color": next(colours), "marker": marker, **bold}
+    others = cycle(COLOURS[len(results) :] or COLOURS)  # no anchor looks like a result
     for curve, dashes in zip(anchors, cycle(DASHES), strict=False):
-        yield curve, {"color": next(colours), "linestyle": dashes, "linewidth": 1.1}
+        yield curve, {"color": next(others), "linestyle": dashes, "linewidth": 1.1}
 
 
 def smooth(curve: Curve, most: float, least_db: float, samples: int = 400) -> tuple[Array, Array]:

@@ -19,7 +19,10 @@ from rdcodec.store.records import Result
 
 KODAK = "Kodak"
 KODAK_SIZES = {(768, 512), (512, 768)}
-KODAK_ANCHORS = ("bpg_444", "vtm_18.0", "kodak_jpeg_pillow", "kodak_webp_pillow")
+KODAK_ANCHORS = (
+    *("bpg_444", "vtm_18.0", "kodak_jpeg_pillow", "kodak_webp_pillow"),
+    *("kodak_avif444", "kodak_jpeg2000", "kodak_jxl"),
+)
 """What results on the Kodak pictures are compared with unless other anchors are named."""
 MOST_SHOWN = 12
 """Results in one figure; where there are more, it shows each codec's newest weights alone."""
