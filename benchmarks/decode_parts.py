@@ -26,6 +26,7 @@ from rdcodec.measure.machine import machine
 from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.blocks import layers_of
 from rdcodec.models.entropy.charm import CharmModel, SliceNetworks
+from rdcodec.report.tables import markdown_table
 from rdcodec.training.plan import find_config
 
 HEIGHT, WIDTH = 512, 768
@@ -54,6 +55,7 @@ def main() -> None:
         for dtype, result in found.items():
             show(name, dtype, result)
     arguments.json.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    arguments.json.with_suffix(".md").write_text(page(record), encoding="utf-8")
 
 
 def measure(model: ImageModel, dtype_name: str, repeats: int) -> dict[str, Any]:
@@ -279,6 +281,43 @@ def show(name: str, dtype: str, result: dict[str, Any]) -> None:
     for way_name, found in result["ways"].items():
         saved = f"{found['saved_of_entropy']:+.1%} of the entropy part" if "synthesis" not in way_name else ""
         print(f"  {way_name}: {found['usual_ms']:.1f} -> {found['other_ms']:.1f} ms, x {found['ratio']:.2f} {saved}")
+
+
+def page(record: Mapping[str, Any]) -> str:
+    """What `show` prints, as Markdown."""
+    here = record["machine"]
+    parts = [
+        "# Where decoding takes its time\n\n"
+        "Written by `benchmarks/decode_parts.py`: the decoder's networks with random weights on a picture of "
+        f"{WIDTH}x{HEIGHT}, {here['cpu']},\n{here['threads']} threads, torch {here['torch']}; medians of "
+        f"{record['repeats']}. The roofline is torch's own product of two {SIDE}x{SIDE} matrices in the same\nformat. "
+        "Where its float32 product does not use all of a processor that its convolutions do use, shares pass 100 %.\n"
+    ]
+    for name, formats in record["models"].items():
+        for dtype, result in formats.items():
+            parts += [f"\n## {name}, {dtype}: matrix product {result['matmul_gflop_per_s']:.0f} GFLOP/s\n\n"]
+            parts += [components_table(result), "\n", ways_table(result)]
+    return "".join(parts)
+
+
+def components_table(result: Mapping[str, Any]) -> str:
+    whole = sum(part["ms"] for part in result["components"].values())
+    rows = [
+        [
+            *(part, f"{found['ms']:.1f}", f"{found['ms'] / whole:.0%}"),
+            *(f"{found['gflop_per_s']:.0f}", f"{found['roofline_share']:.0%}"),
+        ]
+        for part, found in result["components"].items()
+    ]
+    return markdown_table(["component", ">ms", ">of all", ">GFLOP/s", ">of the roofline"], rows)
+
+
+def ways_table(result: Mapping[str, Any]) -> str:
+    rows = [
+        [name.split(": ")[0], *name.split(": ")[1].split(" -> "), f"x {found['ratio']:.2f}"]
+        for name, found in result["ways"].items()
+    ]
+    return markdown_table(["what", "as it is", "other way", ">time of the other way"], rows)
 
 
 if __name__ == "__main__":

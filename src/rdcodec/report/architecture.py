@@ -484,6 +484,9 @@ per product of two activations, as the paper counts. Table 1's parameters of A, 
 transform out, those of C to F not; **bold** is the figure that meets the table. A-whole and G-whole read A and G the
 other way.
 
+Measured of them, beyond counts: [where decoding takes its time](results/decode-parts.md), [that all of A to G can
+learn](results/learn.md), and [what each of the paper's changes is worth](results/ablation.md).
+
 """
 READING = """## What computes where
 
