@@ -1,6 +1,7 @@
 """Releases: weights under a tag that never changes, with a card that says where they come from."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,11 @@ import pytest
 from rdcodec.codec.pipeline import load
 from rdcodec.errors import BadInput, NeedsModel, UsageError
 from rdcodec.models.config import ModelConfig
-from rdcodec.models.weights import FILE_NAME, read_weights
+from rdcodec.models.weights import FILE_NAME, read_weights, save_weights
 from rdcodec.training.plan import Plan
 from rdcodec.training.recipe import Stage, load_recipe
 from rdcodec.training.release import release
+from rdcodec.training.results import training_result
 
 CURVE = {"quality": [10.0, 40.0, 70.0, 85.0], "bpp": [0.1, 0.3, 0.7, 1.1], "psnr_db": [28.0, 31.0, 35.0, 37.0]}
 LATER = {**CURVE, "bpp": [0.09, 0.27, 0.63, 0.99]}
@@ -72,13 +74,35 @@ def test_the_card(finished: Path, tmp_path: Path) -> None:
     assert "photos/" not in text  # paths of a machine
 
 
+def test_the_card_counts_what_the_start_had_cost(finished: Path, tiny_config: ModelConfig, tmp_path: Path) -> None:
+    def card_from(start: str, eflop: float | None, tag: str) -> str:
+        Plan(tiny_config, RECIPE, (), 0, warm_start=f"/home/{start}.safetensors", earlier_eflop=eflop).save(finished)
+        return release(finished, tag, tmp_path).with_suffix(".md").read_text("utf-8")
+
+    text = card_from("I.1", 2e-6, "Tiny.1")
+    assert "| start | the weights I.1 |" in text and "0.000060 EFLOP, forward and backward; 0.000062 EFLOP with" in text
+    assert training_result(finished).values["eflop"] == pytest.approx(62e-6)
+    text = card_from("weights", None, "Tiny.2")
+    assert "| start | the weights of an earlier run |" in text and "that of the start is not known" in text
+
+
+def test_weights_say_what_training_they_had(finished: Path, tmp_path: Path) -> None:
+    weights = read_weights(finished / FILE_NAME)
+    assert weights.eflop is None
+    save_weights(tmp_path / "told.safetensors", replace(weights, eflop=1.25e-3))
+    assert read_weights(tmp_path / "told.safetensors").eflop == 1.25e-3
+
+
 def test_the_card_says_how_it_was_trained(finished: Path, tiny_config: ModelConfig, tmp_path: Path) -> None:
     text = release(finished, "Tiny.1", tmp_path).with_suffix(".md").read_text("utf-8")
     stages = "to 80% of the budget 8 crops of 256 pixels, to 100% of the budget 8 crops of 384 pixels"
     for expected in (f"60: {stages}", "adam, learning rate 0.0015", "KLT of the photographs' patches"):
         assert expected in text
     other = RECIPE.model_copy(update={"start": "random", "optimizer": "muon"})
-    for warm_start, expected in ((None, "| start | random |"), ("some/where/Tiny.1.safetensors", "| start | Tiny.1.")):
+    for warm_start, expected in (
+        (None, "| start | random |"),
+        ("some/where/Tiny.1.safetensors", "| start | the weights Tiny.1 |"),
+    ):
         Plan(tiny_config, other, ("train.zip",), seed=0, warm_start=warm_start).save(finished)
         text = release(finished, f"Tiny.{len(expected)}", tmp_path).with_suffix(".md").read_text("utf-8")
         assert expected in text and "muon, learning rate" in text

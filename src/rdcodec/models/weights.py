@@ -2,8 +2,8 @@
 
 The file holds the float networks (bfloat16, the linear shortcuts and rate vectors float32), under `exact.` the
 integers that encoder and decoder run the entropy model with, under `tables.` the entropy tables, and in its
-metadata the configuration of the model and the tag. Two hashes tell decoders whether a file was coded with these
-weights: of what decides symbols, and of what makes pixels of them.
+metadata the configuration of the model, the tag, and where known the training computation behind it. Two hashes
+tell decoders whether a file was coded with these weights: of what decides symbols, and of what makes pixels of them.
 """
 
 import hashlib
@@ -37,13 +37,17 @@ TAG = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9-]{0,47})\.(?P<number>0|[1-9][0-9]
 
 @dataclass(frozen=True)
 class Weights:
-    """The content of a weights file."""
+    """The content of a weights file.
+
+    eflop: training computation behind it in 10^18 FLOPs, that of weights it started from included; None: not known.
+    """
 
     tag: str
     config: ModelConfig
     state: dict[str, Tensor]
     entropy: Arrays
     tables: Tables
+    eflop: float | None = None
 
     @cached_property
     def entropy_hash(self) -> bytes:
@@ -115,6 +119,8 @@ def save_weights(path: Path, weights: Weights) -> None:
         f"{kind}.{n}": torch.from_numpy(a.copy()) for kind, arrays in integers.items() for n, a in arrays.items()
     }
     metadata = {"format": FORMAT, "tag": weights.tag, "config": weights.config.model_dump_json()}
+    if weights.eflop is not None:
+        metadata["eflop"] = repr(weights.eflop)
     partial = path.with_suffix(".partial")
     try:
         partial.write_bytes(save(tensors, metadata))
@@ -141,7 +147,7 @@ def read_weights(path: Path) -> Weights:
     except TypeError:  # bfloat16 and the like
         raise NeedsModel(f"{path}: integers that are none; fetch the weights again") from None
     state = {name: tensor for name, tensor in tensors.items() if not name.startswith(("exact.", "tables."))}
-    return Weights(tag, config, state, entropy, Tables.from_arrays(tables))
+    return Weights(tag, config, state, entropy, Tables.from_arrays(tables), _eflop(metadata, path))
 
 
 def _identity(metadata: dict[str, Any], path: Path) -> tuple[str, ModelConfig]:
@@ -154,6 +160,13 @@ def _identity(metadata: dict[str, Any], path: Path) -> tuple[str, ModelConfig]:
     if not TAG.fullmatch(tag):
         raise NeedsModel(f"{path}: {tag!r} is not a tag such as I.1; fetch the weights again")
     return tag, config
+
+
+def _eflop(metadata: dict[str, Any], path: Path) -> float | None:
+    try:
+        return float(metadata["eflop"]) if "eflop" in metadata else None
+    except ValueError:
+        raise NeedsModel(f"{path}: training computation that is no number; fetch the weights again") from None
 
 
 def _integers(tensors: dict[str, Tensor], prefix: str) -> Arrays:

@@ -18,11 +18,17 @@ CALIBRATION_PHOTOS = 12
 CALIBRATION_QUALITIES = (5.0, 50.0, 95.0)
 
 
-def export(model: ImageModel, path: Path, photos: Sequence[Photo] = (), tag: str | None = None) -> Weights:
+def export(
+    model: ImageModel,
+    path: Path,
+    photos: Sequence[Photo] = (),
+    tag: str | None = None,
+    eflop: float | None = None,
+) -> Weights:
     """Write a weights file: floats as they are stored, integers made from these, fresh tables.
 
     photos: what the reach of the integers is measured on, beside two hard pictures. The tag says that the weights
-    are unreleased unless it is given.
+    are unreleased unless it is given. eflop: training computation behind the model, for the file to say.
     """
     state = stored(model)
     kept = copy.deepcopy(model).cpu().float().eval()
@@ -30,7 +36,7 @@ def export(model: ImageModel, path: Path, photos: Sequence[Photo] = (), tag: str
     coded = has_integer_form(kept.entropy)
     entropy = quantise(kept.entropy, calibration_latents(kept, photos[:CALIBRATION_PHOTOS])) if coded else {}
     tag = tag or f"{model.config.name}.{UNRELEASED}"
-    weights = Weights(tag, model.config, state, entropy, build_tables_of(kept.entropy))
+    weights = Weights(tag, model.config, state, entropy, build_tables_of(kept.entropy), eflop)
     save_weights(path, weights)
     return weights
 

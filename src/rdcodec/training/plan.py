@@ -9,6 +9,7 @@ from typing import Any
 from rdcodec.errors import BadInput, UsageError
 from rdcodec.measure.machine import machine
 from rdcodec.models.config import CONFIGS, ModelConfig, load_config, parse_record
+from rdcodec.models.weights import read_weights
 from rdcodec.training.recipe import Recipe, load_recipe
 
 RUN_FILE = "run.json"
@@ -19,6 +20,7 @@ class Plan:
     """What a run was asked to do; RUN/run.json keeps it.
 
     earlier_sources: what it was trained on before it was resumed with other photographs.
+    earlier_eflop: training computation behind the weights of warm_start; None: not known, or no such weights.
     """
 
     config: ModelConfig
@@ -27,6 +29,7 @@ class Plan:
     seed: int
     warm_start: str | None = None
     earlier_sources: tuple[str, ...] = ()
+    earlier_eflop: float | None = None
 
     def save(self, folder: Path) -> None:
         """Write RUN/run.json, whole or not at all; the machine in it stays the one that the run began on."""
@@ -39,6 +42,7 @@ class Plan:
             "earlier_sources": self.earlier_sources,
             "seed": self.seed,
             "warm_start": self.warm_start,
+            "earlier_eflop": self.earlier_eflop,
             "machine": began_on or machine(),
         }
         partial = folder / (RUN_FILE + ".partial")
@@ -60,8 +64,8 @@ class Plan:
             record = json.loads(path.read_text(encoding="utf-8"))
             config = parse_record(ModelConfig, record["config"], str(path))
             recipe = parse_record(Recipe, record["recipe"], str(path))
-            earlier = tuple(record.get("earlier_sources", ()))
-            return cls(config, recipe, tuple(record["sources"]), record["seed"], record["warm_start"], earlier)
+            start = record["warm_start"], tuple(record.get("earlier_sources", ())), record.get("earlier_eflop")
+            return cls(config, recipe, tuple(record["sources"]), record["seed"], *start)
         except FileNotFoundError:
             raise BadInput(f"{folder}: not a run folder (no {RUN_FILE})") from None
         except (KeyError, TypeError, ValueError) as error:
@@ -97,6 +101,7 @@ def plan_of(
         _absolute(sources),
         seed,
         str(warm_start.resolve()) if warm_start else None,
+        earlier_eflop=read_weights(warm_start).eflop if warm_start else None,
     )
 
 

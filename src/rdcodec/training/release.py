@@ -93,12 +93,27 @@ def _training(run: Path, plan: Plan, log: list[dict[str, Any]]) -> list[tuple[st
         ("data", f"{sources}; see below"),
         ("steps", f"{last['step']:,}: {_stages(recipe)}"),
         ("optimiser", f"{recipe.optimizer}, learning rate {recipe.learning_rate:g}, linear to zero; weights averaged"),
-        ("start", Path(plan.warm_start).name if plan.warm_start else STARTS[recipe.start]),
+        ("start", _start(plan)),
         ("seed", str(plan.seed)),
-        ("training compute", f"{last['eflop']:.6f} EFLOP, forward and backward"),
+        ("training compute", f"{last['eflop']:.6f} EFLOP, forward and backward{_earlier(plan, last['eflop'])}"),
         ("wall time", f"{last['seconds'] / 3600:.2f} h of training steps"),
         ("machine", f"{here.get('cpu')}, {here.get('cores')} cores, torch {here.get('torch')}"),
     ]
+
+
+def _start(plan: Plan) -> str:
+    if plan.warm_start is None:
+        return STARTS[plan.recipe.start]
+    name = Path(plan.warm_start).stem
+    return f"the weights {name}" if TAG.fullmatch(name) else "the weights of an earlier run"
+
+
+def _earlier(plan: Plan, eflop: float) -> str:
+    if plan.warm_start is None:
+        return ""
+    if plan.earlier_eflop is None:
+        return "; that of the start is not known"
+    return f"; {eflop + plan.earlier_eflop:.6f} EFLOP with that of the start"
 
 
 def _stages(recipe: Recipe) -> str:

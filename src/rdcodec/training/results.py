@@ -33,7 +33,7 @@ def training_result(run: Path, tag: str | None = None) -> Result:
         codec=name,
         tag=tag or run.resolve().name,
         values={
-            "eflop": last["eflop"],
+            "eflop": last["eflop"] + (plan.get("earlier_eflop") or 0),
             "steps": last["step"],
             "seconds": last["seconds"],
             "loss": losses[-1] if losses else None,

@@ -71,7 +71,7 @@ def start(plan: Plan, folder: Path, budget: Budget, report: Report, say: Say, se
         if budget.total:
             emit_validation(run)
             save(run)
-        _carry_out(run, setting, say)
+        _carry_out(run, plan, setting, say)
 
 
 def resume(
@@ -103,20 +103,21 @@ def resume(
             more = finish_in * done.spent / max(done.seconds, 1e-9)
             done.budget = done.budget.finish(done.spent, more)
             save(run)
-        _carry_out(run, setting, say)
+        _carry_out(run, plan, setting, say)
 
 
 def _nothing(what: object) -> None:
     """What the processes say that do not lead."""
 
 
-def _carry_out(run: Run, setting: Setting, say: Say) -> None:
+def _carry_out(run: Run, plan: Plan, setting: Setting, say: Say) -> None:
     finished = fit(run, setting.pause_after, setting.began) if run.progress.budget.total else True
     if not run.group.leads:
         return
     if finished:
         save_restart(run.folder, run.progress, run.average)  # for as long as there are no weights
-        export(run.average, run.folder / FILE_NAME, run.validation)
+        eflop = run.progress.flops / 1e18 + (plan.earlier_eflop or 0)
+        export(run.average, run.folder / FILE_NAME, run.validation, eflop=eflop)
         (run.folder / RESTART).unlink(missing_ok=True)
     else:
         save_restart(run.folder, run.progress, run.model)
