@@ -1,25 +1,30 @@
 """Files coded under one setting, decoded under every other: do symbols agree, and how far apart are pixels?
 
-    python benchmarks/matrix.py --model I --data FOLDER [--quality 10 40 85] [--pictures 3]
-                                [--python OTHER/bin/python] [--json docs/results/matrix-I.json]
+    python benchmarks/matrix.py --model I --data FOLDER [--quality 10 40 85] [--pictures 3] [--control 3]
+                                [--python OTHER/bin/python] [--work FOLDER] [--json docs/results/matrix-I.json]
 
 A setting is a process of its own: threads, memory layout, number format of the transforms, instruction sets of oneDNN
 and ATen, torch.compile, another torch (--python: an interpreter with other packages). Beside the integers runs their
 control: the float networks that the model was trained with, deciding the same symbols, nothing done to provoke
-failures. A file fails if the decoder refuses it or finds other latents than the encoder had. Pixels are compared with
-those of the setting `float32`.
+failures. A file fails if the decoder refuses it or finds other latents than the encoder had. Every file is decoded to
+latents under every setting, files of the same bytes once. Those coded under `float32` are decoded to pixels too, which
+are compared with that setting's, and by tests/second_decoder.py where it knows the model. With --control N, the float
+networks and the second decoder go through the first N pictures only. With --work, a run that was interrupted goes on
+behind its last finished setting.
 """
 
 import argparse
+import contextlib
 import hashlib
 import json
-import math
 import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections import defaultdict
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +34,7 @@ ROOT = Path(__file__).parents[1]
 REFERENCE = "float32"
 CONTROL = "float networks"
 PATHS = ("integers", CONTROL)
+QUALITIES = (10, 25, 40, 55, 70, 85)
 
 
 @dataclass(frozen=True)
@@ -54,7 +60,7 @@ def settings(pythons: list[str], compiled: bool) -> dict[str, Setting]:
     found = {
         REFERENCE: Setting(dtype="float32"),
         "bfloat16": Setting(dtype="bfloat16"),
-        "2 threads": Setting(threads=2),
+        "2 threads": Setting({"OMP_WAIT_POLICY": "PASSIVE"}, threads=2),  # threads that wait do not keep cores busy
         "contiguous": Setting(contiguous=True),
         "AVX-512": isa("AVX512_CORE", "avx512"),
         "AVX2": isa("AVX2", "avx2"),
@@ -64,9 +70,15 @@ def settings(pythons: list[str], compiled: bool) -> dict[str, Setting]:
     }
     if compiled:
         found["torch.compile"] = Setting(compiled=True)
-    for number, python in enumerate(pythons, 1):
-        found[f"other torch {number}"] = Setting(python=python)
+    for python in pythons:
+        found[f"torch {torch_version(python)}"] = Setting(python=python)
     return found
+
+
+def torch_version(python: str) -> str:
+    """Of another interpreter, without what it was built for."""
+    command = [python, "-c", "import torch; print(torch.__version__)"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip().partition("+")[0]
 
 
 # In a process of its own
@@ -75,11 +87,10 @@ def settings(pythons: list[str], compiled: bool) -> dict[str, Setting]:
 def worker(job: dict[str, Any]) -> dict[str, Any]:
     """Encode pictures, or decode files, under one setting."""
     import torch
+    from float_networks import float_networks
 
     from rdcodec.codec import pipeline
     from rdcodec.exact import layers
-    from rdcodec.models.entropy.checkerboard import CheckerboardModel
-    from rdcodec.models.entropy.integer import IntegerCheckerboard
 
     setting = Setting(**job["setting"])
     torch.set_num_threads(setting.threads)
@@ -89,49 +100,48 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
         pipeline.fast_dtype = lambda device: dtype
     codec = pipeline.load(job["model"])
     networks = {"integers": codec.entropy}
-    if isinstance(codec.model.entropy, CheckerboardModel):
-        networks[CONTROL] = float_networks(codec.model.entropy)
+    if control := float_networks(codec.model.entropy):
+        networks[CONTROL] = control
     if setting.contiguous:
         codec.model.to(memory_format=torch.contiguous_format)
         call = layers.IntegerConv.__call__
         layers.IntegerConv.__call__ = lambda self, x: call(self, x.contiguous())
     if setting.compiled:
-        codec.model.synthesis = torch.compile(codec.model.synthesis)
-        if isinstance(codec.entropy, IntegerCheckerboard):
-            codec.entropy.chains = {name: torch.compile(chain) for name, chain in codec.entropy.chains.items()}
+        compile_networks(codec.model)
     work = encode_all if job["task"] == "encode" else decode_all
-    return {"torch": torch.__version__, "done": work(codec, networks, job)}
+    done = work(codec, networks, job)
+    return {"torch": torch.__version__, "graphs": compiled_graphs() if setting.compiled else None, "done": done}
 
 
-def float_networks(model: Any) -> Any:
-    """The trained float networks in the place of the integers: same tables, same order, same steps."""
+def compile_networks(model: Any) -> None:
+    """Synthesis and entropy networks, float and on integers, through torch.compile, without a way back in silence."""
     import torch
+    from torch import _dynamo, nn
 
-    from rdcodec.exact.fixed import MEAN_ONE
-    from rdcodec.exact.tables import LEVELS, SCALE_MIN
-    from rdcodec.models.entropy import checkerboard as cb
-    from rdcodec.models.entropy.integer import LOG_LEVEL
+    from rdcodec.exact.layers import IntegerChain
+    from rdcodec.models.entropy.integer_swin import IntegerSwin
 
-    def indexes(log_scale: torch.Tensor) -> torch.Tensor:
-        level = (log_scale - math.log(SCALE_MIN)) / LOG_LEVEL
-        return level.round().clamp(0, LEVELS - 1).to(torch.uint8)
+    _dynamo.config.recompile_limit = _dynamo.config.accumulated_recompile_limit = 10_000  # chains share their code
+    _dynamo.config.fail_on_recompile_limit_hit = True
+    for kind in (IntegerChain, IntegerSwin):
+        kind.__call__ = torch.compile(kind.__call__, fullgraph=True, dynamic=False)
+    model.synthesis.compile(fullgraph=True, dynamic=False)
+    for parent in (model.entropy, *getattr(model.entropy, "networks", ())):
+        for network in parent.children():
+            if isinstance(network, nn.Sequential) and len(network):
+                inside = partial(call, network.forward)  # by itself it would be skipped, as torch's own code
+                network.forward = torch.compile(inside, fullgraph=True, dynamic=False)
 
-    class FloatCheckerboard:
-        def code(self, height: int, width: int, tenths: int, coder: Any) -> torch.Tensor:
-            at = torch.tensor([tenths / 10])
-            rows, columns = -(-height // cb.HYPER_STRIDE), -(-width // cb.HYPER_STRIDE)
-            prior = indexes(model.factorized_prior.log_scale(at))[0, :, 0, 0].expand(rows, columns, -1)
-            features = model.hyper_synthesis(coder.z(prior).permute(2, 0, 1)[None])[:, :, :height, :width]
-            y_0 = self.code_pass(0, model.first(features), at, coder)
-            context = model.context(cb.mirror_edge(y_0))[:, :, :height, :width]
-            return y_0 + self.code_pass(1, model.second(torch.cat([features, context], 1)), at, coder)
 
-        def code_pass(self, step: int, raw: torch.Tensor, at: torch.Tensor, coder: Any) -> torch.Tensor:
-            mean, log_scale = (cb.take_parity(part, step) for part in model._mean_and_scale(raw, at))
-            symbols = coder.y(lambda y: cb.take_parity(y, step), mean * MEAN_ONE, indexes(log_scale))
-            return cb.spread_parity(mean + symbols, step)
+def call(function: Any, x: Any) -> Any:
+    return function(x)
 
-    return FloatCheckerboard()
+
+def compiled_graphs() -> int:
+    """How many graphs torch.compile made."""
+    from torch._dynamo.utils import counters
+
+    return counters["stats"]["unique_graphs"]
 
 
 def encode_all(codec: Any, networks: dict[str, Any], job: dict[str, Any]) -> list[list[str]]:
@@ -142,49 +152,49 @@ def encode_all(codec: Any, networks: dict[str, Any], job: dict[str, Any]) -> lis
     for picture in job["pictures"]:
         analysed = codec.analyse(read_image(Path(picture)))
         for path, entropy in networks.items():
+            if path == CONTROL and picture not in job["control"]:
+                continue
             codec.entropy = entropy
             for quality in job["qualities"]:
                 coded = codec.code(analysed, quality)
                 name = hashlib.sha256(coded.data).hexdigest()[:16] + ".rdc"
                 (Path(job["folder"]) / name).write_bytes(coded.data)
-                done.append([path, name, digest(coded.y_hat), f"{Path(picture).stem} q{quality}"])
+                what = Path(picture).stem if quality is None else f"{Path(picture).stem} q{quality:g}"
+                done.append([path, name, digest(coded.y_hat), what])
     return done
 
 
 def decode_all(codec: Any, networks: dict[str, Any], job: dict[str, Any]) -> list[dict[str, Any]]:
-    """What every file decodes to: the digest of its latents, or the error; and its pixels beside the reference."""
-    import torch
-
+    """What every file decodes to: the digest of its latents, or the error; of some, pixels beside the reference."""
     from rdcodec.codec.container import unpack
     from rdcodec.errors import RdcError
 
     done = []
-    for path, name, _ in job["files"]:
+    for path, name, _, pixels in job["files"]:
         codec.entropy = networks[path]
-        kept: list[torch.Tensor] = []
-        inner = type(codec).decode_latents
-        codec.decode_latents = lambda header, stream, kept=kept, inner=inner: kept_first(
-            kept, inner(codec, header, stream)
-        )
+        record: dict[str, Any] = {"path": path, "file": name}
+        header, stream = unpack((Path(job["folder"]) / name).read_bytes())
         try:
-            image = codec.decode(*unpack((Path(job["folder"]) / name).read_bytes()))
+            y_hat = codec.decode_latents(header, stream)
         except RdcError as error:
-            done.append({"path": path, "file": name, "error": str(error)})
+            done.append({**record, "error": str(error)})
             continue
-        record: dict[str, Any] = {"path": path, "file": name, "latents": digest(kept[0])}
-        if path == "integers":
-            pixels = Path(job["folder"]) / f"{name}.npy"
-            if job["is_reference"]:
-                np.save(pixels, image)
-            difference = np.abs(image.astype(np.int16) - np.load(pixels))
-            record |= {"largest": int(difference.max()), "beyond_1": float(np.mean(difference > 1))}
+        record["latents"] = digest(y_hat)
+        if pixels:
+            quality = None if codec.single_rate else header.quality / 10
+            image = codec.synthesise(y_hat, quality, header.height, header.width)
+            record |= beside_reference(image, Path(job["folder"]) / f"{name}.npy", job["is_reference"])
         done.append(record)
     return done
 
 
-def kept_first(kept: list[Any], value: Any) -> Any:
-    kept.append(value)
-    return value
+def beside_reference(image: np.ndarray, reference: Path, write: bool) -> dict[str, float]:
+    """Largest difference, in grey levels, and the shares of samples that differ at all, and by more than 1."""
+    if write:
+        np.save(reference, image)
+    difference = np.abs(image.astype(np.int16) - np.load(reference))
+    shares = {"differ": float(np.mean(difference > 0)), "beyond_1": float(np.mean(difference > 1))}
+    return {"largest": int(difference.max()), **shares}
 
 
 def digest(y_hat: Any) -> str:
@@ -209,47 +219,85 @@ def run(job: dict[str, Any], setting: Setting) -> dict[str, Any]:
 
 
 def run_parts(job: dict[str, Any], setting: Setting, key: str) -> dict[str, Any]:
-    """As `run`; with a process for each item under `key` if the setting wants it."""
+    """As `run`; with a process for each picture if the setting wants it."""
     if not setting.alone:
         return run(job, setting)
     groups: dict[str, list[Any]] = defaultdict(list)
     for item in job[key]:
         groups[item if isinstance(item, str) else item[2]].append(item)
     answers = [run({**job, key: group}, setting) for group in groups.values()]
-    return {"torch": answers[0]["torch"], "done": [record for answer in answers for record in answer["done"]]}
+    return {**answers[0], "done": [record for answer in answers for record in answer["done"]]}
 
 
-def matrix(model: str, pictures: list[Path], qualities: list[float], chosen: dict[str, Setting]) -> dict[str, Any]:
+class Runner:
+    """Runs settings one after the other, says how far it is, and keeps their answers in the folder."""
+
+    def __init__(self, folder: Path, steps: int) -> None:
+        self.folder = folder
+        self.steps = steps
+        self.step = 0
+
+    def ask(self, job: dict[str, Any], name: str, setting: Setting, key: str) -> dict[str, Any]:
+        """The answer of a setting, from the folder if it is there for this very job."""
+        self.step += 1
+        asked = json.loads(json.dumps({**job, "setting": vars(setting)}))
+        kept = self.folder / f"{job['task']} {name}.json"
+        begin = time.monotonic()
+        record = json.loads(kept.read_text()) if kept.exists() else {}
+        if record.get("asked") != asked:
+            record = {"asked": asked, "answer": run_parts(job, setting, key)}
+            kept.write_text(json.dumps(record))
+        answer: dict[str, Any] = record["answer"]
+        seconds, files = time.monotonic() - begin, len(answer["done"])
+        print(f"{self.step:3d} of {self.steps}: {job['task']} {files} under {name}, {seconds:.0f} s", flush=True)
+        return answer
+
+
+def matrix(
+    model: str,
+    pictures: list[str],
+    control: list[str],
+    qualities: list[float | None],
+    chosen: dict[str, Setting],
+    folder: Path,
+) -> dict[str, Any]:
     """Run everything; what is returned has JSON types only."""
-    torches: dict[str, str] = {}
+    torches: dict[str, dict[str, Any]] = {}
     coded: dict[str, list[list[str]]] = {}
     decoded: dict[str, dict[tuple[str, str], dict[str, Any]]] = {}
-    with tempfile.TemporaryDirectory() as folder:
-        job = {"model": model, "folder": folder, "qualities": qualities, "pictures": [str(p) for p in pictures]}
-        for name, setting in chosen.items():
-            answer = run_parts({**job, "task": "encode"}, setting, "pictures")
-            coded[name], torches[name] = answer["done"], answer["torch"]
-            print(f"encoded under {name} (torch {torches[name]})", flush=True)
-        files = sorted({(path, file, what.split()[0]) for done in coded.values() for path, file, _, what in done})
-        for name, setting in chosen.items():
-            ask = {**job, "task": "decode", "files": files, "is_reference": name == REFERENCE}
-            answer = run_parts(ask, setting, "files")
-            decoded[name] = {(record["path"], record["file"]): record for record in answer["done"]}
-            print(f"decoded under {name}", flush=True)
-        second = second_decoder(model, Path(folder), coded)
-    return {"torch": torches, **summary(coded, decoded), "second_decoder": second}
+    runner = Runner(folder, 2 * len(chosen))
+    job = {"model": model, "folder": str(folder), "qualities": qualities, "pictures": pictures, "control": control}
+    for name, setting in chosen.items():
+        answer = runner.ask({**job, "task": "encode"}, name, setting, "pictures")
+        coded[name], torches[name] = answer["done"], answer["torch"]
+    compared = {file for path, file, *_ in coded[REFERENCE] if path == "integers"}
+    files = {
+        (path, file, what.split()[0], path == "integers" and file in compared)
+        for done in coded.values()
+        for path, file, _, what in done
+    }
+    graphs = None
+    for name, setting in chosen.items():
+        ask = {**job, "task": "decode", "files": sorted(files), "is_reference": name == REFERENCE}
+        answer = runner.ask(ask, name, setting, "files")
+        decoded[name] = {(record["path"], record["file"]): record for record in answer["done"]}
+        graphs = answer["graphs"] or graphs
+    stems = {Path(picture).stem for picture in control}
+    second = second_decoder(model, folder, [record for record in coded[REFERENCE] if record[3].split()[0] in stems])
+    about = {"torch": torches, "compiled_graphs": graphs}
+    return {**about, **summary(coded, decoded), "second_decoder": second}
 
 
-def second_decoder(model: str, folder: Path, coded: dict[str, list[list[str]]]) -> dict[str, int] | None:
+def second_decoder(model: str, folder: Path, coded: list[list[str]]) -> dict[str, int] | None:
     """Files that the decoder of tests/second_decoder.py, in NumPy, decodes to other latents; None for other models."""
     sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
     import second_decoder
-    from rdcodec.models.weights import find_weights
+    from rdcodec.models.weights import find_model, find_weights
 
-    weights = second_decoder.read_weights(find_weights(model).read_bytes())
-    if "level" not in weights.exact:
+    if find_model(model)[0].entropy.kind != "checkerboard":
         return None
-    wanted = {file: latents for done in coded.values() for path, file, latents, _ in done if path == "integers"}
+    weights = second_decoder.read_weights(find_weights(model).read_bytes())
+    wanted = {file: latents for path, file, latents, _ in coded if path == "integers"}
     failed = 0
     for file, latents in wanted.items():
         y_hat = second_decoder.decode((folder / file).read_bytes(), weights).y_hat
@@ -282,6 +330,8 @@ def summary(coded: dict[str, Any], decoded: dict[str, Any]) -> dict[str, Any]:
         compared = [record for record in records.values() if "largest" in record]
         if compared:
             pixels[decoder] = {
+                "files": len(compared),
+                "differ_mean": sum(record["differ"] for record in compared) / len(compared),
                 "largest_difference": max(record["largest"] for record in compared),
                 "share_beyond_1_worst": max(record["beyond_1"] for record in compared),
             }
@@ -300,9 +350,10 @@ def show(result: dict[str, Any]) -> None:
         print(" " * 26 + "".join(f"{number:5d}" for number in range(1, len(names) + 1)))
         for number, (name, row) in enumerate(part["failures"].items(), 1):
             print(f"{number:3d} {name:22s}" + "".join(f"{row[other] or '.':>5}" for other in names))
-    print("\npixels against float32     largest   beyond 1 (worst picture)")
+    print("\npixels against float32     largest   beyond 1 (worst file)   differ (mean)")
     for name, pixels in result["pixels"].items():
-        print(f"    {name:22s}{pixels['largest_difference']:8d}   {pixels['share_beyond_1_worst']:.4%}")
+        worst, mean = pixels["share_beyond_1_worst"], pixels["differ_mean"]
+        print(f"    {name:22s}{pixels['largest_difference']:8d}{worst:24.4%}{mean:16.2%}")
     if second := result["second_decoder"]:
         print(f"\nsecond decoder (NumPy): {second['failed']} of {second['files']} files failed")
 
@@ -314,22 +365,35 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="I")
     parser.add_argument("--data", type=Path, required=True, help="folder of pictures")
-    parser.add_argument("--quality", type=float, nargs="*", default=[10, 25, 40, 55, 70, 85])
+    parser.add_argument("--quality", type=float, nargs="*", help="without it the six of claims")
     parser.add_argument("--pictures", type=int, help="how many, from the first in the order of names")
+    parser.add_argument("--control", type=int, help="how many of them for float networks and second decoder")
     parser.add_argument("--python", nargs="*", default=[], help="interpreters with another torch")
     parser.add_argument("--no-compile", action="store_true", help="leave torch.compile out: it needs a C++ compiler")
+    parser.add_argument("--settings", nargs="*", help="names of those to run, without it all; float32 is always run")
+    parser.add_argument("--work", type=Path, help="folder that keeps files and answers, to go on after an interruption")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
-    pictures = sorted(path for path in arguments.data.iterdir() if path.suffix in (".png", ".webp"))
+    from rdcodec.codec.pipeline import load
+    from rdcodec.measure.machine import machine
+
+    codec = load(arguments.model)
+    qualities = [None] if codec.single_rate else arguments.quality or QUALITIES
+    pictures = sorted(str(path) for path in arguments.data.iterdir() if path.suffix in (".png", ".webp"))
     pictures = pictures[: arguments.pictures]
+    control = pictures[: arguments.control]
+    about = {"model": codec.info.tag, "pictures": len(pictures), "control_pictures": len(control)}
+    about |= {"qualities": None if codec.single_rate else qualities, "machine": machine()}
     chosen = settings(arguments.python, not arguments.no_compile)
-    result = matrix(arguments.model, pictures, arguments.quality, chosen)
+    if arguments.settings:
+        chosen = {name: setting for name, setting in chosen.items() if name in (REFERENCE, *arguments.settings)}
+    with contextlib.ExitStack() as stack:
+        folder = arguments.work or Path(stack.enter_context(tempfile.TemporaryDirectory()))
+        folder.mkdir(parents=True, exist_ok=True)
+        result = matrix(arguments.model, pictures, control, qualities, chosen, folder)
     show(result)
     if arguments.json:
-        from rdcodec.measure.machine import machine
-
-        about = {"model": arguments.model, "pictures": len(pictures), "qualities": arguments.quality}
-        arguments.json.write_text(json.dumps({**about, "machine": machine(), **result}, indent=1) + "\n")
+        arguments.json.write_text(json.dumps({**about, **result}, indent=1) + "\n")
 
 
 if __name__ == "__main__":
