@@ -25,8 +25,9 @@ from rdcodec.report.charts import (
     time_by_flops,
 )
 from rdcodec.report.crops import Version, contact_sheet, parse_box
-from rdcodec.report.study import Laboratory, read_laboratory
-from rdcodec.report.tables import paper_table
+from rdcodec.report.plots import rate_axis
+from rdcodec.report.study import Laboratory, read_laboratory, read_studies
+from rdcodec.report.tables import paper_table, results_page
 from rdcodec.store.db import Store
 from rdcodec.store.records import Provenance, Result
 
@@ -138,9 +139,40 @@ def test_ranks_and_inversions_are_named(lab: Laboratory) -> None:
     assert (row["decode_ms_per_mpx"], row["flops_rank"], row["time_rank"]) == ("1000.0", "3.0", "4.0")
 
 
-def test_families_are_read_from_the_configurations() -> None:
-    assert family("B") == "ELIC + CHARM, SwinT hyper" and family("G") == "conv + hyperprior"
-    assert family("I") == "light + checkerboard" and family("jpeg") is None
+def test_families_are_those_of_the_results_or_of_the_package(lab: Laboratory) -> None:
+    found = {m.codec: family(m) for m in lab.studies[0].results}
+    assert found["B"] == "ELIC + CHARM, SwinT hyper" and found["G"] == "conv + hyperprior"
+    assert found["I"] == "light + checkerboard"
+    point = quality("w48-d2", 0.46, 33.0, None)
+    (trial,) = read_studies([replace(point, values={**point.values, "family": "light + checkerboard"})])[0].results
+    (other,) = read_studies([point])[0].results
+    assert family(trial) == "light + checkerboard" and family(other) is None
+
+
+def test_estimates_are_called_so(lab: Laboratory) -> None:
+    assert not lab.studies[0].estimated
+    point = quality("w48-d2", 0.46, 33.0, None)
+    (study,) = read_studies([replace(point, values={**point.values, "estimated": True})])
+    assert study.estimated and "estimated" in rate_axis(study)
+    assert "rates: estimates of the model" in results_page([(study, [])])
+
+
+def test_savings_on_other_pictures_are_over_x265_if_nothing_is_nearer_to_bpg() -> None:
+    def on_other(codec: str) -> Result:
+        tag = "I.1" if codec == "I" else "a version"
+        return replace(quality(codec, 0.5, 33.0, 1.0), tag=tag, dataset="mine", rows=())
+
+    (study,) = read_studies([on_other(codec) for codec in ("I", "jpeg", "x265_444", "webp")])
+    assert study.reference is not None and study.reference.name == "x265_444"
+
+
+def test_training_is_set_beside_the_papers(lab: Laboratory) -> None:
+    """The paper's: two million steps of 32 crops of 256x256 at what a step costs per pixel."""
+    count = Result("count", "G", "G", {"training_flops_per_px": 1e6}, Provenance("rdcodec"))
+    spent = Result("training", "G", "G.1", {"eflop": 0.0125}, Provenance("rdcodec"))
+    rows = paper_table(replace(lab, counts=(count,), trainings=(spent,)), lab.studies[0]).rows
+    found = {row[0]: row[-1] for row in rows}
+    assert (found["G"], found["rdcodec G.1"], found["A"], found["rdcodec I.1"]) == ("4.2", "0.0125", "-", "-")
 
 
 def test_table_has_the_papers_rows_and_ours(lab: Laboratory) -> None:

@@ -171,6 +171,7 @@ def _counted(model: str) -> "Result":
     from rdcodec.measure.flops import count_parts, total
     from rdcodec.models.base import blueprint
     from rdcodec.store.records import Provenance, Result
+    from rdcodec.training.sweep import training_flops_per_px
 
     config = find_config(model)
     network = blueprint(config)
@@ -185,7 +186,12 @@ def _counted(model: str) -> "Result":
         kind="count",
         codec=config.name,
         tag=config.name,
-        values={"parameters": whole, "parameters_without_analysis": whole - analysis, **costs(total(parts))},
+        values={
+            "parameters": whole,
+            "parameters_without_analysis": whole - analysis,
+            "training_flops_per_px": round(training_flops_per_px(network)),
+            **costs(total(parts)),
+        },
         provenance=Provenance(
             source="rdcodec", config_sha256=hashlib.sha256(config.model_dump_json().encode()).hexdigest()
         ),

@@ -166,7 +166,7 @@ def _jobs(
 
 
 def _keeper(store: Path | None) -> "Callable[[Sequence[Status]], None]":
-    """What puts the results of trials into the store as they end."""
+    """What puts the results of trials into the store as they end, and those of the classical codecs beside them."""
     kept: set[str] = set()
 
     def keep(statuses: "Sequence[Status]") -> None:
@@ -175,11 +175,13 @@ def _keeper(store: Path | None) -> "Callable[[Sequence[Status]], None]":
             return
         from rdcodec.store.db import Store
         from rdcodec.training.trial import read_results
+        from rdcodec.training.validation import anchor_results
 
         with Store(store) as opened:
             for status in new:
                 opened.add(read_results(status.job))
                 kept.add(status.job.name)
+            opened.add(anchor_results(Path(new[0].job.folder).parent))
 
     return keep
 

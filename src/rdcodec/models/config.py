@@ -330,6 +330,15 @@ R = TypeVar("R", bound=Record)
 CONFIGS = Path(__file__).parent / "configs"
 
 
+def family_of(config: ModelConfig) -> str:
+    """What kind of model it is, in words: "ELIC + CHARM, SwinT hyper"."""
+    names = {"elic": "ELIC", "swin": "SwinT", "charm": "CHARM"}
+    hyper = getattr(config.entropy, "hyper_synthesis", None)
+    swin_hyper = ", SwinT hyper" if getattr(hyper, "kind", None) == "swin" else ""
+    kinds = (config.synthesis.kind, config.entropy.kind)
+    return " + ".join(names.get(kind, kind) for kind in kinds) + swin_hyper
+
+
 def config_names() -> list[str]:
     """Names of the models whose configuration is part of the package, in the order of their groups."""
     return sorted((path.stem for path in CONFIGS.glob("*.toml")), key=lambda name: (name_group(name), name))

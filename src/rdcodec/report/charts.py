@@ -18,8 +18,8 @@ from rdcodec.measure.bdrate import Curve, load_curve, psnr_at, saving
 from rdcodec.measure.frontier import frontier
 from rdcodec.measure.published import table_1
 from rdcodec.measure.ranking import inversions, kendall_tau, ranks
-from rdcodec.models.config import CONFIGS, config_names, load_config
-from rdcodec.report.plots import COLOURS, DASHES, LABEL_GAP, MARKERS, TEXT, pictures, spread
+from rdcodec.models.config import CONFIGS, config_names, family_of, load_config
+from rdcodec.report.plots import COLOURS, DASHES, LABEL_GAP, MARKERS, TEXT, pictures, rate_axis, spread
 from rdcodec.report.study import KODAK, Laboratory, Measured, Study
 from rdcodec.store.records import Result
 
@@ -211,10 +211,9 @@ def saving_by_training(laboratory: Laboratory, study: Study) -> Chart | Missing:
     title = "Saving against training computation"
     found = []
     for standing in standings(study):
-        runs = [run for run in laboratory.trainings if run.codec == standing.codec and run.values.get("eflop")]
-        own = [run for run in runs if run.tag == standing.tag] or runs
-        if own:
-            found.append((standing, float(own[-1].values["eflop"] or 0), ""))
+        eflop = training_eflop(laboratory, standing.codec, standing.tag)
+        if eflop:
+            found.append((standing, eflop, ""))
     if not found:
         how = "`rdc results import RUN --tag TAG --store DB` takes it from a training run"
         return Missing(title, _nothing(study, "with known training", how))
@@ -227,6 +226,13 @@ def saving_by_training(laboratory: Laboratory, study: Study) -> Chart | Missing:
         lambda rows: cost_figure(study, rows, "eflop", "training (EFLOP, forward and backward, log scale)"),
         "Lines join the models that no other beats in both.",
     )
+
+
+def training_eflop(laboratory: Laboratory, codec: str, tag: str) -> float | None:
+    """Training computation behind a codec, of that tag or else of any, where the store has it."""
+    runs = [run for run in laboratory.trainings if run.codec == codec and run.values.get("eflop")]
+    own = [run for run in runs if run.tag == tag] or runs
+    return float(own[-1].values["eflop"] or 0) if own else None
 
 
 def cost_figure(study: Study, rows: Sequence[Row], cost: str, axis: str) -> "Figure":
@@ -270,9 +276,9 @@ def cost_figure(study: Study, rows: Sequence[Row], cost: str, axis: str) -> "Fig
 def families(study: Study) -> Chart | Missing:
     """Fig. 2 of the paper: the sweep by family, among published curves."""
     title = "Rate and distortion by family (Fig. 2 of the paper)"
-    known = [(m, name) for m in study.shown if (name := family(m.codec))]
+    known = [(m, name) for m in study.shown if (name := family(m))]
     if not known:
-        return Missing(title, f"no model of the package among the results; {_eval_hint()}.")
+        return Missing(title, f"no model of a known family among the results; {_eval_hint()}.")
     rows: list[Row] = [
         {"curve": m.label, "letter": m.codec, "role": "result", "family": name, "bpp": bpp, "psnr_db": db}
         for m, name in known
@@ -292,16 +298,14 @@ def families(study: Study) -> Chart | Missing:
     )
 
 
-def family(codec: str) -> str | None:
-    """What kind of model a codec of the package is, from its configuration: transforms and entropy model."""
-    if codec not in config_names():
+def family(measured: Measured) -> str | None:
+    """What kind of model was measured: as its results say, or as its name does, if it is one of the package."""
+    told = measured.points[0].values.get("family")
+    if told is not None:
+        return str(told)
+    if measured.codec not in config_names():
         return None
-    config = load_config(CONFIGS / f"{codec}.toml")
-    names = {"conv": "conv", "elic": "ELIC", "swin": "SwinT", "light": "light", "charm": "CHARM"}
-    hyper = getattr(config.entropy, "hyper_synthesis", None)
-    swin_hyper = ", SwinT hyper" if getattr(hyper, "kind", None) == "swin" else ""
-    kinds = (config.synthesis.kind, config.entropy.kind)
-    return " + ".join(names.get(kind, kind) for kind in kinds) + swin_hyper
+    return family_of(load_config(CONFIGS / f"{measured.codec}.toml"))
 
 
 def family_figure(study: Study, rows: Sequence[Row]) -> "Figure":
@@ -336,7 +340,7 @@ def family_figure(study: Study, rows: Sequence[Row]) -> "Figure":
     low, high = min(row["psnr_db"] for row in ours), max(row["psnr_db"] for row in ours)
     axes.set_xlim(0, 1.05 * max(row["bpp"] for row in ours))
     axes.set_ylim(low - 1, high + 3)
-    axes.set(xlabel="rate (bits per pixel of the whole file)", ylabel="PSNR (dB, RGB)")
+    axes.set(xlabel=rate_axis(study), ylabel="PSNR (dB, RGB)")
     axes.set_title(pictures(study), loc="left", fontsize=10)
     axes.legend(loc="lower right", frameon=True, framealpha=1, edgecolor="none")
     return figure
@@ -388,7 +392,7 @@ def rate_figure(study: Study, rows: Sequence[Row]) -> "Figure":
     axes.set_xlim(0, most)
     shown = [row["saving_percent"] for row in rows if row["bpp"] <= most]
     axes.set_ylim(min(shown) - 3, max(shown) + 5)
-    axes.set(xlabel="rate (bits per pixel of the whole file)", ylabel=f"rate saved over {reference(study).name} (%)")
+    axes.set(xlabel=rate_axis(study), ylabel=f"rate saved over {reference(study).name} (%)")
     axes.set_title(pictures(study), loc="left", fontsize=10)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
     return figure

@@ -79,12 +79,17 @@ def rd_figure(study: Study) -> "Figure":
     axes.set(
         xlim=(0, most),
         ylim=(least_db, max(end.psnr_db for end in ends) + 0.5),
-        xlabel="rate (bits per pixel of the whole file)",
+        xlabel=rate_axis(study),
         ylabel="PSNR (dB, RGB)",
     )
     axes.set_title(pictures(study), loc="left", fontsize=10)
     _name(axes, sorted(ends, key=lambda end: end.psnr_db))
     return figure
+
+
+def rate_axis(study: Study) -> str:
+    """What the rates of a figure are: of files, or estimates where any result has nothing else."""
+    return "rate (bits per pixel; models estimated)" if study.estimated else "rate (bits per pixel of the whole file)"
 
 
 @contextmanager

@@ -27,6 +27,7 @@ KODAK_ANCHORS = (
 MOST_SHOWN = 12
 """Results in one figure; where there are more, it shows each codec's newest weights alone."""
 KODAK_REFERENCE = "bpg_444"
+REFERENCES = ("bpg", "x265_444")  # of other pictures, the first of them that was run
 """What savings on the Kodak pictures are over, as in the paper."""
 
 
@@ -68,6 +69,11 @@ class Study:
     results: tuple[Measured, ...]
     anchors: tuple[Curve, ...]
     reference: Curve | None
+
+    @property
+    def estimated(self) -> bool:
+        """Whether rates of results are a model's estimates, without files."""
+        return any(point.values.get("estimated") for m in self.results for point in m.points)
 
     @property
     def shown(self) -> tuple[Measured, ...]:
@@ -129,10 +135,15 @@ def read_studies(results: Sequence[Result], anchors: Sequence[str] | None = None
         named += [m.curve for m in group if m not in subjects and m.curve.name not in {c.name for c in named}]
         name = KODAK if pictures == KODAK else group[0].points[0].dataset
         slug = _slug(name, pictures, {study.slug for study in studies})
-        reference = load_curve(KODAK_REFERENCE) if pictures == KODAK else next(iter(named), None)
+        reference = load_curve(KODAK_REFERENCE) if pictures == KODAK else _reference(named)
         count = max(len(point.rows) for measured in group for point in measured.points) or None
         studies.append(Study(pictures, name, slug, count, tuple(subjects), tuple(named), reference))
     return studies
+
+
+def _reference(anchors: Sequence[Curve]) -> Curve | None:
+    """What savings are over where BPG was not run: what comes nearest to it, or else the first."""
+    return next((a for name in REFERENCES for a in anchors if a.name == name), next(iter(anchors), None))
 
 
 def read_anchor(source: str) -> tuple[str, Curve]:

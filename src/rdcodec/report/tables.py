@@ -10,7 +10,15 @@ from typing import Any
 from rdcodec.errors import BadInput, UsageError
 from rdcodec.measure.bdrate import REPORTING_WINDOW, Curve, bd_rate, rate_at, saving
 from rdcodec.measure.published import table_1
-from rdcodec.report.charts import Chart, Missing, kflops_per_px, paper_standings, reference, standings
+from rdcodec.report.charts import (
+    Chart,
+    Missing,
+    kflops_per_px,
+    paper_standings,
+    reference,
+    standings,
+    training_eflop,
+)
 from rdcodec.report.study import KODAK, Laboratory, Measured, Study
 from rdcodec.store.records import Result, Value
 
@@ -84,10 +92,10 @@ def paper_table(laboratory: Laboratory, study: Study) -> Table:
     rows = []
     paper = {standing.label: standing for standing in paper_standings(study)}
     published = {row.row: row for row in table_1().values()} if study.identity == KODAK else {}
+    counted = {result.codec: result for result in laboratory.counts}
     for letter, row in published.items():
         figures = [f"{row.parameters_m:.1f}", f"{row.kflops_per_px:.1f}", NONE, f"{paper[letter].saving_percent:.2f}"]
-        rows.append((letter, "paper", *figures, NONE, NONE))
-    counted = {result.codec: result for result in laboratory.counts}
+        rows.append((letter, "paper", *figures, NONE, NONE, _number(_papers_eflop(counted.get(letter)), 1)))
     for m in study.results:
         standing, flops = ours.get((m.codec, m.points[0].tag)), kflops_per_px(laboratory, m.codec)
         cells = [
@@ -97,15 +105,20 @@ def paper_table(laboratory: Laboratory, study: Study) -> Table:
             _number(standing.saving_percent if standing else None, 2),
             NONE if study.reference is None else _bd_cells(m.curve, study.reference)[0],
             _number(_fastest(laboratory, m), 1),
+            _number(training_eflop(laboratory, m.codec, m.points[0].tag), 4),
         ]
         rows.append((m.label, "rdcodec", *cells))
     name = reference(study).name if study.reference else "the anchor"
-    columns = ("model", "from", ">parameters (M)", ">kFLOPs/px", ">bpp", ">saving (%)", ">BD-rate", ">decode MP/s")
+    columns = (
+        *("model", "from", ">parameters (M)", ">kFLOPs/px", ">bpp", ">saving (%)", ">BD-rate"),
+        *(">decode MP/s", ">training (EFLOP)"),
+    )
     note = (
         f"Saving: of {name}'s rate at equal PSNR, at the model's own point, or at 0.46 bpp where it has all rates. "
         "Parameters of A, B and G are counted without the analysis transform, as the paper seems to do. "
         "Decode: whole files, the fastest way in the store. '-': not known; of the paper's models neither rates nor "
-        "times are given here. `rdc results count MODEL` and `rdc bench MODEL` fill ours."
+        "times are given here. `rdc results count MODEL` and `rdc bench MODEL` fill ours. "
+        "Training: forward and backward; the paper's is worked out for its two million steps of 32 crops of 256 pixels."
     )
     title = "Models, cost and saving (Table 1 of the paper)"
     return Table(f"table1-{study.slug}", title, columns, tuple(rows), note)
@@ -119,6 +132,12 @@ def _parameters_m(count: Result | None) -> float | None:
     key = "parameters" if row is None or row.with_analysis else "parameters_without_analysis"
     value = count.values.get(key)
     return None if value is None else float(value) / 1e6
+
+
+def _papers_eflop(count: Result | None) -> float | None:
+    """Training computation of a model of Table 1: steps and batch are the paper's, FLOPs are counted."""
+    per_px = count.values.get("training_flops_per_px") if count else None
+    return None if per_px is None else 2e6 * 32 * 256**2 * float(per_px) / 1e18
 
 
 def _fastest(laboratory: Laboratory, measured: Measured) -> float | None:
@@ -211,6 +230,7 @@ def _provenance(result: Measured) -> str:
     sha256 = origin.dataset_sha256
     at_once = f"{_count(int(jobs), 'picture')} at a time" if jobs else None
     lines = {
+        "rates": "estimates of the model, no files" if last.values.get("estimated") else "",
         "codec": f"rdcodec, weights {last.tag}" if result.ours else last.tag,
         "published": "" if origin.source == "rdcodec" else origin.source,
         "pictures": _join([last.dataset, sha256 and f"SHA-256 {sha256[:12]}"]),

@@ -21,7 +21,10 @@ REQUIRED = ("kind", "codec", "tag", "values", "provenance")
 NUMBERS = {
     "quality": ("bpp", "psnr_db", "psnr_y_db", "ms_ssim", "ms_ssim_db", "enc_s", "dec_s"),
     "speed": ("threads", "encode_s", "decode_s", "encode_mpx_per_s", "decode_mpx_per_s", "decode_networks_mpx_per_s"),
-    "count": ("parameters", "parameters_without_analysis", "kflops_per_px", "kmacs_per_px", "elementwise_per_px"),
+    "count": (
+        *("parameters", "parameters_without_analysis", "training_flops_per_px"),
+        *("kflops_per_px", "kmacs_per_px", "elementwise_per_px"),
+    ),
     "training": ("eflop", "steps", "images", "seconds", "loss"),
 }
 """Values that are numbers, or null, wherever they stand; other names are free."""

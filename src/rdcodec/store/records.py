@@ -9,7 +9,8 @@ in the names; `rows` holds the finer table beside them (a row per picture, or pe
     speed      device, dtype, threads, isa, encode_s, decode_s, encode_mpx_per_s, decode_mpx_per_s,
                decode_networks_mpx_per_s (without entropy coding), peak_memory_mib,
                gflop_per_s, roofline_share                                     per part: part, seconds, low_s, high_s
-    count      parameters, parameters_without_analysis, kflops_per_px, kmacs_per_px, elementwise_per_px
+    count      parameters, parameters_without_analysis, training_flops_per_px (forward and backward),
+               kflops_per_px, kmacs_per_px, elementwise_per_px
                                                                                per part
     training   eflop, steps, images, seconds, loss                             per validation
 """

@@ -22,7 +22,7 @@ from rdcodec.training.data import Batch, Photo
 from rdcodec.training.feed import Feed
 from rdcodec.training.group import Group
 from rdcodec.training.recipe import Recipe
-from rdcodec.training.validation import validation_summary
+from rdcodec.training.validation import pictures_sha256, validation_summary
 
 CHECKPOINT_SECONDS = 180.0
 VALIDATE_SECONDS = 600.0
@@ -298,5 +298,6 @@ def validation_record(run: Run) -> dict[str, Any]:
         "step": progress.step,
         "seconds": round(progress.seconds, 2),
         "eflop": progress.flops / 1e18,
+        "pictures_sha256": pictures_sha256(run.validation),
         **summary,
     }

@@ -18,7 +18,7 @@ from pydantic import Field, PositiveInt, model_validator
 
 from rdcodec.errors import UsageError
 from rdcodec.measure.flops import kflops_per_px
-from rdcodec.models.base import blueprint
+from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.config import ModelConfig, Record, parse_record
 from rdcodec.training.plan import find_config
 from rdcodec.training.recipe import Budget, Recipe, load_recipe
@@ -87,7 +87,12 @@ class Trial:
     @cached_property
     def training_flops_per_px(self) -> float:
         """Of a step, forward and backward."""
-        return BACKWARD * 2 * forward_macs_per_px(blueprint(self.config))
+        return training_flops_per_px(blueprint(self.config))
+
+
+def training_flops_per_px(model: ImageModel) -> float:
+    """FLOPs of a training step per pixel, forward and backward."""
+    return BACKWARD * 2 * forward_macs_per_px(model)
 
 
 def read_sweep(path: Path) -> Sweep:

@@ -15,13 +15,13 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from rdcodec.errors import RdcError
-from rdcodec.models.config import ModelConfig, parse_record
+from rdcodec.models.config import ModelConfig, family_of, parse_record
 from rdcodec.models.weights import FILE_NAME
 from rdcodec.store.records import Provenance, Result
 from rdcodec.training.checkpoint import CHECKPOINT, RESTART
@@ -98,7 +98,7 @@ def _train(job: Job) -> None:
     if (folder / FILE_NAME).exists():
         return
     torch.set_num_threads(job.threads)
-    setting = run.Setting(pick_device(job.device), anchors=False)
+    setting = run.Setting(pick_device(job.device))
     if (folder / CHECKPOINT).exists() or (folder / RESTART).exists():
         run.resume(folder, _nothing, _say, setting)
         return
@@ -139,6 +139,7 @@ def results_of(job: Job) -> list[Result]:
     """Results of a trial that is trained. Rates are estimated: values["estimated"] says so."""
     from rdcodec.measure.flops import kflops_per_px
     from rdcodec.models.base import blueprint
+    from rdcodec.training.validation import PICTURES
 
     config = parse_record(ModelConfig, job.config, job.name)
     model = blueprint(config)
@@ -158,10 +159,11 @@ def results_of(job: Job) -> list[Result]:
     if last is None:  # no photograph was held out
         return found
     single = config.lmbda is not None
+    held_out = replace(provenance, dataset_sha256=last.get("pictures_sha256"))
     for quality, bpp, psnr in zip(last["quality"], last["bpp"], last["psnr_db"], strict=True):
-        values = {"bpp": bpp, "psnr_db": psnr, "estimated": True}
+        values = {"bpp": bpp, "psnr_db": psnr, "estimated": True, "family": family_of(config)}
         setting = None if single else quality
-        found.append(Result("quality", job.name, job.name, values, provenance, "validation", setting))
+        found.append(Result("quality", job.name, job.name, values, held_out, PICTURES, setting))
     return found
 
 

@@ -14,12 +14,15 @@ from rdcodec.errors import NeedsModel, RdcError
 from rdcodec.measure.anchors import ANCHORS
 from rdcodec.measure.bdrate import Curve, bd_rate, saving
 from rdcodec.measure.rd import Evaluation, evaluate, fingerprint
+from rdcodec.measure.results import evaluation_results
 from rdcodec.models.base import ImageModel
 from rdcodec.models.precision import fast_dtype
 from rdcodec.models.rate import LMBDA_REFERENCE
+from rdcodec.store.records import Result
 from rdcodec.training.data import Photo
 
 CLAIM_QUALITIES = (10, 25, 40, 55, 70, 85)
+PICTURES = "validation slice"
 VALIDATION_ANCHORS = ("jpeg", "webp", "x265_444")
 
 
@@ -79,7 +82,7 @@ def anchor_curves(photos: Sequence[Photo], cache: Path, say: Callable[[str], Non
 
     An anchor whose library is not installed is left out, and said so.
     """
-    images = {photo.name: cut(photo) for photo in photos}
+    images = _images(photos)
     curves: dict[str, Curve] = {}
     for name in VALIDATION_ANCHORS if images else ():
         try:
@@ -98,7 +101,22 @@ def _run_anchor(name: str, images: dict[str, NDArray[np.uint8]], path: Path) -> 
     anchor = ANCHORS[name]
     rows = evaluate(anchor, images, anchor.settings)
     path.parent.mkdir(parents=True, exist_ok=True)
-    Evaluation.stamp(rows, codec=name, tag=anchor.tag(), dataset="validation slice", images=images).save(path)
+    Evaluation.stamp(rows, codec=name, tag=anchor.tag(), dataset=PICTURES, images=images).save(path)
+
+
+def anchor_results(cache: Path) -> list[Result]:
+    """What the anchors of a folder found, for the store."""
+    paths = sorted(cache.glob("validation-*.json"))
+    return [result for path in paths for result in evaluation_results(Evaluation.load(path), str(path))]
+
+
+def pictures_sha256(photos: Sequence[Photo]) -> str:
+    """Of the validation photographs as they are coded, hexadecimal."""
+    return fingerprint(_images(photos))
+
+
+def _images(photos: Sequence[Photo]) -> dict[str, NDArray[np.uint8]]:
+    return {photo.name: cut(photo) for photo in photos}
 
 
 def bd_rates(curve: dict[str, list[float]], anchors: dict[str, Curve]) -> dict[str, float | None]:
