@@ -161,8 +161,10 @@ def curves_csv(study: Study) -> str:
 
 
 def readme_section(study: Study, anchors: Mapping[str, Curve]) -> str:
-    """A short table for each result: its points, each anchor's rate at the same PSNR, and the rate saved."""
-    return "\n".join(_readme_table(study, result, anchors) for result in study.results)
+    """The first result's points, each anchor's rate at the same PSNR, and the rate saved; BD-rates of all results."""
+    bd_rates = "\n".join(filter(None, (_readme_bd_rates(result, anchors) for result in study.results)))
+    curves = ", ".join(anchor.name for anchor in anchors.values())
+    return f"{_readme_table(study, study.results[0], anchors)}\n{bd_rates}\n\nCurves: {curves}.\n"
 
 
 def replace_results(text: str, section: str, name: str) -> str:
@@ -277,15 +279,16 @@ def _readme_table(study: Study, result: Measured, anchors: Mapping[str, Curve]) 
     for p in result.points:
         row = [_setting(p), *(_number(p.values.get(key), digits) for key, digits in README_DIGITS.items())]
         rows.append(row + [cell for anchor in anchors.values() for cell in _rival_cells(p.values, anchor)])
-    found = {name: _bd_cells(result.curve, anchor)[0] for name, anchor in anchors.items()}
-    bd_rates = ", ".join(f"{name} {percent}" for name, percent in found.items() if percent != NONE)
     return (
         f"{result.label} on the {study.picture_count} {study.name} pictures (means of whole files), and what other "
-        "codecs need for the same PSNR:\n\n"
-        f"{markdown_table(columns, rows)}\n"
-        f"{f'BD-rate against {bd_rates}. ' if bd_rates else ''}"
-        f"Curves: {', '.join(anchor.name for anchor in anchors.values())}.\n"
+        f"codecs need for the same PSNR:\n\n{markdown_table(columns, rows)}"
     )
+
+
+def _readme_bd_rates(result: Measured, anchors: Mapping[str, Curve]) -> str:
+    found = {name: _bd_cells(result.curve, anchor)[0] for name, anchor in anchors.items()}
+    bd_rates = ", ".join(f"{name} {percent}" for name, percent in found.items() if percent != NONE)
+    return bd_rates and f"- BD-rate of {result.label} against {bd_rates}."
 
 
 def _rival_cells(mean: Mapping[str, Any], anchor: Curve) -> list[str]:
