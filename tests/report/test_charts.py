@@ -17,6 +17,7 @@ from rdcodec.report.charts import (
     Missing,
     families,
     family,
+    loss_by_flops,
     saving_by_flops,
     saving_by_rate,
     saving_by_speed,
@@ -147,6 +148,24 @@ def test_families_are_those_of_the_results_or_of_the_package(lab: Laboratory) ->
     (trial,) = read_studies([replace(point, values={**point.values, "family": "light + checkerboard"})])[0].results
     (other,) = read_studies([point])[0].results
     assert family(trial) == "light + checkerboard" and family(other) is None
+
+
+def test_the_frontier_of_a_sweep_is_of_losses(lab: Laboratory) -> None:
+    """Drawn from what a sweep leaves in the store, even where no trial is good enough to be set beside an anchor."""
+    found: list[Result] = []
+    for name, flops, loss in (("a", 5.0, 0.7), ("b", 6.0, 0.8), ("c", 9.0, 0.6)):
+        values = {"bpp": 0.5, "psnr_db": 12.0, "estimated": True, "family": "light + checkerboard"}
+        found.append(Result("quality", name, name, values, Provenance("rdcodec"), "validation slice"))
+        found.append(Result("count", name, name, {"kflops_per_px": flops}, Provenance("rdcodec")))
+        found.append(Result("training", name, name, {"loss": loss}, Provenance("rdcodec")))
+    (study,) = read_studies([result for result in found if result.kind == "quality"])
+    kinds = {kind: tuple(r for r in found if r.kind == kind) for kind in ("count", "training")}
+    sweep = Laboratory((study,), (), kinds["count"], kinds["training"])
+    assert [(row["codec"], row["on_frontier"]) for row in data(loss_by_flops(sweep, study))] == [
+        *(("a", "1"), ("b", "0"), ("c", "1")),
+    ]
+    assert all(row["letter"] == "" and row["family"] for row in data(families(study)))
+    assert isinstance(loss_by_flops(lab, lab.studies[0]), Missing)
 
 
 def test_estimates_are_called_so(lab: Laboratory) -> None:

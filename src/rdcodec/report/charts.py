@@ -34,6 +34,7 @@ POINT_BPP = 0.46
 LEAST_SAVING = -60.0  # percent: below it the figure of savings over the rate would be all JPEG
 SAMPLES = 80
 PAPER, OURS, OTHER = "paper", "rdcodec", "published"
+INSIDE = 6  # families that a legend within the figure has room for
 Row = Mapping[str, Any]
 
 
@@ -93,6 +94,7 @@ def study_charts(laboratory: Laboratory, study: Study) -> list[Chart | Missing]:
         saving_by_rate(study),
         saving_by_speed(laboratory, study),
         saving_by_training(laboratory, study),
+        *([loss_by_flops(laboratory, study)] if study.estimated else []),
     ]
 
 
@@ -280,7 +282,7 @@ def families(study: Study) -> Chart | Missing:
     if not known:
         return Missing(title, f"no model of a known family among the results; {_eval_hint()}.")
     rows: list[Row] = [
-        {"curve": m.label, "letter": m.codec, "role": "result", "family": name, "bpp": bpp, "psnr_db": db}
+        {"curve": m.label, "letter": letter(m), "role": "result", "family": name, "bpp": bpp, "psnr_db": db}
         for m, name in known
         for bpp, db in _points(m.curve)
     ]
@@ -308,6 +310,11 @@ def family(measured: Measured) -> str | None:
     return family_of(load_config(CONFIGS / f"{measured.codec}.toml"))
 
 
+def letter(measured: Measured) -> str:
+    """What a point is called in a figure: the letter of a model of the package; trials of a sweep have none."""
+    return measured.codec if measured.codec in config_names() else ""
+
+
 def family_figure(study: Study, rows: Sequence[Row]) -> "Figure":
     """A colour and a marker for each family, letters at single points, published curves as thin lines."""
     figure, axes = _axes()
@@ -333,16 +340,69 @@ def family_figure(study: Study, rows: Sequence[Row]) -> "Figure":
         )
     for (colour, marker), name in ((style, name) for name, style in styles.items()):
         axes.plot([], [], marker=marker, color=colour, label=name)
+    low, high = min(row["psnr_db"] for row in ours) - 1, max(row["psnr_db"] for row in ours) + 3
     for dashes, curve in zip(itertools.cycle(DASHES), _names(rows, "published"), strict=False):
         points = [row for row in rows if row["curve"] == curve]
         xy = ([p["bpp"] for p in points], [p["psnr_db"] for p in points])
-        axes.plot(*xy, color="#555555", linestyle=dashes, linewidth=1.0, label=curve, zorder=2)
-    low, high = min(row["psnr_db"] for row in ours), max(row["psnr_db"] for row in ours)
+        if any(low < db < high for db in xy[1]):
+            axes.plot(*xy, color="#555555", linestyle=dashes, linewidth=1.0, label=curve, zorder=2)
     axes.set_xlim(0, 1.05 * max(row["bpp"] for row in ours))
-    axes.set_ylim(low - 1, high + 3)
+    axes.set_ylim(low, high)
     axes.set(xlabel=rate_axis(study), ylabel="PSNR (dB, RGB)")
     axes.set_title(pictures(study), loc="left", fontsize=10)
-    axes.legend(loc="lower right", frameon=True, framealpha=1, edgecolor="none")
+    if len(styles) <= INSIDE:
+        axes.legend(loc="lower right", frameon=True, framealpha=1, edgecolor="none")
+    else:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
+    return figure
+
+
+def loss_by_flops(laboratory: Laboratory, study: Study) -> Chart | Missing:
+    """What a sweep is for: the loss on held-out photographs against the decoder's computation, and the frontier."""
+    title = "Loss against decode computation"
+    losses = {run.codec: run.values.get("loss") for run in laboratory.trainings}
+    points = [(m, kflops_per_px(laboratory, m.codec), losses.get(m.codec)) for m in study.results]
+    found = [(m, flops, float(loss)) for m, flops, loss in points if flops and loss is not None]
+    if not found:
+        return Missing(
+            title, "no trial of a sweep is counted and trained; `rdc sweep SWEEP.toml --store DB` does both."
+        )
+    on = frontier([flops for _, flops, _ in found], [-loss for _, _, loss in found])
+    rows = [
+        {"codec": m.codec, "family": family(m) or "", "kflops_per_px": flops, "loss": loss, "on_frontier": int(i in on)}
+        for i, (m, flops, loss) in sorted(enumerate(found), key=lambda item: item[1][1])
+    ]
+    return Chart(
+        f"loss-flops-{study.slug}",
+        title,
+        ("codec", "family", "kflops_per_px", "loss", "on_frontier"),
+        _rounded(rows),
+        lambda rows: loss_figure(study, rows),
+        "bpp + lmbda * MSE with estimated rates, all rates of a model weighted alike, after the training that the "
+        "table says; the line joins the models that no other beats in both.",
+    )
+
+
+def loss_figure(study: Study, rows: Sequence[Row]) -> "Figure":
+    """A colour and a marker for each family; trials on the frontier are named."""
+    figure, axes = _axes()
+    axes.set_xscale("log")
+    on = [row for row in rows if row["on_frontier"]]
+    axes.plot([r["kflops_per_px"] for r in on], [r["loss"] for r in on], color="#777777", linewidth=1.2, zorder=2)
+    families = dict.fromkeys(row["family"] for row in rows)
+    for name, (colour, marker) in zip(families, _looks(), strict=False):
+        mine = [row for row in rows if row["family"] == name]
+        points = ([r["kflops_per_px"] for r in mine], [r["loss"] for r in mine])
+        axes.plot(*points, marker, color=colour, markersize=7, markeredgecolor="white", label=name or None, zorder=3)
+    _plain_log_axis(axes, [row["kflops_per_px"] for row in rows])
+    axes.margins(y=0.12)
+    for row in on:
+        at = (row["kflops_per_px"], row["loss"])
+        axes.annotate(row["codec"], at, (0, -11), textcoords="offset points", ha="center", fontsize=8, zorder=4)
+    axes.set(xlabel="decoder (kFLOPs per pixel, log scale)", ylabel="loss (bpp + lmbda * MSE)")
+    axes.set_title(pictures(study), loc="left", fontsize=10)
+    if len(families) > 1:
+        axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
     return figure
 
 
