@@ -85,16 +85,17 @@ class Standing:
 
 def study_charts(laboratory: Laboratory, study: Study) -> list[Chart | Missing]:
     """The figures of one set of pictures, those of the paper first and in its order."""
+    sweeps = [loss_by_flops(laboratory, study)] if study.estimated else []
     if study.reference is None:
         hint = "`rdc eval jpeg --data DIR -o jpeg.json` measures one, `--anchor jpeg.json` names it"
-        return [Missing("Savings", f"need an anchor on the same pictures: {hint}.")]
+        return [Missing("Savings", f"need an anchor on the same pictures: {hint}."), families(study), *sweeps]
     return [
         saving_by_flops(laboratory, study),
         families(study),
         saving_by_rate(study),
         saving_by_speed(laboratory, study),
         saving_by_training(laboratory, study),
-        *([loss_by_flops(laboratory, study)] if study.estimated else []),
+        *sweeps,
     ]
 
 
