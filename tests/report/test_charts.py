@@ -227,7 +227,8 @@ def test_what_is_missing_is_said(lab: Laboratory) -> None:
     assert all("`rdc " in chart.reason for chart in charts if isinstance(chart, Missing))
     assert isinstance(time_by_flops(bare), Missing)
     other = [Result("quality", "x", "1", {"bpp": 1.0, "psnr_db": 30.0}, Provenance("rdcodec"), "photos")]
-    (alone,) = study_charts(laboratory(other), laboratory(other).studies[0])
+    alone, unknown = study_charts(laboratory(other), laboratory(other).studies[0])
+    assert isinstance(unknown, Missing) and "known family" in unknown.reason
     assert isinstance(alone, Missing) and "--anchor" in alone.reason
 
 
