@@ -356,13 +356,13 @@ def conv_synthesis(x: Array, arrays: dict[str, Array], config: dict[str, Any], b
     end = len(config["strides"]) - 1
     for place, stride in enumerate(config["strides"]):
         x = quotients(x, arrays, f"hyper_synthesis.{2 * place}", stride)
-        if place == end:
-            break
+        if place == end and not config["ends_active"]:
+            return clamp(x, bound)
         if config["activation"] == "leaky_relu":
             x = clamp(np.where(x < 0, (41 * np.maximum(x, -65536) + 2048) // 4096, x), 511)
         else:
             x = np.clip(x, 0, 511)
-    return clamp(x, bound)
+    return x
 
 
 def read_slice(means: Array, levels: Array, stream: Stream) -> Array:
@@ -378,17 +378,27 @@ def decode_hyperprior(file: File, weights: Weights, stream: Stream) -> Array:
     return read_slice(means, levels, stream)
 
 
+def shares(features: Array, config: dict[str, Any]) -> list[tuple[Array, Array]]:
+    """What each slice owns for its means, and for its scales."""
+    slices = config["slices"]
+    if config["reduction"]:
+        return [(part, part) for part in np.split(features, len(slices))]
+    halves = np.split(features, 2)
+    if not config["own_channels"]:
+        return [(halves[0], halves[1])] * len(slices)
+    edges = np.cumsum(slices)[:-1]
+    return list(zip(np.split(halves[0], edges), np.split(halves[1], edges), strict=True))
+
+
 def decode_charm(file: File, weights: Weights, stream: Stream) -> Array:
     exact, config = weights.exact, weights.config["entropy"]
-    slices, count = len(config["slices"]), len(config["kernels"])
+    count = len(config["kernels"])
     features = hyper_features(file, weights, stream, {"conv": 511, "swin": 511})
     if config["reduction"]:
-        owned = [(part, part) for part in np.split(last(features, exact, "reduce.0", 511), slices)]
-    else:
-        owned = [tuple(np.split(features, 2))] * slices
+        features = last(features, exact, "reduce.0", 511)
     elements: list[Array] = []
     inputs: list[Array] = []
-    for s, (of_means, of_scales) in enumerate(owned):
+    for s, (of_means, of_scales) in enumerate(shares(features, config)):
         name, earlier = f"slices.{s}", inputs[: config["max_support"]]
         reach = exact[f"{name}.reach"].astype(np.int64)[:, None, None]
         seen = np.concatenate([of_means, *earlier])
@@ -397,12 +407,9 @@ def decode_charm(file: File, weights: Weights, stream: Stream) -> Array:
         e = read_slice(means, levels, stream)
         seen = np.concatenate([seen, np.clip((e + 2) // 4, -reach, reach)])
         r = exact["tanh"].astype(np.int64)[255 + chain(seen, exact, f"{name}.lrp", count, 255)]
-        if config["merge_kernel"]:
-            e = last(np.concatenate([clamp(e, 32767), r]), exact, f"{name}.merge.0")
-        else:
-            e = e + r
-        elements.append(e)
-        inputs.append(np.clip((e + 2) // 4, -reach, reach))
+        merged = np.concatenate([clamp(e, 32767), r])
+        elements.append(last(merged, exact, f"{name}.merge.0") if config["merge_kernel"] else e + r)
+        inputs.append(np.clip((elements[-1] + 2) // 4, -reach, reach))
     return np.concatenate(elements)
 
 
