@@ -10,6 +10,7 @@ import hashlib
 import json
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,44 +89,42 @@ def make_checkerboard(photo: Photo) -> ImageModel:
     return model.eval().requires_grad_(False)
 
 
-def start_random(config: ModelConfig) -> ImageModel:
-    """Random weights, those included that start at zero: biases, of attention too."""
+def make_lively(config: ModelConfig) -> ImageModel:
+    """As `make_checkerboard`, from random weights: also those that start at zero, the biases, of attention too.
+
+    What merges the slices of CHARM is far from the sum that it starts as.
+    """
     torch.manual_seed(1)
     model = ImageModel(config)
+    entropy, m = model.entropy, config.latent_channels
+    levels = torch.linspace(-4.5, 4.5, m)
     with torch.no_grad():
         layers_of(model.analysis)[-1].weight.mul_(3)
-        for name, parameter in model.entropy.hyper_synthesis.named_parameters():
+        for name, parameter in entropy.hyper_synthesis.named_parameters():
             if name.endswith("bias"):
                 parameter.normal_(std=0.5)
-    return model
-
-
-def make_hyperprior(photo: Photo) -> ImageModel:
-    """As `make_checkerboard`, from random weights."""
-    model = start_random(single_rate("Golden-hyperprior", HYPERPRIOR))
-    last = layers_of(model.entropy.hyper_synthesis)[-1]
-    with torch.no_grad():
-        last.weight.mul_(4)
-        last.bias[16:] = torch.linspace(-4.5, 4.5, 16)
-    return model.eval().requires_grad_(False)
-
-
-def make_charm(photo: Photo) -> ImageModel:
-    """As `make_hyperprior`; what merges the slices is far from the sum that it starts as."""
-    model = start_random(single_rate("Golden-charm", CHARM))
-    levels = model.entropy.split(torch.linspace(-4.5, 4.5, 16)[None])
-    with torch.no_grad():
-        for networks, level in zip(model.entropy.networks, levels, strict=True):
+        if config.entropy.kind == "hyperprior":
+            last = layers_of(entropy.hyper_synthesis)[-1]
+            last.weight.mul_(4)
+            shuffled = len(last.bias) // (2 * m)  # outputs of a layer that stand for one channel
+            last.bias[m * shuffled :] = levels.repeat_interleave(shuffled)
+            return model.eval().requires_grad_(False)
+        for networks, level in zip(entropy.networks, levels.split(config.entropy.slices), strict=True):
             networks.mean[-1].weight.mul_(8)
             networks.scale[-1].weight.mul_(8)
-            networks.scale[-1].bias.add_(level[0])
+            networks.scale[-1].bias.add_(level)
             networks.lrp[-1].weight.mul_(10)
-            networks.merge.weight.add_(0.05 * torch.randn_like(networks.merge.weight))
-            networks.merge.bias.normal_(std=0.1)
+            if networks.merge is not None:
+                networks.merge.weight.add_(0.05 * torch.randn_like(networks.merge.weight))
+                networks.merge.bias.normal_(std=0.1)
     return model.eval().requires_grad_(False)
 
 
-MODELS = {"Golden.1": make_checkerboard, "Golden-hyperprior.1": make_hyperprior, "Golden-charm.1": make_charm}
+MODELS: dict[str, Callable[[Photo], ImageModel]] = {
+    "Golden.1": make_checkerboard,
+    "Golden-hyperprior.1": lambda _: make_lively(single_rate("Golden-hyperprior", HYPERPRIOR)),
+    "Golden-charm.1": lambda _: make_lively(single_rate("Golden-charm", CHARM)),
+}
 
 
 def pictures(photo: NDArray[np.uint8]) -> dict[str, tuple[NDArray[np.uint8], float]]:
