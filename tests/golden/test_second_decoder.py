@@ -42,6 +42,13 @@ VARIANTS: dict[str, tuple[Mapping[str, Any], dict[str, Any]]] = {
     "charm-no-support": (CHARM, {"max_support": 0}),
     "charm-published": (CHARM, {"reduction": None, "max_support": 1, "merge_kernel": None, "kernels": (5, 5, 3)}),
     "charm-widths-of-slices": (CHARM, {"widths": ((4, 6, 8), (3, 4, 5)), "kernels": (5, 1, 3)}),
+    "charm-wide-heads": (
+        CHARM,
+        {
+            "hyper_analysis": SWIN | {"widths": (12, 40), "depths": (1, 1)},
+            "hyper_synthesis": SWIN | {"widths": (40, 40), "depths": (1, 1), "head_channels": 40, "outputs": 6},
+        },
+    ),
     "charm-other-windows": (
         CHARM,
         {"hyper_synthesis": SWIN | {"widths": (8, 4), "depths": (1, 2), "window": 4, "head_channels": 2, "outputs": 6}},
