@@ -1,7 +1,7 @@
 """A second decoder of `.rdc` files, to integers: written from docs/format.md alone, in Python and NumPy.
 
 It shares nothing with rdcodec, so that a file means what the page says and not what one program does. It is as plain
-as can be, and slow: seconds for a photograph. Pixels are not its business, for the synthesis is float.
+as can be, and slow: up to half a minute for a photograph. Pixels are not its business, for the synthesis is float.
 
     python tests/second_decoder.py WEIGHTS FILE...      SHA-256 of symbols and y_hat, a JSON line for each file
 """
