@@ -8,9 +8,9 @@ and ATen, torch.compile, another torch (--python: an interpreter with other pack
 control: the float networks that the model was trained with, deciding the same symbols, nothing done to provoke
 failures. A file fails if the decoder refuses it or finds other latents than the encoder had. Every file is decoded to
 latents under every setting, files of the same bytes once. Those coded under `float32` are decoded to pixels too, which
-are compared with that setting's, and by tests/second_decoder.py where it knows the model. With --control N, the float
-networks and the second decoder go through the first N pictures only. With --work, a run that was interrupted goes on
-behind its last finished setting.
+are compared with that setting's, and by tests/second_decoder.py. With --control N, the float networks and the second
+decoder go through the first N pictures only. With --work, a run that was interrupted goes on behind its last finished
+setting.
 """
 
 import argparse
@@ -288,14 +288,12 @@ def matrix(
     return {**about, **summary(coded, decoded), "second_decoder": second}
 
 
-def second_decoder(model: str, folder: Path, coded: list[list[str]]) -> dict[str, int] | None:
-    """Files that the decoder of tests/second_decoder.py, in NumPy, decodes to other latents; None for other models."""
+def second_decoder(model: str, folder: Path, coded: list[list[str]]) -> dict[str, int]:
+    """Files that the decoder of tests/second_decoder.py, in NumPy, decodes to other latents."""
     sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
     import second_decoder
-    from rdcodec.models.weights import find_model, find_weights
+    from rdcodec.models.weights import find_weights
 
-    if find_model(model)[0].entropy.kind != "checkerboard":
-        return None
     weights = second_decoder.read_weights(find_weights(model).read_bytes())
     wanted = {file: latents for path, file, latents, _ in coded if path == "integers"}
     failed = 0
@@ -354,8 +352,8 @@ def show(result: dict[str, Any]) -> None:
     for name, pixels in result["pixels"].items():
         worst, mean = pixels["share_beyond_1_worst"], pixels["differ_mean"]
         print(f"    {name:22s}{pixels['largest_difference']:8d}{worst:24.4%}{mean:16.2%}")
-    if second := result["second_decoder"]:
-        print(f"\nsecond decoder (NumPy): {second['failed']} of {second['files']} files failed")
+    second = result["second_decoder"]
+    print(f"\nsecond decoder (NumPy): {second['failed']} of {second['files']} files failed")
 
 
 def main() -> None:

@@ -1,7 +1,7 @@
 """A second decoder of `.rdc` files, to integers: written from docs/format.md alone, in Python and NumPy.
 
 It shares nothing with rdcodec, so that a file means what the page says and not what one program does. It is as plain
-as can be, and slow: seconds for a photograph. Pixels are not its business, for the synthesis is float.
+as can be, and slow: up to half a minute for a photograph. Pixels are not its business, for the synthesis is float.
 
     python tests/second_decoder.py WEIGHTS FILE...      SHA-256 of symbols and y_hat, a JSON line for each file
 """
@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 Array = np.ndarray[Any, np.dtype[Any]]
-KINDS = {"I8": "<i1", "I16": "<i2", "I32": "<i4", "U16": "<u2", "F32": "<f4"}
+KINDS = {"I8": "<i1", "I16": "<i2", "I32": "<i4", "I64": "<i8", "U16": "<u2", "F32": "<f4"}
 WIDTHS = {**{kind: int(code[2]) for kind, code in KINDS.items()}, "BF16": 2}
 
 
@@ -41,6 +41,7 @@ class Weights:
     """What of a weights file decides integers, and its three hashes."""
 
     tag: str
+    config: dict[str, Any]
     exact: dict[str, Array]
     rows: list[list[int]]  # of the entropy tables: first slots of the columns
     skip_below: int
@@ -71,7 +72,8 @@ def read_weights(data: bytes) -> Weights:
     for radius in tables["radius"].tolist():
         rows.append(tables["cdf"][start : start + 2 * radius + 2].tolist())
         start += 2 * radius + 2
-    return Weights(metadata["tag"], exact, rows, skip_below, tables_hash + array_hash(exact) + array_hash(synthesis))
+    config, hashes = json.loads(metadata["config"]), tables_hash + array_hash(exact) + array_hash(synthesis)
+    return Weights(metadata["tag"], config, exact, rows, skip_below, hashes)
 
 
 def array_hash(arrays: dict[str, Array]) -> bytes:
@@ -217,11 +219,30 @@ class Stream:
 # Networks: arrays are (channels, rows, columns) of int64
 
 
-def layer(x: Array, arrays: dict[str, Array], name: str, low: int = 0, high: int = 511) -> Array:
+def clamp(x: Array, bound: int) -> Array:
+    return np.clip(x, -bound, bound)
+
+
+def parts(arrays: dict[str, Array], name: str) -> tuple[Array, Array, Array]:
+    """weight; bias and shift (outputs, 1, 1)."""
     weight, bias, shift = (arrays[f"{name}.{part}"].astype(np.int64) for part in ("weight", "bias", "shift"))
+    return weight, bias[:, None, None], shift[:, None, None]
+
+
+def shifted(total: Array, shift: Array) -> Array:
+    return total << np.maximum(-shift, 0) >> np.maximum(shift, 0)
+
+
+def quotients(x: Array, arrays: dict[str, Array], name: str, stride: int = 1) -> Array:
+    """A layer before its clamp."""
+    weight, bias, shift = parts(arrays, name)
+    if stride == 2:  # transposed: the kernel turned, over the input with zeros between
+        spread = np.zeros((len(x), 2 * x.shape[1], 2 * x.shape[2]), np.int64)
+        spread[:, ::2, ::2] = x
+        x, weight = spread, weight.swapaxes(0, 1)[:, :, ::-1, ::-1]
     kernel, (height, width) = weight.shape[2], x.shape[1:]
     padded = np.pad(x, ((0, 0), (kernel // 2,) * 2, (kernel // 2,) * 2))
-    total = np.repeat(bias, height * width).reshape(-1, height, width)
+    total = np.tile(bias, (1, height, width))
     for row in range(kernel):
         for column in range(kernel):
             window = padded[:, row : row + height, column : column + width]
@@ -230,12 +251,22 @@ def layer(x: Array, arrays: dict[str, Array], name: str, low: int = 0, high: int
                 total = total + np.tensordot(taps, window, 1)
             else:  # each channel by itself
                 total = total + taps[:, :, None] * np.repeat(window, len(taps) // len(x), 0)
-    up, down = np.maximum(-shift, 0), np.maximum(shift, 0)
-    return np.clip(total << up[:, None, None] >> down[:, None, None], low, high)
+    return shifted(total, shift)
 
 
-def last(x: Array, arrays: dict[str, Array], name: str) -> Array:
-    return layer(x, arrays, name, -32767, 32767)
+def layer(x: Array, arrays: dict[str, Array], name: str) -> Array:
+    return np.clip(quotients(x, arrays, name), 0, 511)
+
+
+def last(x: Array, arrays: dict[str, Array], name: str, bound: int = 32767) -> Array:
+    return clamp(quotients(x, arrays, name), bound)
+
+
+def chain(x: Array, arrays: dict[str, Array], name: str, count: int, bound: int = 32767) -> Array:
+    """Layers 0, 2, 4, ... with ReLUs between."""
+    for place in range(count - 1):
+        x = layer(x, arrays, f"{name}.{2 * place}")
+    return last(x, arrays, f"{name}.{2 * count - 2}", bound)
 
 
 def shuffle(x: Array) -> Array:
@@ -244,8 +275,17 @@ def shuffle(x: Array) -> Array:
     return split.transpose(0, 3, 1, 4, 2).reshape(channels // 4, 2 * height, 2 * width)
 
 
+def read_all(indexes: Array, stream: Stream) -> Array:
+    channels, height, width = indexes.shape
+    symbols = [stream.symbol(index) for index in indexes.transpose(1, 2, 0).ravel().tolist()]
+    return np.array(symbols, np.int64).reshape(height, width, channels).transpose(2, 0, 1)
+
+
+# The checkerboard model
+
+
 def interpolated(anchors: Array, tenths: int) -> Array:
-    clipped = np.clip(anchors.astype(np.int64), -16384, 16384)
+    clipped = clamp(anchors.astype(np.int64), 16384)
     position = 7 * tenths
     row = min(position // 1000, 6)
     part = position - 1000 * row
@@ -275,6 +315,173 @@ def read_pass(step: int, outputs: Array, level: Array, stream: Stream) -> Array:
     return elements
 
 
+def decode_checkerboard(file: File, weights: Weights, stream: Stream) -> Array:
+    require(file.tenths <= 1000, "quality of a model of one rate")
+    height, width = math.ceil(file.height / 16), math.ceil(file.width / 16)
+    exact = weights.exact
+
+    prior = np.clip((interpolated(exact["prior_level"], file.tenths) + 8) // 16, 0, 127)
+    z = read_all(np.tile(prior[:, None, None], (1, math.ceil(height / 4), math.ceil(width / 4))), stream)
+    x = clamp(z, 127)
+    for name in ("0", "2"):
+        x = layer(x, exact, f"hyper_synthesis.{name}")
+    for names in (("5", "7"), ("10",)):
+        x = shuffle(x)
+        for name in names:
+            x = layer(x, exact, f"hyper_synthesis.{name}")
+    features = x[:, :height, :width]
+
+    level = interpolated(exact["level"], file.tenths)
+    y_0 = read_pass(0, chain(features, exact, "first", 2), level, stream)
+    seen = mirrored(clamp((y_0 + 2) // 4, 4095))
+    x = np.concatenate([features, layer(seen, exact, "context.0")[:, :height, :width]])
+    return y_0 + read_pass(1, chain(x, exact, "second", 3), level, stream)
+
+
+# The hyperprior and charm models
+
+
+def hyper_features(file: File, weights: Weights, stream: Stream, bounds: dict[str, int]) -> Array:
+    """Reads z; what hyper_synthesis makes of it, clamped to the bound of its kind."""
+    single = weights.config.get("lmbda") is not None
+    require((file.tenths == 0xFFFF) == single, "quality of a model of one rate")
+    rows = np.arange(128, len(weights.rows))[:, None, None]
+    z = clamp(read_all(np.tile(rows, (1, math.ceil(file.height / 64), math.ceil(file.width / 64))), stream), 511)
+    config = weights.config["entropy"]["hyper_synthesis"]
+    synthesis = {"conv": conv_synthesis, "swin": swin_synthesis}[config["kind"]]
+    return synthesis(z, weights.exact, config, bounds[config["kind"]])
+
+
+def conv_synthesis(x: Array, arrays: dict[str, Array], config: dict[str, Any], bound: int) -> Array:
+    end = len(config["strides"]) - 1
+    for place, stride in enumerate(config["strides"]):
+        x = quotients(x, arrays, f"hyper_synthesis.{2 * place}", stride)
+        if place == end and not config["ends_active"]:
+            return clamp(x, bound)
+        if config["activation"] == "leaky_relu":
+            x = clamp(np.where(x < 0, (41 * np.maximum(x, -65536) + 2048) // 4096, x), 511)
+        else:
+            x = np.clip(x, 0, 511)
+    return x
+
+
+def read_slice(means: Array, levels: Array, stream: Stream) -> Array:
+    """Elements in steps of 1/64."""
+    return 64 * read_all(np.clip((levels + 8) // 16, 0, 127), stream) + means
+
+
+def decode_hyperprior(file: File, weights: Weights, stream: Stream) -> Array:
+    x = hyper_features(file, weights, stream, {"conv": 32767, "swin": 8191})
+    if weights.config["entropy"]["hyper_synthesis"]["kind"] == "swin":
+        x = last(x, weights.exact, "parameters.0")
+    means, levels = np.split(x, 2)
+    return read_slice(means, levels, stream)
+
+
+def shares(features: Array, config: dict[str, Any]) -> list[tuple[Array, Array]]:
+    """What each slice owns for its means, and for its scales."""
+    slices = config["slices"]
+    if config["reduction"]:
+        return [(part, part) for part in np.split(features, len(slices))]
+    halves = np.split(features, 2)
+    if not config["own_channels"]:
+        return [(halves[0], halves[1])] * len(slices)
+    edges = np.cumsum(slices)[:-1]
+    return list(zip(np.split(halves[0], edges), np.split(halves[1], edges), strict=True))
+
+
+def decode_charm(file: File, weights: Weights, stream: Stream) -> Array:
+    exact, config = weights.exact, weights.config["entropy"]
+    count = len(config["kernels"])
+    features = hyper_features(file, weights, stream, {"conv": 511, "swin": 511})
+    if config["reduction"]:
+        features = last(features, exact, "reduce.0", 511)
+    elements: list[Array] = []
+    inputs: list[Array] = []
+    for s, (of_means, of_scales) in enumerate(shares(features, config)):
+        name, earlier = f"slices.{s}", inputs[: config["max_support"]]
+        reach = exact[f"{name}.reach"].astype(np.int64)[:, None, None]
+        seen = np.concatenate([of_means, *earlier])
+        means = chain(seen, exact, f"{name}.mean", count)
+        levels = chain(np.concatenate([of_scales, *earlier]), exact, f"{name}.scale", count)
+        e = read_slice(means, levels, stream)
+        seen = np.concatenate([seen, np.clip((e + 2) // 4, -reach, reach)])
+        r = exact["tanh"].astype(np.int64)[255 + chain(seen, exact, f"{name}.lrp", count, 255)]
+        merged = np.concatenate([clamp(e, 32767), r])
+        elements.append(last(merged, exact, f"{name}.merge.0") if config["merge_kernel"] else e + r)
+        inputs.append(np.clip((elements[-1] + 2) // 4, -reach, reach))
+    return np.concatenate(elements)
+
+
+# Swin hyper-synthesis
+
+
+def affine(x: Array, arrays: dict[str, Array], name: str, bound: int) -> Array:
+    weight, bias, shift = parts(arrays, name)
+    total = np.tensordot(weight, x, 1) if weight.ndim == 2 else weight[:, None, None] * x
+    return clamp(shifted(total + bias, shift), bound)
+
+
+def norm(x: Array, e: Array) -> Array:
+    n, total = len(x), x.sum(0)
+    root = np.vectorize(math.isqrt, [np.int64])(n * (x * x).sum(0) - total * total + e)
+    return clamp(((n * x - total) * (2**40 // root) + 2**31) // 2**32, 4095)
+
+
+def windows(side: int, window: int, offset: int) -> list[Array]:
+    """Rows, or columns, that see each other."""
+    numbers = (np.arange(side) - offset) // window
+    return [np.flatnonzero(numbers == number) for number in np.unique(numbers)]
+
+
+def attention(qkv: Array, arrays: dict[str, Array], name: str, config: dict[str, Any], offset: int) -> Array:
+    bias, shift = (arrays[f"{name}.scores.{part}"].astype(np.int64) for part in ("bias", "shift"))
+    exponent = arrays["hyper_synthesis.exponent"].astype(np.int64)
+    window, heads = config["window"], len(shift)
+    mixture = np.empty_like(qkv[: len(qkv) // 3])
+    for rows in windows(qkv.shape[1], window, offset):
+        for columns in windows(qkv.shape[2], window, offset):
+            query, key, value = qkv[:, rows][:, :, columns].reshape(3, heads, config["head_channels"], -1)
+            r, c = (part.ravel() for part in np.meshgrid(rows, columns, indexing="ij"))
+            j = (r[:, None] - r + window - 1) * (2 * window - 1) + c[:, None] - c + window - 1
+            scores = shifted(query.swapaxes(1, 2) @ key + bias[:, j], shift[:, None, None])
+            e = exponent[np.minimum(scores.max(2, keepdims=True) - scores, 1535)]
+            share = (e * (2**40 // e.sum(2, keepdims=True)) + 2**27) // 2**28
+            mixed = (value @ share.swapaxes(1, 2) + 2048) // 4096
+            mixture[:, rows[:, None], columns] = mixed.reshape(-1, len(rows), len(columns))
+    return mixture
+
+
+def swin_block(x: Array, arrays: dict[str, Array], name: str, config: dict[str, Any], offset: int) -> Array:
+    bound = min(511, math.isqrt(2**23 // config["head_channels"]))
+    qkv = affine(norm(x, arrays[f"{name}.norm1"]), arrays, f"{name}.qkv", bound)
+    mixture = clamp(attention(qkv, arrays, name, config, offset), bound)
+    x = clamp(x + affine(mixture, arrays, f"{name}.project", 65535), 65535)
+    up = np.clip(affine(norm(x, arrays[f"{name}.norm2"]), arrays, f"{name}.up", 2048), -2048, 2047)
+    gelu = arrays[f"{name}.gelu"].astype(np.int64)[up + 2048]
+    return clamp(x + affine(gelu, arrays, f"{name}.down", 65535), 65535)
+
+
+def swin_synthesis(x: Array, arrays: dict[str, Array], config: dict[str, Any], bound: int) -> Array:
+    x = affine(x, arrays, "hyper_synthesis.enter", 65535)
+    place = 1
+    for stage, depth in enumerate(config["depths"]):
+        if stage > 0:
+            name = f"hyper_synthesis.{place}"
+            x = norm(affine(x, arrays, f"{name}.expand", 65535), arrays[f"{name}.norm"])
+            x = affine(x, arrays, f"{name}.scale", 65535)
+            x = shuffle(x.reshape(4, -1, *x.shape[1:]).swapaxes(0, 1).reshape(x.shape))
+            place += 1
+        for block in range(depth):
+            offset = config["window"] // 2 if block % 2 else 0
+            x = swin_block(x, arrays, f"hyper_synthesis.{place}", config, offset)
+            place += 1
+    return shuffle(affine(x, arrays, f"hyper_synthesis.{place}.leave", bound))
+
+
+MODELS = {"checkerboard": decode_checkerboard, "hyperprior": decode_hyperprior, "charm": decode_charm}
+
+
 @dataclass
 class Decoded:
     """symbols (n,) int16 in coding order; y_hat (rows, columns, M) int32 in steps of 1/64."""
@@ -287,33 +494,12 @@ def decode(data: bytes, weights: Weights, max_pixels: int = 100_000_000) -> Deco
     """Refused for what the page wants refused."""
     file = read_file(data, max_pixels)
     require((file.tag, file.hashes) == (weights.tag, weights.hashes), "other weights")
-    require(file.tenths <= 1000, "quality of a model of one rate")
-    height, width = math.ceil(file.height / 16), math.ceil(file.width / 16)
-    exact, stream = weights.exact, Stream(file.stream, weights)
-
-    prior = np.clip((interpolated(exact["prior_level"], file.tenths) + 8) // 16, 0, 127)
-    shape = (math.ceil(height / 4), math.ceil(width / 4), len(prior))
-    z = np.array([stream.symbol(i) for i in prior.tolist() * (shape[0] * shape[1])]).reshape(shape)
-    x = np.clip(z, -127, 127).transpose(2, 0, 1)
-    for name in ("0", "2"):
-        x = layer(x, exact, f"hyper_synthesis.{name}")
-    for names in (("5", "7"), ("10",)):
-        x = shuffle(x)
-        for name in names:
-            x = layer(x, exact, f"hyper_synthesis.{name}")
-    features = x[:, :height, :width]
-
-    level = interpolated(exact["level"], file.tenths)
-    y_0 = read_pass(0, last(layer(features, exact, "first.0"), exact, "first.2"), level, stream)
-    seen = mirrored(np.clip((y_0 + 2) // 4, -4095, 4095))
-    x = np.concatenate([features, layer(seen, exact, "context.0")[:, :height, :width]])
-    x = layer(layer(x, exact, "second.0"), exact, "second.2")
-    y_1 = read_pass(1, last(x, exact, "second.4"), level, stream)
-
+    stream = Stream(file.stream, weights)
+    y_hat = MODELS[weights.config["entropy"]["kind"]](file, weights, stream)
     stream.finish()
     symbols = np.array(stream.symbols, "<i2")
     require(crc32c(symbols.tobytes()) == file.symbols_crc, "CRC of the symbols")
-    return Decoded(symbols, (y_0 + y_1).transpose(1, 2, 0).astype("<i4"))
+    return Decoded(symbols, y_hat.transpose(1, 2, 0).astype("<i4"))
 
 
 def main() -> None:

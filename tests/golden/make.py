@@ -1,15 +1,16 @@
-"""Make the golden model and files of format version 1: run once, committed for ever.
+"""Make the golden models and files of format version 1 that FOLDER lacks: run once, committed for ever.
 
     python tests/golden/make.py FOLDER
 
 Another machine or torch gives other floats, and so other files: what counts is that those in the repository decode
-to the integers of golden.json. New files may be added to them; none is ever changed.
+to the integers of golden.json. New models and their files may be added to them; none is ever changed.
 """
 
 import hashlib
 import json
 import math
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,18 +22,18 @@ from torch import Tensor
 
 import rdcodec
 from rdcodec.codec import rans
-from rdcodec.codec.container import Header, Section, pack, read_header, unpack
+from rdcodec.codec.container import SINGLE_RATE, Header, Section, pack, read_header, unpack
 from rdcodec.codec.crc import crc32c
 from rdcodec.codec.pipeline import Codec, _Encoder, load
 from rdcodec.exact.fixed import MEAN_ONE
 from rdcodec.models.base import ImageModel
-from rdcodec.models.config import CheckerboardEntropy, LightTransform, ModelConfig, Trunk
+from rdcodec.models.blocks import layers_of
+from rdcodec.models.config import CheckerboardEntropy, LightTransform, ModelConfig, Trunk, parse_record
 from rdcodec.models.weights import read_weights
 from rdcodec.training.data import Photo
 from rdcodec.training.export import export
 from rdcodec.training.start import start_model
 
-TAG = "Golden.1"
 TRUNK = Trunk(width=8, blocks=1)
 TRANSFORM = LightTransform(kind="light", stride8=TRUNK, stride16=TRUNK)
 CONFIG = ModelConfig(
@@ -44,8 +45,36 @@ CONFIG = ModelConfig(
     entropy=CheckerboardEntropy(kind="checkerboard", hyper_channels=6, features=8, hidden=12),
 )
 
+# Of the paper's kinds, one each: one rate, hyper-transforms of convolutions with LeakyReLU, and of Swin blocks.
+GDN = {"kind": "conv", "channels": (4, 4, 4), "norm": "gdn"}
+LEAKY = {"kind": "conv", "strides": (2, 2, 1), "kernels": (5, 5, 3), "activation": "leaky_relu"}
+SWIN = {"kind": "swin", "window": 3, "head_channels": 4}
+HYPERPRIOR = {
+    "kind": "hyperprior",
+    "hyper_analysis": LEAKY | {"channels": (10, 8, 6), "strides": (1, 2, 2), "kernels": (3, 5, 5)},
+    "hyper_synthesis": LEAKY | {"channels": (8, 12, 32)},
+    "filters": (3, 3),
+}
+CHARM = {
+    "kind": "charm",
+    "hyper_analysis": SWIN | {"widths": (12, 8), "depths": (1, 1)},
+    "hyper_synthesis": SWIN | {"widths": (8, 12), "depths": (2, 2), "outputs": 20},
+    "filters": (3, 3),
+    "slices": (3, 5, 8),
+    "reduction": {"kernel": 3, "channels": 5},
+    "widths": (8, 6),
+    "kernels": (3, 3, 3),
+    "merge_kernel": 1,
+}
 
-def make_model(photo: Photo) -> ImageModel:
+
+def single_rate(name: str, entropy: dict[str, object]) -> ModelConfig:
+    """A tiny model of one rate with that entropy model."""
+    data = {"name": name, "summary": "for golden files: a lively entropy model", "latent_channels": 16, "lmbda": 0.01}
+    return parse_record(ModelConfig, data | {"analysis": GDN, "synthesis": GDN, "entropy": entropy}, name)
+
+
+def make_checkerboard(photo: Photo) -> ImageModel:
     """Entropy networks with scales from the smallest to the largest and means off the grid, so that all is used."""
     torch.manual_seed(1)
     model = ImageModel(CONFIG)
@@ -60,8 +89,46 @@ def make_model(photo: Photo) -> ImageModel:
     return model.eval().requires_grad_(False)
 
 
+def make_lively(config: ModelConfig) -> ImageModel:
+    """As `make_checkerboard`, from random weights: also those that start at zero, the biases, of attention too.
+
+    What merges the slices of CHARM is far from the sum that it starts as.
+    """
+    torch.manual_seed(1)
+    model = ImageModel(config)
+    entropy, m = model.entropy, config.latent_channels
+    levels = torch.linspace(-4.5, 4.5, m)
+    with torch.no_grad():
+        layers_of(model.analysis)[-1].weight.mul_(3)
+        for name, parameter in entropy.hyper_synthesis.named_parameters():
+            if name.endswith("bias"):
+                parameter.normal_(std=0.5)
+        if config.entropy.kind == "hyperprior":
+            last = layers_of(entropy.hyper_synthesis)[-1]
+            last.weight.mul_(4)
+            shuffled = len(last.bias) // (2 * m)  # outputs of a layer that stand for one channel
+            last.bias[m * shuffled :] = levels.repeat_interleave(shuffled)
+            return model.eval().requires_grad_(False)
+        for networks, level in zip(entropy.networks, levels.split(config.entropy.slices), strict=True):
+            networks.mean[-1].weight.mul_(8)
+            networks.scale[-1].weight.mul_(8)
+            networks.scale[-1].bias.add_(level)
+            networks.lrp[-1].weight.mul_(10)
+            if networks.merge is not None:
+                networks.merge.weight.add_(0.05 * torch.randn_like(networks.merge.weight))
+                networks.merge.bias.normal_(std=0.1)
+    return model.eval().requires_grad_(False)
+
+
+MODELS: dict[str, Callable[[Photo], ImageModel]] = {
+    "Golden.1": make_checkerboard,
+    "Golden-hyperprior.1": lambda _: make_lively(single_rate("Golden-hyperprior", HYPERPRIOR)),
+    "Golden-charm.1": lambda _: make_lively(single_rate("Golden-charm", CHARM)),
+}
+
+
 def pictures(photo: NDArray[np.uint8]) -> dict[str, tuple[NDArray[np.uint8], float]]:
-    """Pictures and their quality, by name of the file."""
+    """Pictures of the checkerboard model and their quality, by name of the file."""
     rng = np.random.default_rng(1)
     noise = np.where(rng.integers(0, 2, (48, 80, 1)) > 0, 255, 0).astype(np.uint8).repeat(3, 2)
     return {
@@ -76,6 +143,12 @@ def pictures(photo: NDArray[np.uint8]) -> dict[str, tuple[NDArray[np.uint8], flo
     }
 
 
+def few_pictures(kind: str, photo: NDArray[np.uint8]) -> dict[str, tuple[NDArray[np.uint8], None]]:
+    """Pictures of a model of one rate, by name of the file."""
+    parts = {"one-pixel": photo[100:101, 200:201], "odd": photo[96:166, 180:310], "tall": photo[40:237, 190:265]}
+    return {f"{kind}-{name}": (part, None) for name, part in parts.items()}
+
+
 def encode_latents(codec: Codec, y: Tensor, z: Tensor, like: Header) -> tuple[bytes, NDArray[np.int32], Tensor]:
     """File, symbols and y_hat of latents in quantised units, y (1, M, h, w) and z (1, N, h/4, w/4); no analysis."""
     encoder = _Encoder(y, z, codec.tables.skip_below)
@@ -88,9 +161,12 @@ def encode_latents(codec: Codec, y: Tensor, z: Tensor, like: Header) -> tuple[by
 def extremes(codec: Codec, like: Header) -> tuple[bytes, NDArray[np.int32], Tensor]:
     """The largest symbols that a file can hold, of 40 x 100 pixels: no picture has them."""
     rng = np.random.default_rng(2)
-    y = torch.from_numpy(rng.choice([-40000.0, -600, 0, 3, 40000], (1, CONFIG.latent_channels, 3, 7))).float()
-    z = torch.from_numpy(rng.choice([-40000.0, -128, 0, 127, 40000], (1, 6, 1, 2))).float()
-    return encode_latents(codec, y, z, replace(like, width=100, height=40, quality=777))
+    height, width = (-(-side // codec.model.multiple) * codec.model.multiple for side in (40, 100))
+    of_y, of_z = codec.model.latent_shapes(height, width)
+    y = torch.from_numpy(rng.choice([-40000.0, -600, 0, 3, 40000], (1, *of_y))).float()
+    z = torch.from_numpy(rng.choice([-40000.0, -128, 0, 127, 40000], (1, *of_z))).float()
+    quality = SINGLE_RATE if codec.single_rate else 777
+    return encode_latents(codec, y, z, replace(like, width=100, height=40, quality=quality))
 
 
 def sums(symbols: NDArray[np.int32], y_hat: Tensor) -> dict[str, str]:
@@ -104,26 +180,35 @@ def main() -> None:
     folder = Path(sys.argv[1])
     with Image.open(Path(rdcodec.__file__).parent / "data" / "astronaut.png") as picture:
         photo = np.array(picture.convert("RGB"))
-    weights = folder / f"{TAG}.safetensors"
-    export(make_model(Photo("astronaut", photo)), weights, [Photo("astronaut", photo[:256, :256])], TAG)
-    codec = Codec(read_weights(weights), torch.device("cpu"))
-    found = {}
+    record = folder / "golden.json"
+    found = json.loads(record.read_text()) if record.exists() else {}
 
     def keep(name: str, data: bytes, symbols: NDArray[np.int32], y_hat: Tensor) -> None:
         with (folder / f"{name}.rdc").open("xb") as file:  # never one that is there already
             file.write(data)
         found[name] = {"tag": read_header(data).header.tag, "bytes": len(data), **sums(symbols, y_hat)}
 
-    for name, (image, quality) in pictures(photo).items():
-        coded = codec.encode(image, quality)
-        keep(name, coded.data, np.concatenate(coded.symbols), coded.y_hat)
-    header, stream = unpack(coded.data)
-    keep("extremes", *extremes(codec, header))
-    sections = (Section(1, b"of a later version"), Section(127, b""))
-    keep("sections", pack(replace(header, sections=sections), stream), np.concatenate(coded.symbols), coded.y_hat)
-    coded = load("I.1").encode(photo[60:220, 140:320], 50)
-    keep("released-I.1", coded.data, np.concatenate(coded.symbols), coded.y_hat)
-    (folder / "golden.json").write_text(json.dumps(found, indent=1) + "\n")
+    for tag, make_model in MODELS.items():
+        weights = folder / f"{tag}.safetensors"
+        if weights.exists():
+            continue
+        export(make_model(Photo("astronaut", photo)), weights, [Photo("astronaut", photo[:256, :256])], tag)
+        codec = Codec(read_weights(weights), torch.device("cpu"))
+        kind = codec.model.config.entropy.kind
+        start = f"{kind}-" if codec.single_rate else ""
+        for name, (image, quality) in (few_pictures(kind, photo) if start else pictures(photo)).items():
+            coded = codec.encode(image, quality)
+            keep(name, coded.data, np.concatenate(coded.symbols), coded.y_hat)
+        header, stream = unpack(coded.data)
+        keep(f"{start}extremes", *extremes(codec, header))
+        if not start:
+            sections = (Section(1, b"of a later version"), Section(127, b""))
+            data = pack(replace(header, sections=sections), stream)
+            keep("sections", data, np.concatenate(coded.symbols), coded.y_hat)
+    if "released-I.1" not in found:
+        coded = load("I.1").encode(photo[60:220, 140:320], 50)
+        keep("released-I.1", coded.data, np.concatenate(coded.symbols), coded.y_hat)
+    record.write_text(json.dumps(found, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -369,6 +369,8 @@ def altered(weights: Weights, name: str, change: Callable[[NDArray[np.int64]], N
         ("hyper_synthesis.0.bias", lambda a: a * 0 - 2**31),
         ("hyper_synthesis.2.weight", lambda a: a.transpose(1, 0, 2, 3)),
         ("slices.1.reach", lambda a: a * 0 + 4096),
+        ("slices.1.reach", lambda a: -a),
+        ("slices.1.reach", lambda a: a * 0 - 2**31),
         ("slices.1.reach", None),
         ("tanh", lambda a: a[:-1]),
         ("tanh", lambda a: a * 3),
@@ -384,6 +386,16 @@ def test_missing_and_altered_arrays_are_refused(name: str, change: Callable[...,
     with pytest.raises(NeedsModel) as raised:
         integer_form(weights.build().entropy, arrays)
     assert "\n" not in str(raised.value)
+
+
+def test_the_proof_takes_the_reach_of_the_residual_from_its_table() -> None:
+    weights = variant("charm-merge3")
+    model = weights.build().entropy
+    residual = np.arange(4)[:, None, None] > 1
+    arrays = altered(weights, "slices.0.merge.0.weight", lambda a: np.where(residual, 32767, a))
+    integer_form(model, arrays)
+    with pytest.raises(NeedsModel, match="overflow"):
+        integer_form(model, arrays | {"tanh": 2 * arrays["tanh"]})
 
 
 def test_tables_without_rows_for_hyper_latents_are_refused() -> None:

@@ -29,6 +29,7 @@ from rdcodec.exact.fixed import (
     to_integers,
 )
 from rdcodec.exact.layers import Arrays, Calibrated, IntegerChain, Range, Reach, calibrate, exact_arithmetic
+from rdcodec.exact.nonlinear import OVERFLOW, pick
 from rdcodec.exact.tables import LEVELS, SCALE_MIN
 from rdcodec.models.blocks import layers_of
 from rdcodec.models.entropy.charm import LRP_REACH, CharmModel, Seen, SliceNetworks
@@ -53,6 +54,7 @@ WIDE_LIMIT = 8 * CARRIER_LIMIT  # some ten sums, which cost little time; rather 
 BEFORE_STEPS = Range(-8191, 8191)  # means and levels as Swin blocks leave them
 SYNTHESIS = "hyper_synthesis."
 TANH_INPUT = Range(-255, 255)  # of the residual, in steps of 1/64: beyond +-4 it no longer changes
+TANH_OUTPUT = Range(-MEAN_ONE, MEAN_ONE)
 REACH_LEAST = 4  # quantisation steps
 
 
@@ -148,10 +150,12 @@ class IntegerSlice:
         self.mean = chain("mean", networks.mean, seen, PARAMETER)
         self.scale = chain("scale", networks.scale, seen, PARAMETER)
         self.lrp = chain("lrp", networks.lrp, _join(seen, own), TANH_INPUT)
+        tanh = _checked(arrays, "tanh", TANH_INPUT.high - TANH_INPUT.low + 1, TANH_OUTPUT)
         self.merge: IntegerChain | None = None
         if networks.merge is not None:
-            self.merge = chain("merge", nn.Sequential(networks.merge), _merge_reach(len(own.largest)), PARAMETER)
-        self.tanh = torch.from_numpy(_checked(arrays, "tanh", TANH_INPUT.high - TANH_INPUT.low + 1, MEAN_ONE)).float()
+            reach = _merge_reach(len(own.largest), int(np.abs(tanh).max()))
+            self.merge = chain("merge", nn.Sequential(networks.merge), reach, PARAMETER)
+        self.tanh = torch.from_numpy(tanh).float()
         self.reach = torch.from_numpy(own.largest).float()[:, None, None]
 
     def to(self, device: torch.device) -> "IntegerSlice":
@@ -225,7 +229,7 @@ def channels_from(first: int, count: int) -> Part:
 
 
 def _reach(arrays: Arrays, index: int, channels: int) -> Reach:
-    return Reach(_checked(arrays, f"slices.{index}.reach", channels, LATENT_MAX).astype(np.int64))
+    return Reach(_checked(arrays, f"slices.{index}.reach", channels, Range(0, LATENT_MAX)).astype(np.int64))
 
 
 def _seen_reach(networks: SliceNetworks, before: Sequence[Reach]) -> Reach:
@@ -239,15 +243,15 @@ def _join(*reaches: Reach) -> Reach:
     return Reach(np.concatenate([reach.largest for reach in reaches]))
 
 
-def _merge_reach(channels: int) -> Reach:
+def _merge_reach(channels: int, residual: int) -> Reach:
     """Of the latents and the residual in steps of 1/64."""
-    return Reach(np.repeat([MEAN_MAX, round(LRP_REACH * MEAN_ONE)], channels))
+    return Reach(np.repeat([MEAN_MAX, residual], channels))
 
 
-def _checked(arrays: Arrays, name: str, size: int, most: int) -> NDArray[np.int32]:
-    found = arrays.get(name)
-    if found is None or found.shape != (size,) or found.dtype != np.int32 or np.abs(found).max() > most:
-        raise NeedsModel(f"integer weights {name} are missing or altered: fetch the model's weights again")
+def _checked(arrays: Arrays, name: str, size: int, within: Range) -> NDArray[np.int32]:
+    found = pick(arrays, name, np.int32, (size,))
+    if found.min() < within.low or found.max() > within.high:
+        raise NeedsModel(OVERFLOW)
     return found
 
 
@@ -331,7 +335,9 @@ def _quantise_slice(
     if networks.merge is not None:
         pairs = [torch.cat([y, y], 1) for y in y_hat]  # the reach of a last layer is given, so that samples say nothing
         merge = nn.Sequential(networks.merge)
-        chains["merge"] = calibrate(merge, pairs, fine.repeat(2), _merge_reach(count), fine, WIDE_LIMIT)
+        chains["merge"] = calibrate(
+            merge, pairs, fine.repeat(2), _merge_reach(count, round(LRP_REACH * MEAN_ONE)), fine, WIDE_LIMIT
+        )
     arrays: Arrays = {"reach": own}
     for name, chain in chains.items():
         arrays |= named(name, chain.arrays)
