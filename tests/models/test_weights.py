@@ -186,6 +186,13 @@ def test_wrong_metadata(tiny_run: Path, tmp_path: Path, metadata: dict[str, str 
         read_weights(rewritten(tiny_run, tmp_path, metadata))
 
 
+def test_a_file_that_bears_another_tag(weights: Weights, tmp_path: Path) -> None:
+    """Coded files ask for weights by tag: a file of another one would be taken for them."""
+    save_weights(tmp_path / "Tiny.7.safetensors", replace(weights, tag="Tiny.3"))
+    with pytest.raises(NeedsModel, match=r"holds the weights Tiny\.3; name it Tiny\.3\.safetensors"):
+        read_weights(tmp_path / "Tiny.7.safetensors")
+
+
 def test_a_configuration_of_a_newer_version(tiny_run: Path, tmp_path: Path, weights: Weights) -> None:
     config = {**weights.config.model_dump(), "novelty": 1}
     with pytest.raises(NeedsModel, match="novelty"):
@@ -319,7 +326,7 @@ def test_without_a_setting_no_folder_is_named(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_saved_format_is_this_versions(weights: Weights, tmp_path: Path) -> None:
-    save_weights(tmp_path / "I.1.safetensors", replace(weights, tables=build_gaussian_tables(skip_below=0)))
-    with safe_open(tmp_path / "I.1.safetensors", framework="pt") as file:
+    save_weights(tmp_path / "any.safetensors", replace(weights, tables=build_gaussian_tables(skip_below=0)))
+    with safe_open(tmp_path / "any.safetensors", framework="pt") as file:
         assert file.metadata()["format"] == FORMAT
-    assert read_weights(tmp_path / "I.1.safetensors").tables.skip_below == 0
+    assert read_weights(tmp_path / "any.safetensors").tables.skip_below == 0

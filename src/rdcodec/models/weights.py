@@ -159,6 +159,8 @@ def _identity(metadata: dict[str, Any], path: Path) -> tuple[str, ModelConfig]:
         raise NeedsModel(f"{path}: damaged or newer weights ({error}); fetch them again") from None
     if not TAG.fullmatch(tag):
         raise NeedsModel(f"{path}: {tag!r} is not a tag such as I.1; fetch the weights again")
+    if TAG.fullmatch(path.stem) and path.stem != tag:  # files name the weights that they need by tag
+        raise NeedsModel(f"{path}: holds the weights {tag}; name it {tag}{path.suffix}")
     return tag, config
 
 
