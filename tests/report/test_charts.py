@@ -18,6 +18,7 @@ from rdcodec.report.charts import (
     families,
     family,
     loss_by_flops,
+    rate_by_training,
     saving_by_flops,
     saving_by_rate,
     saving_by_speed,
@@ -166,6 +167,24 @@ def test_the_frontier_of_a_sweep_is_of_losses(lab: Laboratory) -> None:
     ]
     assert all(row["letter"] == "" and row["family"] for row in data(families(study)))
     assert isinstance(loss_by_flops(lab, lab.studies[0]), Missing)
+
+
+def test_what_the_last_doubling_of_training_brought() -> None:
+    """A run whose rate falls by a tenth with every doubling: the figure says so, and the guess goes on so."""
+    curve = [(0.25, 28.0), (0.5, 31.0), (1.0, 34.0), (2.0, 37.0)]
+    rows = [
+        {"eflop": 1e-4 * 2**n, "quality": float(q), "bpp": bpp * 0.9**n, "psnr_db": db}
+        for n in range(4)
+        for q, (bpp, db) in enumerate(curve)
+    ]
+    run = Result("training", "I", "I.1", {"eflop": 8e-4}, Provenance("rdcodec"), rows=tuple(rows))
+    chart = rate_by_training(Laboratory((), (), (), (run,)))
+    found = {(row["run"], float(row["eflop"])): float(row["excess_percent"]) for row in data(chart)}
+    assert found["I.1", 1e-4] == pytest.approx(100 * (0.9**-3 - 1), abs=1e-3)
+    assert found["I.1", 8e-4] == pytest.approx(0, abs=1e-6)
+    assert found["I.1, guess", 32e-4] == pytest.approx(-19, abs=1e-3)
+    assert isinstance(chart, Chart) and "I.1: the last doubling of the computation took 10.0 % off" in chart.note
+    assert isinstance(rate_by_training(Laboratory((), (), (), (replace(run, rows=()),))), Missing)
 
 
 def test_estimates_are_called_so(lab: Laboratory) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rdcodec.errors import UsageError
-from rdcodec.measure.bdrate import Curve, load_curve, psnr_at, saving
+from rdcodec.measure.bdrate import MIN_POINTS, Curve, bd_rate, load_curve, psnr_at, saving
 from rdcodec.measure.frontier import frontier
 from rdcodec.measure.published import table_1
 from rdcodec.measure.ranking import inversions, kendall_tau, ranks
@@ -493,6 +493,86 @@ def time_by_flops(laboratory: Laboratory) -> Chart | Missing:
     columns = ("series", "codec", "kflops_per_px", "decode_ms_per_mpx", "flops_rank", "time_rank")
     note = "Networks of the decoder alone, without entropy coding.\n\n" + "\n".join(lines)
     return Chart("time-flops", title, columns, _rounded(rows), time_figure, note)
+
+
+# What training brought
+
+
+def rate_by_training(laboratory: Laboratory) -> Chart | Missing:
+    """Rate over each run's last, at equal PSNR of the held-out photographs, against the computation so far."""
+    title = "Rate against training computation"
+    rows: list[Row] = []
+    notes = []
+    for run in laboratory.trainings:
+        points = _excess(_checks(run))
+        if len(points) < 3:
+            continue
+        rows += [{"run": run.tag, "eflop": eflop, "excess_percent": excess} for eflop, excess in points]
+        per_doubling = _last_doubling(points)
+        if per_doubling is not None:
+            rows += [
+                {"run": f"{run.tag}, guess", "eflop": points[-1][0] * 2**n, "excess_percent": 100 * (factor - 1)}
+                for n, factor in ((0, 1.0), (2, (1 - per_doubling / 100) ** 2))
+            ]
+            notes.append(f"- {run.tag}: the last doubling of the computation took {per_doubling:.1f} % off the rate.")
+    if not rows:
+        how = "`rdc results import RUN --tag TAG --store DB` takes them from a training run"
+        return Missing(title, f"no run with three validations in the store; {how}.")
+    note = (
+        "Estimated rates of the averaged weights. Dashed: a guess, as if two more doublings took as much off; the fall "
+        "of the learning rate at the end is in it, so that it may be too good.\n\n" + "\n".join(notes)
+    )
+    return Chart("rate-training", title, ("run", "eflop", "excess_percent"), _rounded(rows), training_figure, note)
+
+
+def _checks(run: Result) -> list[tuple[float, Curve]]:
+    """Computation and curve of each validation that has one, the last at each computation."""
+    found: dict[float, list[Row]] = {}
+    for row in run.rows:
+        if row.get("bpp") and row.get("psnr_db") and row.get("eflop"):
+            found.setdefault(float(row["eflop"] or 0), []).append(row)
+    points = {eflop: {r["quality"]: (r["bpp"], r["psnr_db"]) for r in rows} for eflop, rows in found.items()}
+    return [(eflop, Curve.from_points(run.tag, p.values())) for eflop, p in points.items() if len(p) >= MIN_POINTS]
+
+
+def _excess(checks: Sequence[tuple[float, Curve]]) -> list[tuple[float, float]]:
+    """BD-rate of each check against the last, in percent; those that share no PSNR with it are left out."""
+    found = []
+    for eflop, curve in checks:
+        try:
+            found.append((eflop, bd_rate(curve, checks[-1][1]).value))
+        except UsageError:
+            continue
+    return found
+
+
+def _last_doubling(points: Sequence[tuple[float, float]]) -> float | None:
+    """Percent of the rate that the last doubling of computation took off; None for runs that began later."""
+    half = points[-1][0] / 2
+    if points[0][0] > half:
+        return None
+    logs = [np.log(eflop) for eflop, _ in points]
+    before = 1 + float(np.interp(np.log(half), logs, [excess for _, excess in points])) / 100
+    return 100 * (1 - 1 / before)
+
+
+def training_figure(rows: Sequence[Row]) -> "Figure":
+    """A line for each run, its guess dashed in the same colour."""
+    figure, axes = _axes()
+    axes.set_xscale("log")
+    runs = [name for name in dict.fromkeys(row["run"] for row in rows) if not name.endswith(", guess")]
+    for name, (colour, marker) in zip(runs, _looks(), strict=False):
+        for run, form in ((name, {"marker": marker, "label": name}), (f"{name}, guess", {"linestyle": "--"})):
+            points = [row for row in rows if row["run"] == run]
+            xy = ([p["eflop"] for p in points], [p["excess_percent"] for p in points])
+            axes.plot(*xy, color=colour, linewidth=1.4, markersize=5, **form)
+    axes.axhline(0, color="#777777", linewidth=1.0, zorder=1)
+    _plain_log_axis(axes, [row["eflop"] for row in rows])
+    axes.set(xlabel="training (EFLOP, forward and backward, log scale)", ylabel="rate over the run's last (%)")
+    axes.set_title("Held-out photographs, equal PSNR", loc="left", fontsize=10)
+    axes.set_ylim(None, min(60.0, 1.1 * max(row["excess_percent"] for row in rows)))
+    axes.legend(loc="upper right", frameon=False)
+    return figure
 
 
 def time_figure(rows: Sequence[Row]) -> "Figure":

@@ -1,6 +1,6 @@
 """The files of a report: the page, and every figure and table with its data."""
 
-from rdcodec.report.charts import Chart, Missing, study_charts, time_by_flops
+from rdcodec.report.charts import Chart, Missing, rate_by_training, study_charts, time_by_flops
 from rdcodec.report.plots import rd_figure, render, styles
 from rdcodec.report.study import Laboratory, Study
 from rdcodec.report.tables import chart_text, curves_csv, paper_table, results_page, table_text
@@ -17,6 +17,8 @@ def report_files(laboratory: Laboratory) -> dict[str, bytes]:
             sections.append((study, _study_section(laboratory, study, files)))
         time = time_by_flops(laboratory)
         ending = ["## Speed\n", _drawn(time, files)] if laboratory.speeds else []
+        if isinstance(training := rate_by_training(laboratory), Chart):
+            ending += ["## Training\n", _drawn(training, files)]
     return {PAGE: results_page(sections, ending).encode(), **files}
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 from rdcodec.errors import BadInput
 from rdcodec.store.records import Provenance, Result
@@ -13,7 +14,7 @@ FIGURES = ("step", "seconds", "eflop")
 
 
 def training_result(run: Path, tag: str | None = None) -> Result:
-    """What a run has spent so far, with a row for each validation and quality.
+    """What a run and the weights it started from have cost so far, with a row for each validation and quality.
 
     tag: of the weights that were released from it; None: the name of the folder. Raises BadInput for a folder that
     is no run, or whose log is damaged.
@@ -27,13 +28,13 @@ def training_result(run: Path, tag: str | None = None) -> Result:
     losses = [record["loss"] for record in log if record.get("kind") == "train"]
     if not log or any(key not in log[-1] for key in FIGURES):
         raise BadInput(f"{run}: its log does not say what was spent; train it with this version")
-    last = log[-1]
+    last, earlier = log[-1], plan.get("earlier_eflop") or 0
     return Result(
         kind="training",
         codec=name,
         tag=tag or run.resolve().name,
         values={
-            "eflop": last["eflop"] + (plan.get("earlier_eflop") or 0),
+            "eflop": last["eflop"] + earlier,
             "steps": last["step"],
             "seconds": last["seconds"],
             "loss": losses[-1] if losses else None,
@@ -47,9 +48,13 @@ def training_result(run: Path, tag: str | None = None) -> Result:
             config_sha256=hashlib.sha256(json.dumps(plan["config"], sort_keys=True).encode()).hexdigest(),
         ),
         rows=tuple(
-            {**{key: record[key] for key in FIGURES}, "quality": quality, "bpp": bpp, "psnr_db": psnr_db}
+            {**_spent(record, earlier), "quality": quality, "bpp": bpp, "psnr_db": psnr_db}
             for record in log
             if record.get("kind") == "validation"
             for quality, bpp, psnr_db in zip(record["quality"], record["bpp"], record["psnr_db"], strict=True)
         ),
     )
+
+
+def _spent(record: dict[str, Any], earlier: float) -> dict[str, float]:
+    return {**{key: record[key] for key in FIGURES}, "eflop": record["eflop"] + earlier}
