@@ -11,6 +11,7 @@ from rdcodec.errors import NeedsModel, UsageError
 from rdcodec.exact.fixed import CARRIER_LIMIT, QUALITIES, SUM_LIMIT, interpolate
 from rdcodec.exact.layers import (
     ACTIVATION,
+    FINE_WEIGHT_MAX,
     WEIGHT_MAX,
     IntegerChain,
     IntegerConv,
@@ -184,6 +185,23 @@ def test_calibrated_chain_follows_the_floats():
     for x in samples:
         wanted = chain(x)
         assert (integers(x) / 64 - wanted).abs().mean() < 0.02 * wanted.abs().mean()
+
+
+@torch.no_grad()
+def test_weights_take_twelve_bits_where_their_sums_have_room_and_never_less_than_nine():
+    """Few inputs: more than ten bits. Many equal inputs, with a limit that lets sums be split: nine or ten."""
+    widths = {}
+    for inputs in (8, 700):
+        layer = nn.Conv2d(inputs, 3, 1)
+        nn.init.constant_(layer.weight, 0.01)
+        samples = [torch.randint(0, 512, (1, inputs, 4, 4)).float()]
+        step = torch.full((3,), 1 / 64, dtype=torch.float64)
+        done = calibrate(nn.Sequential(layer), samples, torch.ones(inputs), ACTIVATION, step, SUM_LIMIT)
+        weight = done.arrays["0"]["weight"].astype(np.int64)
+        sums = np.abs(weight).sum((1, 2, 3)) * ACTIVATION.high + np.abs(done.arrays["0"]["bias"].astype(np.int64))
+        widths[inputs] = int(np.abs(weight).max())
+        assert np.all((sums < CARRIER_LIMIT) | (np.abs(weight).max((1, 2, 3)) <= WEIGHT_MAX))
+    assert WEIGHT_MAX < widths[8] <= FINE_WEIGHT_MAX and WEIGHT_MAX // 2 <= widths[700] <= WEIGHT_MAX
 
 
 @torch.no_grad()

@@ -2,7 +2,7 @@
 
     out = clamp(activation(floor((sum of weight * input + bias) / 2^shift)), low, high)
 
-weight is a 10-bit integer, bias an int32 with half a unit of the result in it, shift one per output channel.
+weight is an integer of 10 to 12 bits, bias an int32 with half a unit of the result in it, shift one per output channel.
 Scales of activations are folded into the weights, so that nothing but powers of two is left (He et al. 2022,
 arXiv:2202.07513, use fixed-point multipliers there). `reference` is the definition, in NumPy int64.
 """
@@ -23,9 +23,10 @@ from torch import Tensor, nn
 from rdcodec.errors import NeedsModel, UsageError
 from rdcodec.exact.fixed import ACTIVATION_MAX, CARRIER_LIMIT, SUM_LIMIT, shift_right, to_integers
 
-# In float32 carriers the width of a weight costs no time. Without fine-tuning, 8 bits cost 0.5 to 0.7 % more rate
-# than 10, and 12 gain nothing more (docs/adr/0002-ten-bit-weights.md).
+# In float32 carriers the width of a weight costs no time while sums stay below 2^24: ten bits always, twelve where
+# there is that room (docs/adr/0002-ten-bit-weights.md).
 WEIGHT_MAX = 511
+FINE_WEIGHT_MAX = 2047
 MAX_SHIFT = 23
 LEAK, LEAK_BITS = 41, 12  # LeakyReLU's slope of 1/100 as 41/4096
 LEAK_REACH = 1 << 16  # lower inputs of a LeakyReLU are raised to this: its output is beyond the clamp anyway
@@ -351,7 +352,7 @@ def _quantise(layer: Convolution, step: Tensor, after: Tensor, inputs: Range | R
     weight = layer.weight.detach().double() * per_channel / after.reshape(per_output)
     bias = layer.bias.detach().double() / after
     largest = weight.abs().amax(rest).clamp(min=1e-12)
-    shift = torch.floor(torch.log2(WEIGHT_MAX / largest)).clamp(-MAX_SHIFT, MAX_SHIFT)
+    shift = torch.floor(torch.log2(FINE_WEIGHT_MAX / largest)).clamp(-MAX_SHIFT, MAX_SHIFT)
     while True:
         unit = torch.exp2(shift)
         rounded = (weight * unit.reshape(per_output)).round()
@@ -359,7 +360,8 @@ def _quantise(layer: Convolution, step: Tensor, after: Tensor, inputs: Range | R
         terms = _terms(rounded.long().numpy(), layer.groups, inputs, up)
         sums = torch.from_numpy(terms.sum(0)).reshape(-1, layer.out_channels).amax(0) + offset.abs()
         single = torch.from_numpy(terms.max(0)).reshape(-1, layer.out_channels).amax(0)
-        too_far = (sums >= limit) | (single >= CARRIER_LIMIT) | (rounded.abs().amax(rest) > WEIGHT_MAX)
+        widest = torch.where(sums < CARRIER_LIMIT, FINE_WEIGHT_MAX, WEIGHT_MAX)
+        too_far = (sums >= limit) | (single >= CARRIER_LIMIT) | (rounded.abs().amax(rest) > widest)
         if not too_far.any():
             break
         shift = shift - too_far.double()
