@@ -207,10 +207,10 @@ def test_savings_on_other_pictures_are_over_x265_if_nothing_is_nearer_to_bpg() -
 def test_training_is_set_beside_the_papers(lab: Laboratory) -> None:
     """The paper's: two million steps of 32 crops of 256x256 at what a step costs per pixel."""
     count = Result("count", "G", "G", {"training_flops_per_px": 1e6}, Provenance("rdcodec"))
-    spent = Result("training", "G", "G.1", {"eflop": 0.0125}, Provenance("rdcodec"))
+    spent = Result("training", "G", "G.1", {"eflop": 0.01254}, Provenance("rdcodec"))
     rows = paper_table(replace(lab, counts=(count,), trainings=(spent,)), lab.studies[0]).rows
     found = {row[0]: row[-1] for row in rows}
-    assert (found["G"], found["rdcodec G.1"], found["A"], found["rdcodec I.1"]) == ("4.2", "0.0125", "-", "-")
+    assert (found["G"], found["rdcodec G.1"], found["A"], found["rdcodec I.1"]) == ("4.2", "0.013", "-", "-")
 
 
 def test_table_has_the_papers_rows_and_ours(lab: Laboratory) -> None:

@@ -95,7 +95,7 @@ def paper_table(laboratory: Laboratory, study: Study) -> Table:
     counted = {result.codec: result for result in laboratory.counts}
     for letter, row in published.items():
         figures = [f"{row.parameters_m:.1f}", f"{row.kflops_per_px:.1f}", NONE, f"{paper[letter].saving_percent:.2f}"]
-        rows.append((letter, "paper", *figures, NONE, NONE, _number(_papers_eflop(counted.get(letter)), 1)))
+        rows.append((letter, "paper", *figures, NONE, NONE, _two_digits(_papers_eflop(counted.get(letter)))))
     for m in study.results:
         standing, flops = ours.get((m.codec, m.points[0].tag)), kflops_per_px(laboratory, m.codec)
         cells = [
@@ -105,7 +105,7 @@ def paper_table(laboratory: Laboratory, study: Study) -> Table:
             _number(standing.saving_percent if standing else None, 2),
             NONE if study.reference is None else _bd_cells(m.curve, study.reference)[0],
             _number(_fastest(laboratory, m), 1),
-            _number(training_eflop(laboratory, m.codec, m.points[0].tag), 4),
+            _two_digits(training_eflop(laboratory, m.codec, m.points[0].tag)),
         ]
         rows.append((m.label, "rdcodec", *cells))
     name = reference(study).name if study.reference else "the anchor"
@@ -132,6 +132,10 @@ def _parameters_m(count: Result | None) -> float | None:
     key = "parameters" if row is None or row.with_analysis else "parameters_without_analysis"
     value = count.values.get(key)
     return None if value is None else float(value) / 1e6
+
+
+def _two_digits(value: float | None) -> str:
+    return NONE if value is None else f"{float(f'{value:.2g}'):f}".rstrip("0").rstrip(".")
 
 
 def _papers_eflop(count: Result | None) -> float | None:
