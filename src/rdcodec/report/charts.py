@@ -84,18 +84,18 @@ class Standing:
 
 
 def study_charts(laboratory: Laboratory, study: Study) -> list[Chart | Missing]:
-    """The figures of one set of pictures, those of the paper first and in its order."""
-    sweeps = [loss_by_flops(laboratory, study)] if study.estimated else []
+    """The figures of one set of pictures, those of the paper in its order; of a sweep those that tell trials apart."""
+    if study.estimated:
+        return [loss_by_flops(laboratory, study), families(study)]
     if study.reference is None:
         hint = "`rdc eval jpeg --data DIR -o jpeg.json` measures one, `--anchor jpeg.json` names it"
-        return [Missing("Savings", f"need an anchor on the same pictures: {hint}."), families(study), *sweeps]
+        return [Missing("Savings", f"need an anchor on the same pictures: {hint}."), families(study)]
     return [
         saving_by_flops(laboratory, study),
         families(study),
         saving_by_rate(study),
         saving_by_speed(laboratory, study),
         saving_by_training(laboratory, study),
-        *sweeps,
     ]
 
 
