@@ -86,6 +86,14 @@ def test_the_card_counts_what_the_start_had_cost(finished: Path, tiny_config: Mo
     assert "| start | the weights of an earlier run |" in text and "that of the start is not known" in text
 
 
+def test_training_behind_unknown_weights_is_not_known(tiny_config: ModelConfig) -> None:
+    """A run's own figure alone would pass for the whole, in its weights and in all that start from them."""
+    fresh = Plan(tiny_config, RECIPE, (), 0)
+    started = replace(fresh, warm_start="I.1.safetensors")
+    known = replace(started, earlier_eflop=0.25)
+    assert [plan.whole_eflop(0.5) for plan in (fresh, started, known)] == [0.5, None, 0.75]
+
+
 def test_weights_say_what_training_they_had(finished: Path, tmp_path: Path) -> None:
     weights = read_weights(finished / FILE_NAME)
     assert weights.eflop is None

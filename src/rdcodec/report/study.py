@@ -27,8 +27,9 @@ KODAK_ANCHORS = (
 MOST_SHOWN = 12
 """Results in one figure; where there are more, it shows each codec's newest weights alone."""
 KODAK_REFERENCE = "bpg_444"
-REFERENCES = ("bpg", "x265_444")  # of other pictures, the first of them that was run
 """What savings on the Kodak pictures are over, as in the paper."""
+REFERENCES = ("bpg", "x265_444")
+"""What savings on other pictures are over: the first of them that was run."""
 
 
 @dataclass(frozen=True)

@@ -6,6 +6,7 @@ in the names; `rows` holds the finer table beside them (a row per picture, or pe
 
     kind       values                                                          rows
     quality    bpp, psnr_db, psnr_y_db, ms_ssim, ms_ssim_db, enc_s, dec_s       per picture
+               of a trial of a sweep: estimated (true), family (words)
     speed      device, dtype, threads, isa, encode_s, decode_s, encode_mpx_per_s, decode_mpx_per_s,
                decode_networks_mpx_per_s (without entropy coding), peak_memory_mib,
                gflop_per_s, roofline_share                                     per part: part, seconds, low_s, high_s

@@ -49,6 +49,12 @@ class Plan:
         partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         partial.replace(path)
 
+    def whole_eflop(self, own: float) -> float | None:
+        """Training computation with that of the start, from this run's own; None where the start's is not known."""
+        if self.warm_start is None:
+            return own
+        return None if self.earlier_eflop is None else own + self.earlier_eflop
+
     def go_on_with(self, sources: Sequence[Path]) -> "Plan":
         """The same plan with other photographs."""
         taken = _absolute(sources)

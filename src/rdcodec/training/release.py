@@ -111,9 +111,8 @@ def _start(plan: Plan) -> str:
 def _earlier(plan: Plan, eflop: float) -> str:
     if plan.warm_start is None:
         return ""
-    if plan.earlier_eflop is None:
-        return "; that of the start is not known"
-    return f"; {eflop + plan.earlier_eflop:.6f} EFLOP with that of the start"
+    whole = plan.whole_eflop(eflop)
+    return "; that of the start is not known" if whole is None else f"; {whole:.6f} EFLOP with that of the start"
 
 
 def _stages(recipe: Recipe) -> str:

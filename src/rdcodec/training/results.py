@@ -14,7 +14,7 @@ FIGURES = ("step", "seconds", "eflop")
 
 
 def training_result(run: Path, tag: str | None = None) -> Result:
-    """What a run and the weights it started from have cost so far, with a row for each validation and quality.
+    """What a run has cost so far, with its start where that is known, and a row for each validation and quality.
 
     tag: of the weights that were released from it; None: the name of the folder. Raises BadInput for a folder that
     is no run, or whose log is damaged.

@@ -116,7 +116,7 @@ def _carry_out(run: Run, plan: Plan, setting: Setting, say: Say) -> None:
         return
     if finished:
         save_restart(run.folder, run.progress, run.average)  # for as long as there are no weights
-        eflop = run.progress.flops / 1e18 + (plan.earlier_eflop or 0)
+        eflop = plan.whole_eflop(run.progress.flops / 1e18)
         export(run.average, run.folder / FILE_NAME, run.validation, eflop=eflop)
         (run.folder / RESTART).unlink(missing_ok=True)
     else:
