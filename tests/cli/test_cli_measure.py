@@ -253,6 +253,8 @@ def test_eval_goes_on_after_a_kill(rdc: Rdc, work: Path) -> None:
     process.wait()
     kept = partial.read_text().count("\n") - 1
     assert 3 <= kept < 8 and not Path("slow.json").exists()
+    head = json.loads(partial.read_text().partition("\n")[0])
+    assert not {"load_average", "cpu_mhz"} & set(head["machine"]), "a busier machine is not another one"
     Path("encoded").unlink()
     Path("pause").write_text("0")
     done = shell(*arguments)

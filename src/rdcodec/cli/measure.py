@@ -390,12 +390,12 @@ def _evaluate(
 
 def _journal(subject: "Subject", images: "Pictures", output: Path, jobs: int) -> "Journal":
     from rdcodec.measure.journal import Journal
-    from rdcodec.measure.machine import machine
+    from rdcodec.measure.machine import lasting
     from rdcodec.measure.rd import fingerprint
 
     output.parent.mkdir(parents=True, exist_ok=True)
     what = {"codec": subject.name, "tag": subject.tag, "weights": subject.weights_sha256, "timed": jobs == 1}
-    journal = Journal(output, {**what, "pictures": fingerprint(images), "machine": machine()})
+    journal = Journal(output, {**what, "pictures": fingerprint(images), "machine": lasting()})
     if journal.rows:
         io.say(f"{journal.path}: going on after {len(journal.rows)} rows")
     return journal

@@ -53,6 +53,11 @@ def machine() -> dict[str, Any]:
     }
 
 
+def lasting() -> dict[str, Any]:
+    """What of `machine` stays while a measurement is interrupted and goes on: neither clock nor load."""
+    return {key: value for key, value in machine().items() if key not in ("cpu_mhz", "load_average")}
+
+
 def package_version() -> str | None:
     """Version of the installed package; None where it runs from a source tree without installation."""
     try:
