@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from rdcodec.codec.pipeline import Codec
 from rdcodec.errors import NeedsModel, RdcError
 from rdcodec.exact.tables import build_gaussian_tables
 from rdcodec.models.base import ImageModel
@@ -25,6 +27,9 @@ from rdcodec.models.weights import (
     stored,
     weight_folders,
 )
+from rdcodec.training.plan import plan_of
+
+CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
@@ -44,6 +49,36 @@ def test_round_trip(weights: Weights, tmp_path: Path) -> None:
     assert copy.tables.hash() == weights.tables.hash()
     assert (copy.entropy_hash, copy.synthesis_hash) == (weights.entropy_hash, weights.synthesis_hash)
     assert [path.name for path in tmp_path.iterdir()] == ["copy.safetensors"]
+
+
+def test_what_is_kept_for_decoding_decodes_the_same_and_encodes_nothing(
+    weights: Weights, photo: NDArray[np.uint8], tmp_path: Path
+) -> None:
+    save_weights(tmp_path / "whole.safetensors", weights)
+    save_weights(tmp_path / "kept.safetensors", weights.for_decoding())
+    whole, kept = (Codec(read_weights(tmp_path / f"{name}.safetensors"), CPU) for name in ("whole", "kept"))
+    assert kept.hashes == whole.hashes and kept.info.tag == whole.info.tag
+    data = whole.compress(photo, 40)
+    np.testing.assert_array_equal(kept.decompress(data), whole.decompress(data))
+    with pytest.raises(NeedsModel, match="kept to decode"):
+        kept.compress(photo, 40)
+    sizes = [(tmp_path / f"{name}.safetensors").stat().st_size for name in ("kept", "whole")]
+    assert sizes[0] < 0.7 * sizes[1]
+
+
+def test_nothing_starts_from_what_only_decodes(weights: Weights, tiny_model: ImageModel, tmp_path: Path) -> None:
+    kept = weights.for_decoding()
+    with pytest.raises(NeedsModel, match="kept to decode"):
+        kept.fill(tiny_model)
+    save_weights(tmp_path / "kept.safetensors", kept)
+    with pytest.raises(NeedsModel, match="kept to decode"):
+        plan_of("J", "short", [], 0, tmp_path / "kept.safetensors")
+
+
+def test_half_an_encoder_is_no_decoder(weights: Weights) -> None:
+    state = {name: tensor for name, tensor in weights.state.items() if not name.startswith("entropy.")}
+    with pytest.raises(NeedsModel, match="do not fit"):
+        replace(weights, state=state).build()
 
 
 def test_a_built_model_has_the_stored_values(weights: Weights, tiny_model: ImageModel) -> None:

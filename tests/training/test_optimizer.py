@@ -143,6 +143,25 @@ def _step(model: ImageModel, optimizers: list[torch.optim.Optimizer], seed: int)
         optimizer.step()
 
 
+@pytest.mark.parametrize("shape", [(12, 12), (16, 40), (8, 4, 3, 3)])
+def test_a_learning_rate_may_be_a_tensor(shape: tuple[int, ...]) -> None:
+    """The same steps as with a number, also after the tensor was changed in place, as between replays of a graph."""
+    torch.manual_seed(0)
+    start, gradients = torch.randn(shape), torch.randn(3, *shape)
+    of_number, of_tensor = (nn.Parameter(start.clone()) for _ in range(2))
+    number, tensor = muon(of_number, weight_decay=0.1), muon(of_tensor, weight_decay=0.1)
+    rate = torch.zeros(())
+    tensor.param_groups[0]["lr"] = rate
+    for gradient, value in zip(gradients, (0.01, 0.03, 0.0), strict=True):
+        number.param_groups[0]["lr"] = value
+        rate.fill_(value)
+        for weight, optimizer in ((of_number, number), (of_tensor, tensor)):
+            weight.grad = gradient.clone()
+            optimizer.step()
+        torch.testing.assert_close(of_tensor, of_number, rtol=1e-6, atol=1e-7)
+    assert not torch.equal(of_tensor, start)
+
+
 def test_a_weight_without_a_gradient_stays() -> None:
     still, moved = (nn.Parameter(random_matrix(seed, 8, 8)) for seed in range(2))
     before = still.detach().clone()

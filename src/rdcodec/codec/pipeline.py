@@ -28,7 +28,7 @@ from rdcodec.models.blocks import pad_to_multiple
 from rdcodec.models.entropy.checkerboard import HYPER_STRIDE
 from rdcodec.models.entropy.integer import Part
 from rdcodec.models.precision import fast_dtype, pick_device
-from rdcodec.models.weights import UNRELEASED, Weights, find_weights, read_weights
+from rdcodec.models.weights import UNRELEASED, Weights, find_weights, no_encoder, read_weights
 
 Image = NDArray[np.uint8]
 DEFAULT_QUALITY = 50.0
@@ -141,6 +141,7 @@ class Codec:
 
     def __init__(self, weights: Weights, device: torch.device) -> None:
         model = weights.build()
+        self.decodes_only = weights.decodes_only
         self.device = device
         self.tables = weights.tables
         self.hashes = weights.entropy_hash, weights.synthesis_hash
@@ -166,8 +167,10 @@ class Codec:
 
     @torch.inference_mode()
     def analyse(self, image: Image) -> Analysed:
-        """Run the analysis transform, which does not depend on quality."""
+        """Run the analysis transform, which does not depend on quality. NeedsModel for weights that only decode."""
         _check_image(image)
+        if self.decodes_only:
+            raise no_encoder(self.info.tag)
         x = torch.from_numpy(np.require(image, requirements=["C", "W"])).to(self.device)
         x = x.permute(2, 0, 1)[None].float()
         x = pad_to_multiple(x, self.model.multiple).contiguous(memory_format=torch.channels_last)

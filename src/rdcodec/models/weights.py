@@ -4,6 +4,7 @@ The file holds the float networks (bfloat16, the linear shortcuts and rate vecto
 integers that encoder and decoder run the entropy model with, under `tables.` the entropy tables, and in its
 metadata the configuration of the model, the tag, and where known the training computation behind it. Two hashes
 tell decoders whether a file was coded with these weights: of what decides symbols, and of what makes pixels of them.
+Of tags that have a successor the package keeps only what decodes (`for_decoding`): integers, tables, synthesis.
 """
 
 import hashlib
@@ -11,7 +12,7 @@ import json
 import os
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -32,6 +33,7 @@ FORMAT = "rdcodec-weights-1"
 FILE_NAME = "weights.safetensors"  # in a run folder
 UNRELEASED = 0  # the number of a tag that was never released
 PACKAGED = Path(__file__).parents[1] / "weights"
+DECODING = ("synthesis.", "log_gain.")  # of the float networks, what a decoder runs
 TAG = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9-]{0,47})\.(?P<number>0|[1-9][0-9]{0,8})")  # a file can hold no other
 
 
@@ -57,14 +59,26 @@ class Weights:
     @cached_property
     def synthesis_hash(self) -> bytes:
         """First 4 bytes of SHA-256 over the gains and the synthesis transform."""
-        parts = {n: t for n, t in self.state.items() if n.startswith(("synthesis.", "log_gain."))}
+        parts = {n: t for n, t in self.state.items() if n.startswith(DECODING)}
         return _hash({name: tensor.contiguous().view(torch.uint8).numpy() for name, tensor in parts.items()})
 
+    @cached_property
+    def decodes_only(self) -> bool:
+        """Whether the networks that only an encoder runs are left out."""
+        return bool(self.state) and all(name.startswith(DECODING) for name in self.state)
+
+    def for_decoding(self) -> "Weights":
+        """These weights without what only an encoder runs: less than half as large, the same tag and hashes."""
+        return replace(self, state={name: t for name, t in self.state.items() if name.startswith(DECODING)})
+
     def build(self) -> ImageModel:
-        """The model with these weights, float32, in evaluation mode. NeedsModel if they do not fit together."""
+        """The model with these weights, float32, in evaluation mode. NeedsModel if they do not fit together.
+
+        Where they are for decoding only, the encoder's networks are random.
+        """
         self._check_shapes()  # before a configuration that lies can ask for memory
         model = ImageModel(self.config)
-        self.fill(model)
+        self._load(model)
         return model.eval().requires_grad_(False)
 
     def _check_shapes(self) -> None:
@@ -72,6 +86,8 @@ class Weights:
             wanted = {name: tensor.shape for name, tensor in blueprint(self.config).state_dict().items()}
         except RuntimeError:  # more elements than can be counted
             wanted = {}
+        if self.decodes_only:
+            wanted = {name: shape for name, shape in wanted.items() if name.startswith(DECODING)}
         if wanted != {name: tensor.shape for name, tensor in self.state.items()}:
             raise self._misfit()
 
@@ -79,9 +95,15 @@ class Weights:
         return NeedsModel(f"weights {self.tag} do not fit their model: take those of its configuration")
 
     def fill(self, model: ImageModel) -> None:
-        """Copy the float networks into a model. NeedsModel if it has another configuration."""
+        """Copy the float networks into a model. NeedsModel if it has another configuration, or some are left out."""
+        if self.decodes_only:
+            raise no_encoder(self.tag)
+        self._load(model)
+
+    def _load(self, model: ImageModel) -> None:
         try:
-            model.load_state_dict({name: tensor.float() for name, tensor in self.state.items()})
+            state = {name: tensor.float() for name, tensor in self.state.items()}
+            model.load_state_dict(state, strict=not self.decodes_only)
         except RuntimeError:
             raise self._misfit() from None
 
@@ -90,6 +112,12 @@ class Weights:
         if len(self.tables.radius) != (rows := table_rows(model.entropy)):
             raise NeedsModel(f"weights {self.tag} need tables of {rows} rows: fetch or export them again")
         return integer_form(model.entropy, self.entropy)
+
+
+def no_encoder(tag: str) -> NeedsModel:
+    """The error where only a decoder's networks are here."""
+    name = tag.rpartition(".")[0]
+    return NeedsModel(f"weights {tag} are kept to decode files: take {name}, the newest ones, to encode or to train")
 
 
 def _hash(arrays: Arrays) -> bytes:

@@ -73,10 +73,10 @@ class Muon(torch.optim.Optimizer):
         torch._foreach_lerp_(momenta, gradients, 1 - MOMENTUM)
         ahead = torch._foreach_lerp(gradients, momenta, MOMENTUM)  # Nesterov's look ahead
         steps = orthogonalise(torch.stack([_flat(part) for part in ahead]))
-        rate: float = group["lr"]
+        rate: float | Tensor = group["lr"]  # a tensor in a CUDA graph, which may change it between its replays
         torch._foreach_mul_(matrices, 1 - rate * group["weight_decay"])
-        changes = [change.view_as(p) for p, change in zip(matrices, steps.float().unbind(), strict=True)]
-        torch._foreach_add_(matrices, changes, alpha=-rate * math.sqrt(max(rows, columns)))
+        changes = (steps.float() * (-rate * math.sqrt(max(rows, columns)))).unbind()
+        torch._foreach_add_(matrices, [change.view_as(p) for p, change in zip(matrices, changes, strict=True)])
 
     @property
     def flops(self) -> float:

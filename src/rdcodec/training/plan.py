@@ -9,7 +9,7 @@ from typing import Any
 from rdcodec.errors import BadInput, UsageError
 from rdcodec.measure.machine import machine
 from rdcodec.models.config import CONFIGS, ModelConfig, load_config, parse_record
-from rdcodec.models.weights import read_weights
+from rdcodec.models.weights import Weights, no_encoder, read_weights
 from rdcodec.training.recipe import Recipe, load_recipe
 
 RUN_FILE = "run.json"
@@ -107,8 +107,16 @@ def plan_of(
         _absolute(sources),
         seed,
         str(warm_start.resolve()) if warm_start else None,
-        earlier_eflop=read_weights(warm_start).eflop if warm_start else None,
+        earlier_eflop=_whole_weights(warm_start).eflop if warm_start else None,
     )
+
+
+def _whole_weights(path: Path) -> Weights:
+    """Weights to start from; NeedsModel where only what decodes was kept of them."""
+    weights = read_weights(path)
+    if weights.decodes_only:
+        raise no_encoder(weights.tag)
+    return weights
 
 
 def _absolute(sources: Sequence[Path]) -> tuple[str, ...]:

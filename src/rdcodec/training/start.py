@@ -4,53 +4,130 @@ import math
 
 import numpy as np
 import torch
-from torch import Tensor
+import torch.nn.functional as F
+from torch import Tensor, nn
 
 from rdcodec.models.base import ImageModel
+from rdcodec.models.blocks import layers_of
+from rdcodec.models.entropy.charm import CharmModel
 from rdcodec.models.entropy.checkerboard import CheckerboardModel
+from rdcodec.models.entropy.gaussian import LOG_SCALE_MIN
+from rdcodec.models.entropy.hyper import SCALE_START
+from rdcodec.models.entropy.hyperprior import HyperpriorModel
 from rdcodec.models.rate import anchor_qualities, lmbda_of_quality
+from rdcodec.models.transforms.conv import GDN, ConvAnalysis, ConvSynthesis
 from rdcodec.models.transforms.light import PATCH, PIXEL_MEAN, LightAnalysis, LightSynthesis
+from rdcodec.models.transforms.staged import LATENT_UNIT, PIXEL_UNIT
 from rdcodec.training.data import Photo
 
 # An orthonormal transform is at its best with step^2 = STEP_SQUARED / lmbda (0..255 scale): with D = step^2 / 12
 # per coefficient and a bit per halving of the step, 18 / ln 2 = 26; measured with dead zones, about 20.
 STEP_SQUARED = 20.0
+# Natural images are peaked: the typical magnitude of a coefficient is well under its deviation.
+TYPICAL = 0.5
+# So weak a GDN is undone by an inverse GDN as weak but for its square.
+NEARLY_LINEAR = 0.02
+BLOCK = slice(2, 4)  # of the 5 taps of a layer of stride 2, those that lie on its own block of 2x2
 
 
 def start_model(model: ImageModel, photos: list[Photo], seed: int, patches: int = 60_000) -> None:
-    """Set the shortcuts to the KLT of the photographs' patches, gains and scales to fit each quality.
+    """Make the transforms of a model the KLT of the photographs' patches, and fit its scales to the rate.
 
-    A model without shortcuts, or of one rate, is left as it is.
+    Done for the light transforms, by their shortcuts, and for convolutions with GDN, layer by layer; a model of
+    other transforms is left as it is.
     """
-    analysis, synthesis, entropy, gain = model.analysis, model.synthesis, model.entropy, model.log_gain
-    if not (
-        isinstance(analysis, LightAnalysis)
-        and isinstance(synthesis, LightSynthesis)
-        and isinstance(entropy, CheckerboardModel)
-        and gain is not None
-    ):
+    analysis, synthesis = model.analysis, model.synthesis
+    if isinstance(analysis, LightAnalysis) and isinstance(synthesis, LightSynthesis):
+        _start_light(model, analysis, synthesis, draw_patches(photos, seed, patches))
+    elif isinstance(analysis, ConvAnalysis) and isinstance(synthesis, ConvSynthesis) and model.config.lmbda:
+        step = math.sqrt(STEP_SQUARED / model.config.lmbda)
+        deviation = start_layers(analysis, synthesis, draw_patches(photos, seed, patches), step)
+        _start_scales(model, torch.log(deviation / step * TYPICAL).clamp(min=LOG_SCALE_MIN))
+
+
+@torch.no_grad()
+def _start_light(model: ImageModel, analysis: LightAnalysis, synthesis: LightSynthesis, patches: Tensor) -> None:
+    entropy, gain = model.entropy, model.log_gain
+    if not isinstance(entropy, CheckerboardModel) or gain is None:
         return
-    basis, deviation = klt(photos, model.config.latent_channels, seed, patches)
+    basis, deviation = klt(patches.flatten(1), model.config.latent_channels)
     lmbda = lmbda_of_quality(anchor_qualities())
     log_gain = 0.5 * torch.log(lmbda / STEP_SQUARED)[:, None]
-    with torch.no_grad():
-        analysis.shortcut.weight.copy_(basis)
-        synthesis.shortcut.weight.copy_(basis)
-        gain.values.copy_(log_gain.expand_as(gain.values))
-        # Natural images are peaked: the typical magnitude is well under the deviation.
-        entropy.log_scale.values.copy_(log_gain + torch.log(deviation * 0.5)[None])
+    analysis.shortcut.weight.copy_(basis)
+    synthesis.shortcut.weight.copy_(basis)
+    gain.values.copy_(log_gain.expand_as(gain.values))
+    entropy.log_scale.values.copy_(log_gain + torch.log(deviation * TYPICAL)[None])
 
 
-def klt(photos: list[Photo], channels: int, seed: int, patches: int) -> tuple[Tensor, Tensor]:
-    """Leading eigenvectors (768, channels) of 16x16x3 patches about PIXEL_MEAN, and the deviation of each."""
+@torch.no_grad()
+def start_layers(analysis: ConvAnalysis, synthesis: ConvSynthesis, patches: Tensor, step: float) -> Tensor:
+    """Make each layer the KLT of the 2x2 blocks of what the layer before gives, and the synthesis its transpose.
+
+    patches (n, 3, 16, 16), mean taken off; step: of the quantiser, in units of an orthonormal transform. Returns the
+    deviation of each latent (M,) in these units. Features between the layers have a deviation of one. Channels that
+    no coefficient needs (the first layer has 12) keep their random weights, and nothing comes of them yet.
+    """
+    x, spread = patches, torch.full((3,), PIXEL_UNIT)
+    downs = [layer for layer in layers_of(analysis) if isinstance(layer, nn.Conv2d)]
+    ups = [layer for layer in layers_of(synthesis) if isinstance(layer, nn.ConvTranspose2d)]
+    for down, up in zip(downs, reversed(ups), strict=True):
+        blocks = F.pixel_unshuffle(x, 2)
+        most = min(down.out_channels, up.in_channels)  # a synthesis may be narrower than its analysis
+        basis, deviation = klt(blocks.permute(0, 2, 3, 1).flatten(0, 2), most)
+        kernels = basis.t().reshape(len(deviation), -1, 2, 2)
+        x = F.conv2d(x, kernels, stride=2)
+        after = torch.full_like(deviation, step * LATENT_UNIT) if down is downs[-1] else deviation
+        _set_pair(down, up, kernels * (spread / after[:, None])[:, :, None, None], spread, after)
+        spread = after
+    for gdn in [*analysis.modules(), *synthesis.modules()]:
+        if isinstance(gdn, GDN):
+            gdn.start(NEARLY_LINEAR)
+    # Latents beyond the last coefficient, of narrow networks, are of the size that random weights give.
+    return F.pad(deviation, (0, downs[-1].out_channels - len(deviation)), value=step * LATENT_UNIT)
+
+
+def _set_pair(down: nn.Conv2d, up: nn.ConvTranspose2d, kernels: Tensor, spread: Tensor, after: Tensor) -> None:
+    """`down` takes so many channels by the kernels (outputs, inputs, 2, 2); `up` takes them back."""
+    outputs, inputs = kernels.shape[:2]
+    down.weight[:outputs] = 0
+    down.weight[:outputs, :inputs, BLOCK, BLOCK] = kernels
+    up.weight[:, :inputs] = 0
+    up.weight[:outputs, :inputs, BLOCK, BLOCK] = kernels * (after[:, None] / spread).square()[:, :, None, None]
+
+
+@torch.no_grad()
+def _start_scales(model: ImageModel, log_scale: Tensor) -> None:
+    """Let an entropy model of one rate begin with these scales (M,), whatever it sees."""
+    entropy, biases = model.entropy, log_scale - math.log(SCALE_START)
+    if isinstance(entropy, HyperpriorModel):
+        _bias(entropy.hyper_synthesis).chunk(2)[1].copy_(biases)
+    elif isinstance(entropy, CharmModel):
+        for networks, part in zip(entropy.networks, biases.split_with_sizes(list(entropy.config.slices)), strict=True):
+            _bias(networks.scale).copy_(part)
+
+
+def _bias(network: nn.Module) -> Tensor:
+    """Of the last layer."""
+    bias = layers_of(network)[-1].bias
+    assert bias is not None
+    return bias
+
+
+def draw_patches(photos: list[Photo], seed: int, count: int) -> Tensor:
+    """(count, 3, 16, 16) float32 patches of the photographs, PIXEL_MEAN taken off."""
     rng = np.random.default_rng(seed)
-    rows = np.empty((patches, 3 * PATCH * PATCH), np.float32)
-    for row in rows:
+    patches = np.empty((count, 3, PATCH, PATCH), np.float32)
+    for patch in patches:
         pixels = photos[rng.integers(len(photos))].pixels
         top, left = (rng.integers(side - PATCH + 1) for side in pixels.shape[:2])
-        row[:] = pixels[top : top + PATCH, left : left + PATCH].transpose(2, 0, 1).reshape(-1)
-    rows -= PIXEL_MEAN
-    second_moment = torch.from_numpy((rows.T @ rows) / patches).double()
+        patch[:] = pixels[top : top + PATCH, left : left + PATCH].transpose(2, 0, 1)
+    patches -= PIXEL_MEAN
+    return torch.from_numpy(patches)
+
+
+def klt(rows: Tensor, channels: int) -> tuple[Tensor, Tensor]:
+    """At most so many leading eigenvectors (width, channels) of rows (n, width) about zero, and their deviations."""
+    second_moment = (rows.t() @ rows).double() / len(rows)
     values, vectors = torch.linalg.eigh(second_moment)
     leading = vectors.flip(1)[:, :channels]
     deviation = values.flip(0)[:channels].clamp(min=math.ulp(1.0)).sqrt()

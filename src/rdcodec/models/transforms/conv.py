@@ -4,10 +4,9 @@ import math
 from itertools import pairwise
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rdcodec.models.blocks import down, lower_bound, up
+from rdcodec.models.blocks import down, lower_bound, matrix_product, up
 from rdcodec.models.config import ConvTransform, Norm
 from rdcodec.models.transforms.staged import StagedAnalysis, StagedSynthesis
 
@@ -30,23 +29,23 @@ class GDN(nn.Module):
         super().__init__()
         self.form = form
         self.inverse = inverse
-        gamma = (INVERSE_GAMMA_START if inverse else GAMMA_START) * torch.eye(channels)
         self.root_beta = nn.Parameter((torch.ones(channels) + PEDESTAL).sqrt())
-        self.root_gamma = nn.Parameter((gamma + PEDESTAL).sqrt())
+        self.root_gamma = nn.Parameter(torch.empty(channels, channels))
+        self.start(INVERSE_GAMMA_START if inverse else GAMMA_START)
+
+    def start(self, gamma: float) -> None:
+        """Let every channel be normed by itself alone, and so strongly."""
+        wanted = gamma * torch.eye(len(self.root_gamma), device=self.root_gamma.device)
+        self.root_gamma.data.copy_((wanted + PEDESTAL).sqrt())
 
     def forward(self, x: Tensor) -> Tensor:
         beta = _square(self.root_beta, BETA_MIN)
         gamma = _square(self.root_gamma, 0.0)
         if self.form == "gdn":
-            norm = _mix(x.abs(), gamma, beta)
+            norm = matrix_product(x.abs(), gamma, beta)
             return x * norm if self.inverse else x / norm
-        norm = _mix(x.square(), gamma, beta)
+        norm = matrix_product(x.square(), gamma, beta)
         return x * (norm.sqrt() if self.inverse else norm.rsqrt())
-
-
-def _mix(x: Tensor, gamma: Tensor, beta: Tensor) -> Tensor:
-    """A 1x1 convolution, as the matrix product that it is when channels lie last."""
-    return F.linear(x.permute(0, 2, 3, 1), gamma, beta).permute(0, 3, 1, 2)
 
 
 def _square(root: Tensor, minimum: float) -> Tensor:

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rdcodec.models.blocks import LightBlock, pointwise, shrink
+from rdcodec.models.blocks import LightBlock, matrix_product, on_gpu, pointwise, shrink
 from rdcodec.models.config import LightTransform
 from rdcodec.models.precision import in_float32
 from rdcodec.models.rate import RateVector
@@ -35,11 +35,14 @@ class PatchTransform(nn.Module):
 
     def analysis(self, x: Tensor) -> Tensor:
         """(B, 3, 16h, 16w) -> (B, M, h, w)."""
+        if on_gpu(x):
+            return matrix_product(F.pixel_unshuffle(x, PATCH), self.weight.t())
         return F.conv2d(x, self.weight.t().reshape(-1, 3, PATCH, PATCH), stride=PATCH)
 
     def synthesis(self, y: Tensor) -> Tensor:
         """(B, M, h, w) -> (B, 3, 16h, 16w): one matrix product and a depth-to-space."""
-        return F.pixel_shuffle(F.conv2d(y, self.weight[:, :, None, None]), PATCH)
+        patches = matrix_product(y, self.weight) if on_gpu(y) else F.conv2d(y, self.weight[:, :, None, None])
+        return F.pixel_shuffle(patches, PATCH)
 
 
 class LightAnalysis(nn.Module):
