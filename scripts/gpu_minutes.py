@@ -275,6 +275,8 @@ class Stepper:
         seen = torch.where(finite, torch.minimum(norm, SPIKE * usual.clamp(min=1e-3)), usual)
         usual.copy_(torch.where(first & finite, norm, USUAL_DECAY * usual + (1 - USUAL_DECAY) * seen))
         factor = (self.recipe.clip_norm / norm).clamp(max=1.0)
+        for gradient in gradients:  # not a number times zero would stay in the optimisers' moments for ever
+            gradient.nan_to_num_(0.0, 0.0, 0.0)
         torch._foreach_mul_(gradients, torch.where(sound, factor, torch.zeros_like(factor)))
         return sound
 

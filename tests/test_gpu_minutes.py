@@ -200,3 +200,17 @@ def test_a_full_pool_takes_no_more(script: ModuleType) -> None:
     for _ in range(3):
         pool.add(numbered(90, 90, 0), scale=1.2)
     assert pool.whole == [(0, 90, 90)] and not pool.scaled and pool.used == 8100
+
+
+def test_a_gradient_that_is_no_number_changes_nothing(script: ModuleType, folder: Path) -> None:
+    """Not the weights, not the usual norm, and not what the optimisers remember."""
+    recipe, config = load_recipe(str(folder / "recipe.toml")), load_config(folder / "small.toml")
+    stepper = script.Stepper(config, recipe, script.Pool(torch.device("cpu"), CROP, gigabytes=0.001))
+    gradients = [torch.ones_like(parameter) for parameter in stepper.model.parameters()]
+    for parameter, gradient in zip(stepper.model.parameters(), gradients, strict=True):
+        parameter.grad = gradient
+    assert stepper._clip() and all(gradient.any() for gradient in gradients)
+    usual = stepper.usual_norm.clone()
+    gradients[3].view(-1)[0] = torch.nan
+    assert not stepper._clip()
+    assert not any(gradient.any() for gradient in gradients) and torch.equal(stepper.usual_norm, usual)
