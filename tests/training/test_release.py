@@ -11,7 +11,7 @@ from rdcodec.codec.pipeline import load
 from rdcodec.errors import BadInput, NeedsModel, UsageError
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.weights import FILE_NAME, read_weights, save_weights
-from rdcodec.training.plan import Plan
+from rdcodec.training.plan import RUN_FILE, Plan
 from rdcodec.training.recipe import Stage, load_recipe
 from rdcodec.training.release import release
 from rdcodec.training.results import training_result
@@ -72,6 +72,14 @@ def test_the_card(finished: Path, tmp_path: Path) -> None:
         assert expected in text
     assert "jpeg -12.3 %" in text and "webp" not in text
     assert "photos/" not in text  # paths of a machine
+
+
+def test_the_card_names_the_gpu(finished: Path, tmp_path: Path) -> None:
+    plan = json.loads((finished / RUN_FILE).read_text("utf-8"))
+    plan["machine"] |= {"gpu": "Some GPU", "cpu": "Some CPU", "cores": 16, "torch": "2.11.0"}
+    (finished / RUN_FILE).write_text(json.dumps(plan), "utf-8")
+    text = release(finished, "Tiny.3", tmp_path).with_suffix(".md").read_text("utf-8")
+    assert "| machine | Some GPU, Some CPU, 16 cores, torch 2.11.0 |" in text
 
 
 def test_the_card_counts_what_the_start_had_cost(finished: Path, tiny_config: ModelConfig, tmp_path: Path) -> None:

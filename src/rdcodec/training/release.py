@@ -97,8 +97,14 @@ def _training(run: Path, plan: Plan, log: list[dict[str, Any]]) -> list[tuple[st
         ("seed", str(plan.seed)),
         ("training compute", f"{last['eflop']:.6f} EFLOP, forward and backward{_earlier(plan, last['eflop'])}"),
         ("wall time", f"{last['seconds'] / 3600:.2f} h of training steps"),
-        ("machine", f"{here.get('cpu')}, {here.get('cores')} cores, torch {here.get('torch')}"),
+        ("machine", f"{_processors(here)}, torch {here.get('torch')}"),
     ]
+
+
+def _processors(here: dict[str, Any]) -> str:
+    """The GPU where there was one, and the cores."""
+    cores = f"{here.get('cpu')}, {here.get('cores')} cores"
+    return f"{gpu}, {cores}" if (gpu := here.get("gpu")) else cores
 
 
 def _start(plan: Plan) -> str:
