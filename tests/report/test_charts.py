@@ -185,6 +185,11 @@ def test_what_the_last_doubling_of_training_brought() -> None:
     assert found["I.1, guess", 32e-4] == pytest.approx(-19, abs=1e-3)
     assert isinstance(chart, Chart) and "I.1: the last doubling of the computation took 10.0 % off" in chart.note
     assert isinstance(rate_by_training(Laboratory((), (), (), (replace(run, rows=()),))), Missing)
+    later = replace(
+        run, tag="I.2", rows=tuple({**row, "eflop": 16 * row["eflop"]} for row in rows if row["eflop"] > 3e-4)
+    )
+    shown = {row["run"] for row in data(rate_by_training(Laboratory((), (), (), (later, run))))}
+    assert shown == {"I.1", "I.2", "I.2, guess"}  # two looks are enough; what I.1 might have become has come
 
 
 def test_estimates_are_called_so(lab: Laboratory) -> None:

@@ -501,14 +501,13 @@ def time_by_flops(laboratory: Laboratory) -> Chart | Missing:
 def rate_by_training(laboratory: Laboratory) -> Chart | Missing:
     """Rate over each run's last, at equal PSNR of the held-out photographs, against the computation so far."""
     title = "Rate against training computation"
+    found = [(run, points) for run in laboratory.trainings if len(points := _excess(_checks(run))) >= 2]
+    longest = {run.codec: run.tag for run, _ in sorted(found, key=lambda pair: pair[1][-1][0])}
     rows: list[Row] = []
     notes = []
-    for run in laboratory.trainings:
-        points = _excess(_checks(run))
-        if len(points) < 3:
-            continue
+    for run, points in found:
         rows += [{"run": run.tag, "eflop": eflop, "excess_percent": excess} for eflop, excess in points]
-        per_doubling = _last_doubling(points)
+        per_doubling = _last_doubling(points) if longest[run.codec] == run.tag else None
         if per_doubling is not None:
             rows += [
                 {"run": f"{run.tag}, guess", "eflop": points[-1][0] * 2**n, "excess_percent": 100 * (factor - 1)}
@@ -517,10 +516,11 @@ def rate_by_training(laboratory: Laboratory) -> Chart | Missing:
             notes.append(f"- {run.tag}: the last doubling of the computation took {per_doubling:.1f} % off the rate.")
     if not rows:
         how = "`rdc results import RUN --tag TAG --store DB` takes them from a training run"
-        return Missing(title, f"no run with three validations in the store; {how}.")
+        return Missing(title, f"no run with two validations in the store; {how}.")
     note = (
-        "Estimated rates of the averaged weights. Dashed: a guess, as if two more doublings took as much off; the fall "
-        "of the learning rate at the end is in it, so that it may be too good.\n\n" + "\n".join(notes)
+        "Estimated rates of the averaged weights. Dashed: a guess for the longest training of each model, as if two "
+        "more doublings took as much off; where a run was looked at before its learning rate fell, that fall is in it, "
+        "so that it may be too good.\n\n" + "\n".join(notes)
     )
     return Chart("rate-training", title, ("run", "eflop", "excess_percent"), _rounded(rows), training_figure, note)
 
