@@ -26,7 +26,7 @@ def test_wheel_works_alone(tmp_path: Path) -> None:
     built = tmp_path / "dist"
     run(sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", built, ROOT, cwd=tmp_path)
     (wheel,) = built.glob("rdcodec-*.whl")
-    assert wheel.stat().st_size < 45_000_000
+    assert wheel.stat().st_size < 60_000_000  # package indexes take 100 MB
     venv.create(tmp_path / "env", with_pip=True)
     python = tmp_path / "env" / "bin" / "python"
     install = ("-m", "pip", "install", "--quiet", "--constraint", ROOT / "constraints.txt")
