@@ -33,7 +33,6 @@ from torch import Tensor, nn
 from rdcodec.errors import RdcError, UsageError
 from rdcodec.measure.bench import matmul_gflop_per_s
 from rdcodec.models.base import ImageModel, blueprint
-from rdcodec.models.blocks import Depthwise
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.entropy.checkerboard import Noise
 from rdcodec.models.precision import fast_dtype
@@ -196,7 +195,6 @@ class Stepper:
             except Exception as error:  # a compiler may raise anything
                 print(f"not compiled: {type(error).__name__}: {str(error)[:2000]}", flush=True)
                 self.forward = self.model
-                Depthwise.forward = nn.Conv2d.forward  # type: ignore[method-assign,assignment]
             for _ in range(2):
                 self._step()
                 torch.cuda.synchronize()

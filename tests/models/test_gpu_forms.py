@@ -25,6 +25,7 @@ def as_on_gpu(monkeypatch: pytest.MonkeyPatch) -> Take:
     def take(gpu: bool) -> None:
         for module in (blocks, light):
             monkeypatch.setattr(module, "on_gpu", lambda x: gpu)
+        monkeypatch.setattr(blocks, "compiled_for_gpu", lambda x: gpu)
 
     return take
 
@@ -63,6 +64,21 @@ def test_a_depthwise_layer(as_on_gpu: Take, size: tuple[int, int], multiplier: i
     torch.manual_seed(0)
     layer = depthwise(6, multiplier)
     agree(both(as_on_gpu, layer, layer, (3, 6, *size)), 3e-6)
+
+
+def test_shifted_pictures_are_for_the_compiler_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "on_gpu", lambda x: True)
+    layer, x = depthwise(6), torch.randn(1, 6, 5, 7)
+    graphs: list[torch.fx.GraphModule] = []
+
+    def keep(graph: torch.fx.GraphModule, inputs: list[Tensor]) -> Callable[..., object]:
+        graphs.append(graph)
+        return graph.forward
+
+    compiled = torch.compile(layer, backend=keep, fullgraph=True)(x)
+    assert graphs and "conv" not in graphs[0].code and "pad" in graphs[0].code
+    monkeypatch.setattr(blocks, "shifted_sum", None)  # whoever calls it now fails
+    torch.testing.assert_close(compiled, layer(x))
 
 
 def test_a_depthwise_layer_sums_bfloat16_more_exactly(as_on_gpu: Take) -> None:
