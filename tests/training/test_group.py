@@ -96,7 +96,13 @@ def work(rank: int, port: int, plan: Plan, folder: Path) -> None:
     os.environ |= torchrun_variables(rank, port)
     with processes(CPU) as group:
         assert (group.rank, group.size) == (rank, 2)
-        torch.save({name: final_state(plan, case, group) for name, case in CASES.items()}, folder / f"{rank}.pt")
+        ended: dict[str, Any] = {name: final_state(plan, case, group) for name, case in CASES.items()}
+    torch.save({**ended, "threads": thread_names()}, folder / f"{rank}.pt")
+
+
+def thread_names() -> list[str]:
+    """Of this process, as the kernel has them; none where it does not tell."""
+    return [path.read_text(encoding="utf-8").strip() for path in Path("/proc/self/task").glob("*/comm")]
 
 
 @pytest.fixture(scope="module")
@@ -154,6 +160,12 @@ def test_two_processes_are_one(two: list[dict[str, Any]], whole: Callable[[int],
 @pytest.mark.parametrize("case", CASES)
 def test_both_processes_end_with_the_same_weights(two: list[dict[str, Any]], case: str) -> None:
     assert same(two[0][case], two[1][case])
+
+
+def test_no_thread_of_the_group_outlives_it(two: list[dict[str, Any]]) -> None:
+    """One that frees a tensor while Python ends would abort the process."""
+    for process in two:
+        assert not [name for name in process["threads"] if "gloo" in name]
 
 
 def test_the_comparison_sees_a_wrong_share(plan: Plan, whole: Callable[[int], dict[str, Any]]) -> None:

@@ -1,9 +1,11 @@
 """The processes of one run: alone, or several that torchrun started, each with a share of every batch."""
 
+import gc
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 
 import torch
 import torch.distributed as dist
@@ -40,15 +42,21 @@ class Group:
 
 @contextmanager
 def processes(device: torch.device) -> Iterator[Group]:
-    """The group that torchrun's environment describes; one process alone without it."""
+    """The group that torchrun's environment describes; one process alone without it.
+
+    What uses the group must be done with when the block ends. Then the group's threads end there: one that frees its
+    last tensor while Python ends would abort the process.
+    """
     size = int(os.environ.get("WORLD_SIZE", "1"))
     if size == 1:
         yield Group()
         return
     if device.type == "cuda":
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    import_module("torch._dynamo")  # later, optimisers import it, and it would keep the group for ever
     dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
     try:
         yield Group(dist.get_rank(), size)
     finally:
+        gc.collect()
         dist.destroy_process_group()

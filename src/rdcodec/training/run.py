@@ -60,18 +60,22 @@ def start(plan: Plan, folder: Path, budget: Budget, report: Report, say: Say, se
     if budget.total and not plan.sources:
         raise UsageError("training needs photographs: give folders, zip or tar files with --data")
     with processes(setting.device) as group:
-        say, report = (say, report) if group.leads else (_nothing, _nothing)
-        photos = _read_photos(plan, say) if plan.sources else None
-        run = _assemble(plan, folder, photos, Progress(budget), setting, group, report, say)
-        _first_values(run.model, plan, photos)
-        run.average.load_state_dict(run.model.state_dict())
-        if group.leads:
-            folder.mkdir(parents=True, exist_ok=True)
-            plan.save(folder)
-        if budget.total:
-            emit_validation(run)
-            save(run)
-        _carry_out(run, plan, setting, say)
+        _start(plan, folder, budget, group, report, say, setting)
+
+
+def _start(plan: Plan, folder: Path, budget: Budget, group: Group, report: Report, say: Say, setting: Setting) -> None:
+    say, report = (say, report) if group.leads else (_nothing, _nothing)
+    photos = _read_photos(plan, say) if plan.sources else None
+    run = _assemble(plan, folder, photos, Progress(budget), setting, group, report, say)
+    _first_values(run.model, plan, photos)
+    run.average.load_state_dict(run.model.state_dict())
+    if group.leads:
+        folder.mkdir(parents=True, exist_ok=True)
+        plan.save(folder)
+    if budget.total:
+        emit_validation(run)
+        save(run)
+    _carry_out(run, plan, setting, say)
 
 
 def resume(
@@ -91,19 +95,25 @@ def resume(
     if sources:
         plan = plan.go_on_with(sources)
     with processes(setting.device) as group:
-        say, report = (say, report) if group.leads else (_nothing, _nothing)
-        photos = _read_photos(plan, say)
-        run = _assemble(plan, folder, photos, Progress(Budget("steps", 0, 0)), setting, group, report, say)
-        run.progress = load_checkpoint(folder, run.model, run.average, run.optimizers)
-        if group.leads:
-            plan.save(folder)
-            _forget_after(folder / LOG, run.progress.step)
-        if finish_in is not None:
-            done = run.progress
-            more = finish_in * done.spent / max(done.seconds, 1e-9)
-            done.budget = done.budget.finish(done.spent, more)
-            save(run)
-        _carry_out(run, plan, setting, say)
+        _resume(plan, folder, finish_in, group, report, say, setting)
+
+
+def _resume(
+    plan: Plan, folder: Path, finish_in: float | None, group: Group, report: Report, say: Say, setting: Setting
+) -> None:
+    say, report = (say, report) if group.leads else (_nothing, _nothing)
+    photos = _read_photos(plan, say)
+    run = _assemble(plan, folder, photos, Progress(Budget("steps", 0, 0)), setting, group, report, say)
+    run.progress = load_checkpoint(folder, run.model, run.average, run.optimizers)
+    if group.leads:
+        plan.save(folder)
+        _forget_after(folder / LOG, run.progress.step)
+    if finish_in is not None:
+        done = run.progress
+        more = finish_in * done.spent / max(done.seconds, 1e-9)
+        done.budget = done.budget.finish(done.spent, more)
+        save(run)
+    _carry_out(run, plan, setting, say)
 
 
 def _nothing(what: object) -> None:
