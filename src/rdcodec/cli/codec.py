@@ -48,6 +48,7 @@ class CompressTask:
     model: str
     device: str
     rate: Rate
+    effort: int
     verify: bool
     force: bool
     max_pixels: int
@@ -89,6 +90,7 @@ def compress(
         float | None,
         typer.Option("--target-psnr", min=1, metavar="DB", help="Smallest file of at least DB decibels."),
     ] = None,
+    effort: io.Effort = 1,
     verify: Annotated[
         bool,
         typer.Option("--verify", metavar=io.FLAG, help="Decode each file and compare before it is kept."),
@@ -117,7 +119,7 @@ def compress(
     codec = rdcodec.load(model, device)  # here, so that a wrong model is one error, not one for every picture
     if rate != Rate():
         codec.refuse_single_rate()
-    tasks = [CompressTask(item, model, device, rate, verify, force, max_pixels) for item in items]
+    tasks = [CompressTask(item, model, device, rate, effort, verify, force, max_pixels) for item in items]
     _run("compress", compress_one, tasks, items, jobs, threads, as_json, not no_progress)
 
 
@@ -199,7 +201,7 @@ def compress_one(task: CompressTask) -> dict[str, Any]:
     codec = rdcodec.load(task.model, task.device)
     with _naming(item):
         start = time.perf_counter()
-        encoded = _encode(codec, image, task.rate)
+        encoded = _encode(codec, image, task.rate, task.effort)
         enc_s = time.perf_counter() - start
         if task.verify:
             _verify(codec, encoded, task.max_pixels)
@@ -270,10 +272,10 @@ def read_rdc(source: Path | None) -> bytes:
     return io.read_bytes(source, MAGIC)
 
 
-def _encode(codec: "Codec", image: "Picture", rate: Rate) -> "Encoded":
+def _encode(codec: "Codec", image: "Picture", rate: Rate, effort: int) -> "Encoded":
     if rate.bpp is rate.file_bytes is rate.psnr_db is None:
-        return codec.encode(image, rate.quality)
-    return codec.encode_target(image, bpp=rate.bpp, file_bytes=rate.file_bytes, psnr_db=rate.psnr_db)
+        return codec.encode(image, rate.quality, effort)
+    return codec.encode_target(image, bpp=rate.bpp, file_bytes=rate.file_bytes, psnr_db=rate.psnr_db, effort=effort)
 
 
 def _verify(codec: "Codec", encoded: "Encoded", max_pixels: int) -> None:

@@ -70,6 +70,10 @@ Verbose = Annotated[
 Force = Annotated[bool, typer.Option("-f", "--force", metavar=FLAG, help="Overwrite existing files.")]
 Json = Annotated[bool, typer.Option("--json", metavar=FLAG, help="One JSON object per line on stdout.")]
 Threads = Annotated[int, typer.Option("--threads", min=0, metavar="N", help="CPU threads in all; 0: every core.")]
+Effort = Annotated[
+    int,
+    typer.Option("-e", "--effort", min=1, max=9, metavar="N", help="1: one pass; 2 to 9: search, each twice as long."),
+]
 Jobs = Annotated[int, typer.Option("--jobs", min=0, metavar="N", help="Files at once; 0: one per core.")]
 MaxPixels = Annotated[int, typer.Option("--max-pixels", min=1, metavar="N", help="Refuse larger pictures.")]
 FileModel = Annotated[

@@ -88,6 +88,7 @@ def eval_(
     qualities: Annotated[
         str | None, typer.Option("-q", "--qualities", metavar="Q,Q,...", help=f"Settings; {CLAIM_QUALITIES}.")
     ] = None,
+    effort: io.Effort = 1,
     encoder: Annotated[
         str | None,
         typer.Option("--command", metavar="TEXT", help="Encoder to run, with {input} {output} {setting}."),
@@ -129,7 +130,7 @@ def eval_(
     if output is not None:
         io.refuse_existing(output, force)
     pool.set_threads(threads)
-    subject = _subject(codec, qualities, device, encoder, decoder)
+    subject = _subject(codec, qualities, effort, device, encoder, decoder)
     from rdcodec.measure.bdrate import load_curve
     from rdcodec.measure.codecs import anchor_subject
     from rdcodec.measure.rd import ImageFolder, mean_curve
@@ -287,10 +288,11 @@ class ModelCoder:
     """Our codec as `measure.rd` calls every codec."""
 
     codec: "Codec"
+    effort: int = 1
 
     def encode(self, image: "Picture", setting: float | None, /) -> bytes:
         """File bytes at a quality, None for a model of a single rate."""
-        return self.codec.compress(image, setting)
+        return self.codec.compress(image, setting, self.effort)
 
     def decode(self, data: bytes, /) -> "Picture":
         """The picture of these bytes."""
@@ -298,7 +300,7 @@ class ModelCoder:
 
 
 def _subject(
-    codec: str | None, qualities: str | None, device: str, encoder: str | None, decoder: str | None
+    codec: str | None, qualities: str | None, effort: int, device: str, encoder: str | None, decoder: str | None
 ) -> "Subject":
     """What was asked for: two commands, an object in Python, a classical codec, or a model."""
     from rdcodec.measure.anchors import ANCHORS
@@ -307,6 +309,8 @@ def _subject(
     if (encoder is None) != (decoder is None):
         raise UsageError("--command and --decode-command go together: give both")
     own = None if qualities is None else _numbers(qualities)
+    if effort > 1 and (encoder is not None or codec is None or PYTHON_CODEC.fullmatch(codec) or codec in ANCHORS):
+        raise UsageError("--effort is for models of rdcodec: leave it out")
     if encoder is not None and decoder is not None:
         return command_subject(encoder, decoder, codec, own)
     if codec is None:
@@ -316,10 +320,11 @@ def _subject(
     if codec in ANCHORS:
         subject = anchor_subject(codec)
         return subject if qualities is None else replace(subject, settings=_within(qualities, int))
-    return _model_subject(codec, qualities, device)
+    return _model_subject(codec, qualities, effort, device)
 
 
-def _model_subject(model: str, qualities: str | None, device: str) -> "Subject":
+def _model_subject(model: str, qualities: str | None, effort: int, device: str) -> "Subject":
+    """A model is another subject with a search than without: it has another curve and another time."""
     import hashlib
 
     import rdcodec
@@ -331,7 +336,10 @@ def _model_subject(model: str, qualities: str | None, device: str) -> "Subject":
         codec.refuse_single_rate()
     settings: Sequence[float | None] = [None] if codec.single_rate else _within(qualities or CLAIM_QUALITIES, float)
     weights = hashlib.sha256(find_weights(model).read_bytes()).hexdigest()
-    return Subject(codec.info.name, codec.info.tag, ModelCoder(codec), settings, weights)
+    name, tag = codec.info.name, codec.info.tag
+    if effort > 1:
+        name = tag = f"{tag} effort {effort}"
+    return Subject(name, tag, ModelCoder(codec, effort), settings, weights)
 
 
 def _split(text: str | None) -> list[str]:

@@ -21,17 +21,19 @@ from torch import Tensor
 from rdcodec.codec import rans
 from rdcodec.codec.container import MAX_PIXELS, SINGLE_RATE, Header, pack, unpack
 from rdcodec.codec.crc import crc32c
+from rdcodec.codec.refine import refine
 from rdcodec.codec.search import largest_below, smallest_above
 from rdcodec.errors import BadInput, NeedsModel, UsageError
 from rdcodec.exact.fixed import MEAN_ONE
 from rdcodec.models.blocks import pad_to_multiple
-from rdcodec.models.entropy.checkerboard import HYPER_STRIDE
+from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, Search
 from rdcodec.models.entropy.integer import Part
 from rdcodec.models.precision import fast_dtype, pick_device
 from rdcodec.models.weights import UNRELEASED, Weights, find_weights, no_encoder, read_weights
 
 Image = NDArray[np.uint8]
 DEFAULT_QUALITY = 50.0
+EFFORTS = range(1, 10)  # 1 is one pass without a search
 
 
 @dataclass
@@ -109,7 +111,8 @@ class Encoded:
     quality: float | None  # None: the model has one rate
     codec: "Codec"
     image: Image
-    latents: Tensor
+    latents: Tensor  # y and z, not yet rounded
+    hyper_latents: Tensor
     y_hat: Tensor
     symbols: tuple[NDArray[np.int32], ...]  # of z and of each pass of y, in coding order
     indexes: tuple[rans.Indexes, ...]
@@ -122,13 +125,17 @@ class Encoded:
     @cached_property
     def estimate_bits(self) -> float:
         """Rate of the float model for the same rounded latents: no integers, no tables, no container."""
-        return self.codec.estimate_bits(self.latents, self.quality)
+        return self.codec.estimate_bits(self.latents, self.hyper_latents, self.quality)
 
     @cached_property
     def psnr_db(self) -> float:
         """PSNR of the reconstruction over all RGB samples."""
-        mse = float(np.mean((self.image.astype(np.float32) - self.reconstruction) ** 2, dtype=np.float64))
-        return 10 * math.log10(255**2 / mse) if mse else math.inf
+        return 10 * math.log10(255**2 / self.mse) if self.mse else math.inf
+
+    @cached_property
+    def mse(self) -> float:
+        """Mean squared error of the reconstruction over all RGB samples, 0..255 scale."""
+        return float(np.mean((self.image.astype(np.float32) - self.reconstruction) ** 2, dtype=np.float64))
 
     @property
     def bpp(self) -> float:
@@ -146,6 +153,7 @@ class Codec:
         self.tables = weights.tables
         self.hashes = weights.entropy_hash, weights.synthesis_hash
         self.entropy = weights.build_entropy(model).to(device)
+        model.requires_grad_(False)
         self.model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dtype = fast_dtype(device)
         for network in model.inexact():
@@ -153,17 +161,18 @@ class Codec:
         config = model.config
         self.info = ModelInfo(config.name, weights.tag, config.summary, sum(p.numel() for p in model.parameters()))
 
-    def compress(self, image: Image, quality: float | None = None) -> bytes:
+    def compress(self, image: Image, quality: float | None = None, effort: int = 1) -> bytes:
         """uint8 (H, W, 3) of any size to the bytes of an .rdc file; quality 0..100 in tenths (default 50).
 
-        UsageError for a quality that a model of one rate cannot have.
+        effort: 1 is one pass; 2 to 9 search for a better file, each twice as long as the one before. Decoders have
+        no more to do. UsageError for a quality that a model of one rate cannot have, or an unknown effort.
         """
-        return self.encode(image, quality).data
+        return self.encode(image, quality, effort).data
 
-    def encode(self, image: Image, quality: float | None = None) -> Encoded:
+    def encode(self, image: Image, quality: float | None = None, effort: int = 1) -> Encoded:
         """As `compress`, with the reconstruction and the estimated rate at hand."""
         self._tenths(quality)  # so that a wrong one costs no analysis
-        return self.code(self.analyse(image), quality)
+        return self.code(self.analyse(image), quality, effort)
 
     @torch.inference_mode()
     def analyse(self, image: Image) -> Analysed:
@@ -177,15 +186,37 @@ class Codec:
         with self._fast():
             return Analysed(image, self.model.analysis(x))
 
-    @torch.inference_mode()
-    def code(self, analysed: Analysed, quality: float | None = None) -> Encoded:
-        """Quantise and code analysed latents at one quality."""
+    def code(self, analysed: Analysed, quality: float | None = None, effort: int = 1) -> Encoded:
+        """Quantise and code analysed latents at one quality; with more effort, the better of this and what is found."""
+        steps = search_steps(effort)
         tenths = self._tenths(quality)
+        plain = self._code(analysed, self._latents(analysed, tenths), tenths)
+        if not steps:
+            return plain
+        found = self._code(analysed, self._search(plain, tenths, steps), tenths)
+        return min(plain, found, key=lambda coded: self._cost(coded, tenths))
+
+    @torch.inference_mode()
+    def _latents(self, analysed: Analysed, tenths: int) -> tuple[Tensor, Tensor]:
+        """y and z in quantised units, not yet rounded."""
         at = self._at(tenths)
         y = analysed.latents * self.model.gain(at)
-        z = self.model.entropy.analyse(pad_to_multiple(y, HYPER_STRIDE), at)
-        encoder = _Encoder(y, z, self.tables.skip_below)
-        y_hat = self.entropy.code(y.shape[2], y.shape[3], tenths, encoder)
+        return y, self.model.entropy.analyse(pad_to_multiple(y, HYPER_STRIDE), at)
+
+    def _search(self, plain: Encoded, tenths: int, steps: int) -> tuple[Tensor, Tensor]:
+        x = torch.from_numpy(np.require(plain.image, requirements=["C", "W"])).to(self.device)
+        x = x.permute(2, 0, 1)[None].float()
+        return refine(self.model, x, plain.latents.clone(), plain.hyper_latents.clone(), self._at(tenths), steps)
+
+    def _cost(self, coded: Encoded, tenths: int) -> float:
+        """Bits per pixel and weighted distortion: what the model was trained for."""
+        return coded.bpp + float(self.model.lmbda(self._at(tenths))) * coded.mse
+
+    @torch.inference_mode()
+    def _code(self, analysed: Analysed, latents: tuple[Tensor, Tensor], tenths: int) -> Encoded:
+        encoder = _Encoder(*latents, self.tables.skip_below)
+        rows, columns = latents[0].shape[2:]
+        y_hat = self.entropy.code(rows, columns, tenths, encoder)
         symbols, indexes = np.concatenate(encoder.symbols), np.concatenate(encoder.indexes)
         stream = rans.encode(symbols, indexes, self.tables)
         height, width = analysed.image.shape[:2]
@@ -200,12 +231,12 @@ class Codec:
         )
         data = pack(header, stream)
         found = tuple(encoder.symbols), tuple(encoder.indexes)
-        return Encoded(data, None if self.single_rate else tenths / 10, self, analysed.image, y, y_hat, *found)
+        return Encoded(data, None if self.single_rate else tenths / 10, self, analysed.image, *latents, y_hat, *found)
 
     @torch.inference_mode()
-    def estimate_bits(self, y: Tensor, quality: float | None = None) -> float:
-        """Rate of latents in quantised units (1, M, h, w) under the float model, in bits."""
-        rated = self.model.entropy(y, self._at(self._tenths(quality)))
+    def estimate_bits(self, y: Tensor, z: Tensor, quality: float | None = None) -> float:
+        """Rate of y (1, M, h, w) and z (1, N, h/4, w/4), quantised units, under the float model, in bits."""
+        rated = self.model.entropy(y, self._at(self._tenths(quality)), None, Search(z, torch.round))
         return float(rated.bits_y.double().sum() + rated.bits_z.double().sum())
 
     def encode_target(
@@ -215,11 +246,12 @@ class Codec:
         bpp: float | None = None,
         file_bytes: int | None = None,
         psnr_db: float | None = None,
+        effort: int = 1,
     ) -> Encoded:
         """The largest file not over `bpp` or `file_bytes`, or the smallest that reaches `psnr_db`.
 
-        Give exactly one. The analysis runs once. RdcError with the reachable range if there is no such quality,
-        UsageError for a model of one rate.
+        Give exactly one. The analysis runs once, a search of more effort at every quality tried.
+        RdcError with the reachable range if there is no such quality, UsageError for a model of one rate.
         """
         self.refuse_single_rate()
         targets = [target for target in (bpp, file_bytes, psnr_db) if target is not None]
@@ -228,7 +260,7 @@ class Codec:
         analysed = self.analyse(image)
 
         def at(tenths: int) -> Encoded:
-            return self.code(analysed, tenths / 10)
+            return self.code(analysed, tenths / 10, effort)
 
         if psnr_db is not None:
             return smallest_above(at, lambda coded: coded.psnr_db, psnr_db, "dB")
@@ -311,6 +343,13 @@ class Codec:
         return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
 
+def search_steps(effort: int) -> int:
+    """Steps of the encoder's search: none for effort 1, then 12, 25, 50 and so on. UsageError beyond 1..9."""
+    if effort not in EFFORTS:
+        raise UsageError(f"effort {effort} is outside 1..9")
+    return 0 if effort == 1 else 25 * 2**effort // 8
+
+
 def _check_image(image: Image) -> None:
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise UsageError(f"a picture is uint8 (height, width, 3), not {image.dtype} {image.shape}")
@@ -343,9 +382,12 @@ def codec_for(header: Header, model: str | Path | None = None, device: str = "cp
     return load(header.tag if model is None else model, device)
 
 
-def compress(image: Image, model: str | Path = "I", quality: float | None = None) -> bytes:
-    """Code a picture, uint8 (H, W, 3), as the bytes of an .rdc file; quality 0..100 in tenths (default 50)."""
-    return load(model).compress(image, quality)
+def compress(image: Image, model: str | Path = "I", quality: float | None = None, effort: int = 1) -> bytes:
+    """Code a picture, uint8 (H, W, 3), as the bytes of an .rdc file; quality 0..100 in tenths (default 50).
+
+    effort: 1 to 9; see `Codec.compress`.
+    """
+    return load(model).compress(image, quality, effort)
 
 
 def decompress(data: bytes, max_pixels: int = MAX_PIXELS) -> Image:

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from rdcodec.models.blocks import convolutions, down, shrink
 from rdcodec.models.config import CharmEntropy
-from rdcodec.models.entropy.checkerboard import Noise, Rated
+from rdcodec.models.entropy.checkerboard import Noise, Rated, Search
 from rdcodec.models.entropy.gaussian import gaussian_bits, straight_round
 from rdcodec.models.entropy.hyper import SCALE_START, HyperModel, build_hyper_synthesis
 from rdcodec.models.precision import in_float32
@@ -133,9 +133,9 @@ class CharmModel(HyperModel):
         mean = torch.cat([own.mean, *before], 1)
         return Seen(mean, mean if own.scale is own.mean else torch.cat([own.scale, *before], 1))
 
-    def forward(self, y: Tensor, quality: Tensor, noise: Noise | None = None) -> Rated:
+    def forward(self, y: Tensor, quality: Tensor, noise: Noise | None = None, search: Search | None = None) -> Rated:
         """y (B, M, h, w), any h and w; rate and rounding as in CheckerboardModel."""
-        features, bits_z = self.side_information(y, quality, noise)
+        features, bits_z = self.side_information(y, quality, noise, search)
         noisy = None if noise is None else self.split(y + noise.y)
         decoded: list[Tensor] = []
         bits_y: list[Tensor] = []
@@ -143,7 +143,7 @@ class CharmModel(HyperModel):
         for index, (part, own, networks) in enumerate(parts):
             seen = self.see(index, own, decoded)
             mean, log_scale = networks.mean_and_scale(seen)
-            symbols = straight_round(part - mean)
+            symbols = straight_round(part - mean) if search is None else search.quantise(part - mean)
             bits_y.append(gaussian_bits(symbols if noisy is None else noisy[index] - mean, log_scale))
             decoded.append(networks.refine(seen, symbols + mean))
         return Rated(torch.cat(decoded, 1), torch.cat(bits_y, 1), bits_z)

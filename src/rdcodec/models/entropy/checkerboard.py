@@ -39,6 +39,16 @@ class Noise(NamedTuple):
     z: Tensor
 
 
+Quantise = Callable[[Tensor], Tensor]  # what stands for rounding, any shape
+
+
+class Search(NamedTuple):
+    """What an encoder's search brings: its own hyper-latents (B, N, h/4, w/4), and its rounding."""
+
+    z: Tensor
+    quantise: Quantise
+
+
 class CheckerboardModel(nn.Module):
     """Rate of y (B, M, h, w) given hyper-latents z (B, N, h/4, w/4) and the pass before."""
 
@@ -97,26 +107,28 @@ class CheckerboardModel(nn.Module):
         shift: Tensor = self.hyper_shift(quality)
         return z.float() * HYPER_UNIT - shift
 
-    def forward(self, y: Tensor, quality: Tensor, noise: Noise | None = None) -> Rated:
+    def forward(self, y: Tensor, quality: Tensor, noise: Noise | None = None, search: Search | None = None) -> Rated:
         """y (B, M, h, w), any h and w.
 
         Rate under noise, straight-through rounding for what the networks see (Minnen & Singh 2020,
-        arXiv:2007.08739); without noise the rate is that of the rounded values.
+        arXiv:2007.08739); without noise the rate is that of the rounded values. A search brings its z and rounding.
         """
         height, width = y.shape[2:]
-        z = self.analyse(pad_to_multiple(y, HYPER_STRIDE), quality)
-        z_hat = straight_round(z)
+        z = self.analyse(pad_to_multiple(y, HYPER_STRIDE), quality) if search is None else search.z
+        quantise = straight_round if search is None else search.quantise
+        z_hat = quantise(z)
         bits_z = self.factorized_prior(z_hat if noise is None else z + noise.z, quality)
         features = self.hyper_synthesis(z_hat)[:, :, :height, :width]
         even = parity_mask(y)
         mean_0, log_scale_0 = self._mean_and_scale(self.first(features), quality)
-        y_0 = (straight_round(y - mean_0) + mean_0) * even
+        symbols_0 = quantise(y - mean_0)
+        y_0 = (symbols_0 + mean_0) * even
         context = self.context(mirror_edge(y_0))[:, :, :height, :width]
         seen = torch.cat([features, context], 1)
         mean_1, log_scale_1 = self._mean_and_scale(self.second(seen), quality)
         mean = torch.where(even, mean_0, mean_1)
         log_scale = torch.where(even, log_scale_0, log_scale_1)
-        symbols = straight_round(y - mean)
+        symbols = torch.where(even, symbols_0, quantise(y - mean_1))
         bits_y = gaussian_bits(symbols if noise is None else y + noise.y - mean, log_scale)
         return Rated(symbols + mean, bits_y, bits_z)
 

@@ -13,7 +13,7 @@ from rdcodec.models.config import (
     LayerChain,
     SpaceChannelEntropy,
 )
-from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, Noise
+from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, Noise, Search
 from rdcodec.models.entropy.factorized import DeepFactorizedPrior
 from rdcodec.models.entropy.gaussian import straight_round
 from rdcodec.models.swin import channels_first, down_stages, up_stages
@@ -37,11 +37,13 @@ class HyperModel(nn.Module):
         z: Tensor = self.hyper_analysis(y)
         return z.float()
 
-    def side_information(self, y: Tensor, quality: Tensor, noise: Noise | None) -> tuple[Tensor, Tensor]:
+    def side_information(
+        self, y: Tensor, quality: Tensor, noise: Noise | None, search: Search | None = None
+    ) -> tuple[Tensor, Tensor]:
         """y (B, M, h, w), any h and w -> output of h_s on the rounded z, (B, channels, h, w); bits of z."""
         height, width = y.shape[2:]
-        z = self.analyse(pad_to_multiple(y, HYPER_STRIDE), quality)
-        z_hat = straight_round(z)
+        z = self.analyse(pad_to_multiple(y, HYPER_STRIDE), quality) if search is None else search.z
+        z_hat = straight_round(z) if search is None else search.quantise(z)
         bits_z = self.factorized_prior(z_hat if noise is None else z + noise.z)
         return self.synthesise(z_hat)[:, :, :height, :width], bits_z
 

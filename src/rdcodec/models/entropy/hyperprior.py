@@ -10,7 +10,7 @@ from torch import Tensor
 
 from rdcodec.models.blocks import layers_of, shrink
 from rdcodec.models.config import HyperpriorEntropy
-from rdcodec.models.entropy.checkerboard import Noise, Rated
+from rdcodec.models.entropy.checkerboard import Noise, Rated, Search
 from rdcodec.models.entropy.gaussian import gaussian_bits, straight_round
 from rdcodec.models.entropy.hyper import SCALE_START, HyperModel
 
@@ -23,11 +23,11 @@ class HyperpriorModel(HyperModel):
         self.latent_channels = latent_channels
         shrink(layers_of(self.hyper_synthesis)[-1], 0.1)
 
-    def forward(self, y: Tensor, quality: Tensor, noise: Noise | None = None) -> Rated:
+    def forward(self, y: Tensor, quality: Tensor, noise: Noise | None = None, search: Search | None = None) -> Rated:
         """y (B, M, h, w), any h and w; rate and rounding as in CheckerboardModel."""
-        parameters, bits_z = self.side_information(y, quality, noise)
+        parameters, bits_z = self.side_information(y, quality, noise, search)
         mean, log_scale = parameters.float().chunk(2, 1)
-        symbols = straight_round(y - mean)
+        symbols = straight_round(y - mean) if search is None else search.quantise(y - mean)
         bits_y = gaussian_bits(symbols if noise is None else y + noise.y - mean, log_scale + math.log(SCALE_START))
         return Rated(symbols + mean, bits_y, bits_z)
 
