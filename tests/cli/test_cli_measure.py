@@ -291,6 +291,18 @@ def test_eval_of_our_model_names_its_weights(rdc: Rdc, work: Path, weights: Path
     assert Evaluation.load(Path("I.json")).results()[0].provenance.weights_sha256 == expected
 
 
+def test_eval_with_a_search_is_another_codec(rdc: Rdc, work: Path, weights: Path) -> None:
+    """Its results stand beside those of the single pass."""
+    two_pictures()
+    assert rdc("eval", "I", "--data", "set", "-q", "50", "--effort", "2", "-o", "I.json").code == 0
+    result = Evaluation.load(Path("I.json"))
+    assert result.codec == result.tag == "I.999 effort 2"
+    assert result.command == "rdc eval I --data set -q 50 --effort 2"
+    for other in ("jpeg", "slow.py:Slow"):
+        done = rdc("eval", other, "--data", "set", "-q", "50", "--effort", "2")
+        assert done.code == 2 and "for models of rdcodec" in done.message
+
+
 def test_eval_of_commands(rdc: Rdc, work: Path) -> None:
     two_pictures()
     example = Path(__file__).parents[2] / "examples" / "pillow_codec.py"

@@ -210,3 +210,15 @@ def test_a_run_folder_is_a_model(rdc: Rdc, weights: Path, picture: Path) -> None
     done = rdc("decompress", "photo.rdc", "-o", "back.png")
     assert done.code == 4 and "-m" in done.message and not Path("back.png").exists()
     assert rdc("decompress", "photo.rdc", "-o", "back.png", "-m", "run").code == 0
+
+
+def test_effort_searches_for_a_better_file(rdc: Rdc, work: Path) -> None:
+    photo(128, 128).save("a.png")
+    for effort in (1, 3):
+        done = rdc("compress", "a.png", "-o", f"{effort}.rdc", "-e", effort, "--verify", "--json")
+        assert done.code == 0 and json.loads(done.out)["effort"] == effort, done.err
+    one, three = (Path(f"{effort}.rdc").read_bytes() for effort in (1, 3))
+    assert one != three
+    assert rdcodec.load("I").encode(read_image(Path("a.png")), effort=3).data == three
+    for effort in ("0", "10", "much"):
+        assert rdc("compress", "a.png", "-o", "no.rdc", "-e", effort).code == 2 and not Path("no.rdc").exists()

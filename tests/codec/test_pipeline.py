@@ -155,9 +155,9 @@ def calls(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     tried: list[float] = []
     code = Codec.code
 
-    def counting(self: Codec, analysed: pipeline.Analysed, quality: float) -> Encoded:
+    def counting(self: Codec, analysed: pipeline.Analysed, quality: float, effort: int) -> Encoded:
         tried.append(quality)
-        return code(self, analysed, quality)
+        return code(self, analysed, quality, effort)
 
     monkeypatch.setattr(Codec, "code", counting)
     return tried

@@ -25,6 +25,7 @@ from rdcodec.exact.tables import LEVELS, build_gaussian_tables, scale_table
 from rdcodec.models.base import ImageModel
 from rdcodec.models.blocks import layers_of
 from rdcodec.models.config import ModelConfig
+from rdcodec.models.entropy.checkerboard import Search
 from rdcodec.models.entropy.forms import integer_form
 from rdcodec.models.entropy.integer import Part
 from rdcodec.models.weights import FILE_NAME, Weights
@@ -118,6 +119,24 @@ def check_file(codec: Codec, height: int, width: int) -> Encoded:
     assert encoded.reconstruction.shape == (height, width, 3) and encoded.quality is None
     assert 8 * len(encoded.data) <= 1.01 * encoded.estimate_bits + 600
     return encoded
+
+
+@pytest.mark.parametrize("parts", COMBINATIONS, ids="-".join)
+def test_every_combination_can_be_searched(parts: tuple[str, str, str]) -> None:
+    """A search that begins with the analysis's own hyper-latents and rounding has its rate and latents."""
+    model = codec_of(*parts).model
+    y, at = 3 * torch.randn(1, model.config.latent_channels, 8, 8), torch.zeros(1)
+    plain = model.entropy(y, at)
+    searched = model.entropy(y, at, None, Search(model.entropy.analyse(y, at), torch.round))
+    for one, other in zip(plain, searched, strict=True):
+        torch.testing.assert_close(one, other)
+
+
+@pytest.mark.parametrize("parts", COMBINATIONS[::5], ids="-".join)
+def test_files_of_a_search_decode(parts: tuple[str, str, str]) -> None:
+    codec = codec_of(*parts)
+    encoded = codec.encode(of_size(70, 130), effort=2)
+    np.testing.assert_array_equal(codec.decompress(encoded.data), encoded.reconstruction)
 
 
 @pytest.mark.parametrize("parts", COMBINATIONS, ids="-".join)

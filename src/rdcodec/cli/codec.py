@@ -211,6 +211,7 @@ def compress_one(task: CompressTask) -> dict[str, Any]:
     return {
         **_record(item, header, len(encoded.data)),
         "psnr_db": psnr_db,
+        "effort": task.effort,
         "verified": task.verify,
         "enc_s": round(enc_s, 4),
     }

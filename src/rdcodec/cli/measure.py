@@ -142,7 +142,7 @@ def eval_(
     settings = ",".join(f"{setting:g}" for setting in subject.settings if setting is not None)
     commands = ["--command", encoder, "--decode-command", decoder] if encoder and decoder else []
     words = ["rdc", "eval", *([codec] if codec else []), "--data", data.resolve().name]
-    words += [*(["-q", settings] if settings else []), *commands]
+    words += [*(["-q", settings] if settings else []), *(["--effort", str(effort)] if effort > 1 else []), *commands]
     rows = _evaluate(subject, images, data, output, store, jobs, not no_progress, words)
     _show_rows(rows, f"{subject.name} on {len(images)} pictures of {data}")
     curves += [mean_curve(_measure(runner, images, jobs, not no_progress), runner.name) for runner in runners]
