@@ -3,6 +3,8 @@
     image -> analysis -> y * gain -> (hyper-latents z, then y in passes) -> symbols -> rANS -> .rdc
     .rdc  -> rANS -> symbols -> y_hat / gain -> synthesis -> image
 
+With more effort `refine.py` moves y and z before they are rounded; what follows does not change.
+
 Encoder and decoder walk the integer entropy networks through the same code (`code` of the integer form); they
 differ only in the coder that they hand it: one looks each symbol up in y, the other reads it from the stream.
 """
