@@ -1,6 +1,8 @@
 """The encoder's search: better files for the same decoder, and never worse ones."""
 
 import math
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from pathlib import Path
 
@@ -70,6 +72,16 @@ def test_targets_are_met_with_a_search(released: Codec, photo: Picture) -> None:
     plain = released.encode_target(photo, file_bytes=1500)
     found = released.encode_target(photo, file_bytes=1500, effort=3)
     assert len(found.data) <= 1500 and found.psnr_db > plain.psnr_db
+
+
+@pytest.mark.parametrize("context", [torch.no_grad, torch.inference_mode])
+def test_where_gradients_are_off(
+    released: Codec, photo: Picture, context: Callable[[], AbstractContextManager[object]]
+) -> None:
+    image = photo[:64, :64]
+    expected = released.compress(image, 50, 2)
+    with context():
+        assert released.compress(image, 50, 2) == expected
 
 
 # Efforts

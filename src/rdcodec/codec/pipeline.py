@@ -208,7 +208,7 @@ class Codec:
     def _search(self, plain: Encoded, tenths: int, steps: int) -> tuple[Tensor, Tensor]:
         x = torch.from_numpy(np.require(plain.image, requirements=["C", "W"])).to(self.device)
         x = x.permute(2, 0, 1)[None].float()
-        return refine(self.model, x, plain.latents.clone(), plain.hyper_latents.clone(), self._at(tenths), steps)
+        return refine(self.model, x, plain.latents, plain.hyper_latents, self._at(tenths), steps)
 
     def _cost(self, coded: Encoded, tenths: int) -> float:
         """Bits per pixel and weighted distortion: what the model was trained for."""

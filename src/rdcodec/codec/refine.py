@@ -42,9 +42,10 @@ def refine(model: ImageModel, x: Tensor, y: Tensor, z: Tensor, quality: Tensor, 
     x (1, 3, H, W) float32 on the 0..255 scale, not padded; y (1, M, h, w) and z (1, N, h/4, w/4) in quantised units,
     as the analysis gives them for the padded picture. Fewer than a dozen steps can end behind where they began.
     """
-    y, z = y.clone(), z.clone()
-    for window in windows(y.shape[2], y.shape[3]):
-        _refine_window(model, x, y, z, quality, steps, window)
+    with torch.inference_mode(False), torch.enable_grad():  # whatever holds outside
+        x, y, z, quality = (part.clone() for part in (x, y, z, quality))
+        for window in windows(y.shape[2], y.shape[3]):
+            _refine_window(model, x, y, z, quality, steps, window)
     return y, z
 
 
