@@ -10,7 +10,16 @@ from numpy.typing import NDArray
 
 from rdcodec.errors import CheckFailed, NeedsModel, RdcError, UsageError
 from rdcodec.measure.anchors import ANCHORS
-from rdcodec.measure.codecs import anchor_subject, command_subject, overhead_bytes, python_subject
+from rdcodec.measure.codecs import (
+    anchor_subject,
+    command_subject,
+    model_of,
+    overhead_bytes,
+    python_subject,
+    search_of,
+    searched_name,
+    tag_of,
+)
 from rdcodec.measure.external import VTM_CFG, picture_of_yuv, yuv_bytes
 from rdcodec.measure.quality import psnr_db
 from rdcodec.measure.rd import evaluate
@@ -240,3 +249,10 @@ def test_overhead_is_in_the_tag_of_an_anchor() -> None:
     assert ANCHORS["jpeg"].tag() in subject.tag
     with pytest.raises(UsageError, match="choose from"):
         anchor_subject("jpg")
+
+
+def test_a_search_is_named_after_its_weights() -> None:
+    name = searched_name("G-whole.3", 4)
+    assert (model_of(name), tag_of(name), search_of(name)) == ("G-whole", "G-whole.3", "effort 4")
+    for other in ("H", "H.2", "jpeg", "mine.py:Codec", "effort 4"):
+        assert (model_of(other), tag_of(other), search_of(other)) == (other, other, "")

@@ -227,6 +227,26 @@ def test_table_has_the_papers_rows_and_ours(lab: Laboratory) -> None:
     assert table.latex().count(r" \\") == 1 + len(rows) and r"saving (\%)" in table.latex()
 
 
+def test_files_of_a_search_have_the_models_decoder() -> None:
+    """Beside those of one pass: the same costs, another saving, a line of their own."""
+    name = "I.1 effort 4"
+    searched = [replace(result, codec=name, tag=name) for result in below("I", 1.1)]
+    lab = laboratory([*store_results(), *searched])
+    (study,) = lab.studies
+    rows = {row[0]: row for row in paper_table(lab, study).rows}
+    one_pass, search = rows["rdcodec I.1"], rows[name]
+    assert search[2:5] == one_pass[2:5] and search[7:] == one_pass[7:] and float(search[5]) > float(one_pass[5])
+    for chart, cost in (
+        (saving_by_flops(lab, study), "kflops_per_px"),
+        (saving_by_training(lab, study), "eflop"),
+    ):
+        ours = {row["series"]: row for row in data(chart) if row["codec"] == "I.1"}
+        assert set(ours) == {"", "rdcodec, effort 4"}
+        assert len({row[cost] for row in ours.values()}) == 1 and all(
+            row["on_frontier"] == "1" for row in ours.values()
+        )
+
+
 def test_of_a_repeated_setting_the_newest_counts() -> None:
     older = [quality("I", 2 * float(r.values["bpp"] or 0), 30.0, r.setting, "2025-01-01") for r in below("I", 1)]
     (study,) = laboratory([*older[:3], *below("I", 0.5), *older[3:]]).studies

@@ -328,7 +328,7 @@ def _model_subject(model: str, qualities: str | None, effort: int, device: str) 
     import hashlib
 
     import rdcodec
-    from rdcodec.measure.codecs import Subject
+    from rdcodec.measure.codecs import Subject, searched_name
     from rdcodec.models.weights import find_weights
 
     codec = rdcodec.load(model, device)
@@ -338,7 +338,7 @@ def _model_subject(model: str, qualities: str | None, effort: int, device: str) 
     weights = hashlib.sha256(find_weights(model).read_bytes()).hexdigest()
     name, tag = codec.info.name, codec.info.tag
     if effort > 1:
-        name = tag = f"{tag} effort {effort}"
+        name = tag = searched_name(tag, effort)
     return Subject(name, tag, ModelCoder(codec, effort), settings, weights)
 
 

@@ -24,6 +24,7 @@ from rdcodec.measure.tools import CommandCodec
 PYTHON_CODEC = re.compile(r"(?P<module>.+\.py|[A-Za-z_][\w.]*):(?P<object>[A-Za-z_]\w*)")
 """`path/to/file.py:object` or `module:object`."""
 OVERHEAD_SIDE = 64
+SEARCHED = re.compile(r"(?P<tag>(?P<model>.+)\.[^.]+) (?P<search>effort \d+)")
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,29 @@ class Subject:
     coder: Coder[Any]
     settings: Sequence[float | None]
     weights_sha256: str | None = None
+
+
+def searched_name(tag: str, effort: int) -> str:
+    """What weights are called that are measured with an encoder's search."""
+    return f"{tag} effort {effort}"
+
+
+def model_of(codec: str) -> str:
+    """The model whose decoder reads the files of a codec: another one only if a search wrote them."""
+    match = SEARCHED.fullmatch(codec)
+    return match["model"] if match else codec
+
+
+def search_of(codec: str) -> str:
+    """The search that wrote the files of a codec, "effort 4"; nothing for other codecs."""
+    match = SEARCHED.fullmatch(codec)
+    return match["search"] if match else ""
+
+
+def tag_of(tag: str) -> str:
+    """The weights that read the files of a tag: other ones only if a search wrote them."""
+    match = SEARCHED.fullmatch(tag)
+    return match["tag"] if match else tag
 
 
 def anchor_subject(name: str) -> Subject:

@@ -15,6 +15,7 @@ import numpy as np
 
 from rdcodec.errors import UsageError
 from rdcodec.measure.bdrate import MIN_POINTS, Curve, bd_rate, load_curve, psnr_at, saving
+from rdcodec.measure.codecs import model_of, search_of, tag_of
 from rdcodec.measure.frontier import frontier
 from rdcodec.measure.published import table_1
 from rdcodec.measure.ranking import inversions, kendall_tau, ranks
@@ -112,7 +113,7 @@ def standings(study: Study, among: Sequence[Measured] | None = None) -> list[Sta
             percent = saving(bpp, psnr_db, reference(study))
         except UsageError:
             continue
-        label = m.points[0].tag if m.ours else m.label
+        label = tag_of(m.points[0].tag) if m.ours or search_of(m.codec) else m.label
         found.append(Standing(label, OURS, m.codec, m.points[0].tag, bpp, psnr_db, percent))
     return found
 
@@ -154,7 +155,7 @@ def kflops_per_px(laboratory: Laboratory, codec: str) -> float | None:
     """Headline count of a codec's decoder, where a count or a bench in the store gives it."""
     for result in (*laboratory.counts, *laboratory.speeds):
         value = result.values.get("kflops_per_px")
-        if result.codec == codec and value is not None:
+        if result.codec == model_of(codec) and value is not None:
             return float(value)
     return None
 
@@ -162,10 +163,16 @@ def kflops_per_px(laboratory: Laboratory, codec: str) -> float | None:
 # Savings against a cost: the paper's Fig. 1, and the same for speed and for training
 
 
+def _series(standing: Standing) -> str:
+    """Files that a search wrote stand beside those of one pass."""
+    search = search_of(standing.codec)
+    return f"rdcodec, {search}" if search else ""
+
+
 def saving_by_flops(laboratory: Laboratory, study: Study) -> Chart | Missing:
     """Fig. 1 of the paper."""
     title = "Saving against decode computation (Fig. 1 of the paper)"
-    points = [(s, kflops_per_px(laboratory, s.codec), "") for s in standings(study)]
+    points = [(s, kflops_per_px(laboratory, s.codec), _series(s)) for s in standings(study)]
     counted = [(s, flops, series) for s, flops, series in points if flops]
     if not counted:
         return Missing(title, _nothing(study, "counted", "`rdc results count MODEL --store DB` counts it"))
@@ -216,7 +223,7 @@ def saving_by_training(laboratory: Laboratory, study: Study) -> Chart | Missing:
     for standing in standings(study):
         eflop = training_eflop(laboratory, standing.codec, standing.tag)
         if eflop:
-            found.append((standing, eflop, ""))
+            found.append((standing, eflop, _series(standing)))
     if not found:
         how = "`rdc results import RUN --tag TAG --store DB` takes it from a training run"
         return Missing(title, _nothing(study, "with known training", how))
@@ -233,8 +240,8 @@ def saving_by_training(laboratory: Laboratory, study: Study) -> Chart | Missing:
 
 def training_eflop(laboratory: Laboratory, codec: str, tag: str) -> float | None:
     """Training computation behind a codec, of that tag or else of any, where the store has it."""
-    runs = [run for run in laboratory.trainings if run.codec == codec and run.values.get("eflop")]
-    own = [run for run in runs if run.tag == tag] or runs
+    runs = [run for run in laboratory.trainings if run.codec == model_of(codec) and run.values.get("eflop")]
+    own = [run for run in runs if run.tag == tag_of(tag)] or runs
     return float(own[-1].values["eflop"] or 0) if own else None
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 from rdcodec.errors import BadInput, UsageError
 from rdcodec.measure.bdrate import REPORTING_WINDOW, Curve, bd_rate, rate_at, saving
+from rdcodec.measure.codecs import model_of
 from rdcodec.measure.published import table_1
 from rdcodec.report.charts import (
     Chart,
@@ -99,7 +100,7 @@ def paper_table(laboratory: Laboratory, study: Study) -> Table:
     for m in study.results:
         standing, flops = ours.get((m.codec, m.points[0].tag)), kflops_per_px(laboratory, m.codec)
         cells = [
-            _number(_parameters_m(counted.get(m.codec)), 1),
+            _number(_parameters_m(counted.get(model_of(m.codec))), 1),
             _number(flops, 1),
             _number(standing.bpp if standing else None, 3),
             _number(standing.saving_percent if standing else None, 2),
@@ -116,6 +117,7 @@ def paper_table(laboratory: Laboratory, study: Study) -> Table:
     note = (
         f"Saving: of {name}'s rate at equal PSNR, at the model's own point, or at 0.46 bpp where it has all rates. "
         "Parameters of A, B and G are counted without the analysis transform, as the paper seems to do. "
+        "Effort: an encoder's search wrote the files; the decoder is the same. "
         "Decode: whole files, the fastest way in the store. '-': not known; of the paper's models neither rates nor "
         "times are given here. `rdc results count MODEL` and `rdc bench MODEL` fill ours. "
         "Training: forward and backward; the paper's is worked out for its two million steps of 32 crops of 256 pixels."
@@ -145,7 +147,7 @@ def _papers_eflop(count: Result | None) -> float | None:
 
 
 def _fastest(laboratory: Laboratory, measured: Measured) -> float | None:
-    speeds = [s for s in laboratory.speeds if s.codec == measured.codec and s.values.get("decode_mpx_per_s")]
+    speeds = [s for s in laboratory.speeds if s.codec == model_of(measured.codec) and s.values.get("decode_mpx_per_s")]
     return max((float(speed.values["decode_mpx_per_s"] or 0) for speed in speeds), default=None)
 
 
