@@ -42,6 +42,7 @@ STYLE = {
 }
 FORMATS: dict[str, dict[str, Any]] = {"svg": {"metadata": {"Date": None}}, "png": {"dpi": 200}}
 NEAR = 0.85  # of the largest rate: ends beyond it can be named in the margin
+MOST_BESIDE = 11  # more names than these would stand far from their ends
 LABEL_GAP = 0.055  # of the height of the axes, between the middles of two labels
 
 
@@ -151,9 +152,9 @@ def spread(positions: Sequence[float], gap: float, top: float) -> list[float]:
 
 
 def _name(axes: "Axes", ends: Sequence[End]) -> None:
-    """Name the curves, given by rising ends: beside these if all of them are near the right, else in a legend."""
+    """Name the curves, given by rising ends: beside these if all are near the right and few, else in a legend."""
     (_, most), (low, high) = axes.get_xlim(), axes.get_ylim()
-    if min(end.bpp for end in ends) < NEAR * most:
+    if min(end.bpp for end in ends) < NEAR * most or len(ends) > MOST_BESIDE:
         handles = [axes.plot([], [], label=end.label, **end.style)[0] for end in reversed(ends)]
         axes.legend(handles=handles, loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
         return
