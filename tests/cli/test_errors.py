@@ -145,10 +145,10 @@ def test_verify_counts_an_undecodable_file_as_a_failed_check(
 ) -> None:
     encode = Codec.encode
 
-    def hurt(codec: Codec, image: np.ndarray, quality: float | None = None) -> Encoded:
+    def hurt(codec: Codec, image: np.ndarray, quality: float | None = None, effort: int = 1) -> Encoded:
         from dataclasses import replace
 
-        encoded = encode(codec, image, quality)
+        encoded = encode(codec, image, quality, effort)
         return replace(encoded, data=encoded.data[:-1])
 
     monkeypatch.setattr(Codec, "encode", hurt)
