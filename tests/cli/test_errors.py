@@ -255,7 +255,10 @@ def test_interrupt(work: Path, jobs: int, sent: signal.Signals) -> None:
     for n in range(1, count):
         (work / "in" / f"{n}.png").symlink_to("0.png")
     process = subprocess.Popen(
-        **command("compress", "in", "-o", "out", "--jobs", jobs), stderr=subprocess.PIPE, start_new_session=True
+        **command("compress", "in", "-o", "out", "--jobs", jobs),
+        stderr=subprocess.PIPE,
+        start_new_session=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
     while process.poll() is None and not list(work.glob("out/*.rdc")):
         time.sleep(0.02)
