@@ -316,7 +316,8 @@ def test_names_stand_beside_the_ends_or_in_a_legend(study: Study, tmp_path: Path
     assert [text.get_text() for text in axes.texts] == ["jpeg", "rdcodec I.1"]
     names = [f"jpeg {n}" for n in range(plots.MOST_BESIDE)]
     many = replace(study, anchors=tuple(replace(study.anchors[0], name=name) for name in names))
-    assert plots.rd_figure(many).axes[0].get_legend() is not None
+    legend = plots.rd_figure(many).axes[0].get_legend()
+    assert legend is not None and {text.get_text() for text in legend.get_texts()} == {*names, "rdcodec I.1"}
     single = result_file(tmp_path / "B.json", [(None, 0.25, 31.0, None)], codec="B", tag="B.1")
     (crowd,) = read_studies([tmp_path / "ours.json", single])
     legend = plots.rd_figure(crowd).axes[0].get_legend()

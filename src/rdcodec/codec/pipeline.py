@@ -13,7 +13,6 @@ import math
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -30,7 +29,7 @@ from rdcodec.exact.fixed import MEAN_ONE
 from rdcodec.models.blocks import pad_to_multiple
 from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, Search
 from rdcodec.models.entropy.integer import Part
-from rdcodec.models.precision import fast_dtype, pick_device
+from rdcodec.models.precision import fast_dtype, in_fast_dtype, pick_device
 from rdcodec.models.weights import UNRELEASED, Weights, find_weights, no_encoder, read_weights
 
 Image = NDArray[np.uint8]
@@ -173,7 +172,8 @@ class Codec:
 
     def encode(self, image: Image, quality: float | None = None, effort: int = 1) -> Encoded:
         """As `compress`, with the reconstruction and the estimated rate at hand."""
-        self._tenths(quality)  # so that a wrong one costs no analysis
+        self._tenths(quality)  # so that what is wrong costs no analysis
+        search_steps(effort)
         return self.code(self.analyse(image), quality, effort)
 
     @torch.inference_mode()
@@ -182,10 +182,8 @@ class Codec:
         _check_image(image)
         if self.decodes_only:
             raise no_encoder(self.info.tag)
-        x = torch.from_numpy(np.require(image, requirements=["C", "W"])).to(self.device)
-        x = x.permute(2, 0, 1)[None].float()
-        x = pad_to_multiple(x, self.model.multiple).contiguous(memory_format=torch.channels_last)
-        with self._fast():
+        x = pad_to_multiple(self._samples(image), self.model.multiple).contiguous(memory_format=torch.channels_last)
+        with in_fast_dtype(self.device):
             return Analysed(image, self.model.analysis(x))
 
     def code(self, analysed: Analysed, quality: float | None = None, effort: int = 1) -> Encoded:
@@ -205,10 +203,15 @@ class Codec:
         y = analysed.latents * self.model.gain(at)
         return y, self.model.entropy.analyse(pad_to_multiple(y, HYPER_STRIDE), at)
 
+    def _samples(self, image: Image) -> Tensor:
+        """(1, 3, H, W) float32 on the 0..255 scale."""
+        pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).to(self.device)
+        return pixels.permute(2, 0, 1)[None].float()
+
     def _search(self, plain: Encoded, tenths: int, steps: int) -> tuple[Tensor, Tensor]:
-        x = torch.from_numpy(np.require(plain.image, requirements=["C", "W"])).to(self.device)
-        x = x.permute(2, 0, 1)[None].float()
-        return refine(self.model, x, plain.latents, plain.hyper_latents, self._at(tenths), steps)
+        return refine(
+            self.model, self._samples(plain.image), plain.latents, plain.hyper_latents, self._at(tenths), steps
+        )
 
     def _cost(self, coded: Encoded, tenths: int) -> float:
         """Bits per pixel and weighted distortion: what the model was trained for."""
@@ -308,7 +311,7 @@ class Codec:
     def synthesise(self, y_hat: Tensor, quality: float | None, height: int, width: int) -> Image:
         """Undo the gains and run the synthesis transform: y_hat (1, M, h, w) to uint8 (height, width, 3)."""
         at = self._at(self._tenths(quality))
-        with self._fast():
+        with in_fast_dtype(self.device):
             x_hat = self.model.synthesis(y_hat / self.model.gain(at), at)
         pixels = x_hat[0, :, :height, :width].permute(1, 2, 0)
         out: Image = pixels.round().clamp_(0, 255).to(torch.uint8).contiguous().cpu().numpy()
@@ -340,9 +343,6 @@ class Codec:
     def _at(self, tenths: int) -> Tensor:
         """Quality as the networks take it; those of a model of one rate take no notice."""
         return torch.tensor([0 if self.single_rate else tenths / 10], dtype=torch.float32, device=self.device)
-
-    def _fast(self) -> Any:
-        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
 
 
 def search_steps(effort: int) -> int:

@@ -7,7 +7,6 @@ Mandt 2020, arXiv:2006.04240, section 3.2). What a decoder does is not touched.
 
 import math
 from collections.abc import Iterator
-from contextlib import AbstractContextManager
 from typing import NamedTuple
 
 import torch
@@ -15,7 +14,7 @@ from torch import Tensor
 
 from rdcodec.models.base import STRIDE, ImageModel
 from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, Quantise, Search
-from rdcodec.models.precision import fast_dtype, in_float32
+from rdcodec.models.precision import in_fast_dtype
 
 # Chosen on held-out photographs, in fifty steps. Gradients are in bits per quantised unit; those well below EPSILON
 # move a latent in proportion to their size, so that latents that hardly matter do not drift on Adam's noise.
@@ -71,11 +70,8 @@ def _refine_window(
     latents = (slice(None), slice(None), *window.seen)
     hyper_latents = (slice(None), slice(None), *(_scaled(part, 1, HYPER_STRIDE) for part in window.seen))
     target, gain, lmbda = x[pixels], model.gain(quality), model.lmbda(quality)
-    y_own, z_own = torch.zeros_like(y), torch.zeros_like(z)
-    y_own[:, :, window.own[0], window.own[1]] = 1
-    z_own[(slice(None), slice(None), *(_scaled(part, 1, HYPER_STRIDE) for part in window.own))] = 1
     free = [part.clone(memory_format=torch.channels_last).requires_grad_() for part in (y[latents], z[hyper_latents])]
-    own = [y_own[latents], z_own[hyper_latents]]
+    own = [_own(window, 1, free[0]), _own(window, HYPER_STRIDE, free[1])]
     optimizer = torch.optim.Adam(free, RATE, BETAS, EPSILON)
     generator = torch.Generator(x.device).manual_seed(SEED)
     for step in range(steps):
@@ -101,7 +97,7 @@ def _cost(
     quantise: Quantise,
 ) -> Tensor:
     """Bits and weighted squared error of a window."""
-    with _fast(target.device):
+    with in_fast_dtype(target.device):
         rated = model.entropy(y, quality, None, Search(z, quantise))
         x_hat = model.synthesis(rated.y_hat / gain, quality)[:, :, : target.shape[2], : target.shape[3]]
     error = (x_hat.float().clamp(0, 255) - target).square().sum() / target.shape[1]
@@ -122,9 +118,15 @@ def _annealed(temperature: float, generator: torch.Generator) -> Quantise:
     return quantise
 
 
-def _fast(device: torch.device) -> AbstractContextManager[object]:
-    dtype = fast_dtype(device)
-    return torch.autocast(device.type, dtype) if dtype != torch.float32 else in_float32(device)
+def _own(window: Window, over: int, seen: Tensor) -> Tensor:
+    """One where what is seen of a window is its own, zero around; (1, 1, h, w) for seen (1, C, h, w)."""
+    mask = seen.new_zeros(1, 1, *seen.shape[2:])
+    rows, columns = (
+        _scaled(slice(own.start - around.start, own.stop - around.start), 1, over)
+        for own, around in zip(window.own, window.seen, strict=True)
+    )
+    mask[:, :, rows, columns] = 1
+    return mask
 
 
 def _scaled(part: slice, times: int, over: int) -> slice:

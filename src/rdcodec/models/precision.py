@@ -35,3 +35,9 @@ def fast_dtype(device: torch.device) -> torch.dtype:
     cpu = torch.cpu
     native = cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
     return torch.bfloat16 if native else torch.float32
+
+
+def in_fast_dtype(device: torch.device) -> contextlib.AbstractContextManager[object]:
+    """Context in which networks compute in the device's fast_dtype."""
+    dtype = fast_dtype(device)
+    return torch.autocast(device.type, dtype, enabled=dtype != torch.float32)
