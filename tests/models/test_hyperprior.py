@@ -65,6 +65,16 @@ def test_free_density_starts_wide_and_even() -> None:
     assert bits.max() < 8 and bits.std() < 1
 
 
+@pytest.mark.parametrize("width", [0.5, 1.0, 10.0])
+def test_free_density_starts_as_wide_as_it_is_told(width: float) -> None:
+    """A logistic of that scale: the logit rises by 1 / width over a step, everywhere."""
+    density = DeepFactorizedPrior(4, (3, 3))
+    density.start(width)
+    with torch.no_grad():
+        logits = density.logits(torch.arange(-20.0, 21.0).expand(4, 1, -1))
+    torch.testing.assert_close(logits.diff(), torch.full((4, 1, 40), 1 / width), rtol=1e-3, atol=1e-5)
+
+
 def test_free_density_has_28_parameters_a_channel_with_two_layers_of_three() -> None:
     assert sum(p.numel() for p in DeepFactorizedPrior(7, (3, 3)).parameters()) == 28 * 7
 

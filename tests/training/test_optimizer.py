@@ -15,7 +15,7 @@ from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.config import CONFIGS, ModelConfig, load_config
 from rdcodec.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from rdcodec.training.optimizer import BETAS, Muon, make_optimizers, matrix_names, orthogonalise
-from rdcodec.training.recipe import Budget
+from rdcodec.training.recipe import Budget, Recipe
 
 SHAPES = [(24, 24), (16, 64), (64, 16), (8, 200), (96, 40)]
 
@@ -207,6 +207,19 @@ def test_which_parameter_is_in_which(tiny_config: ModelConfig) -> None:
     for name in set(weights) - by_muon - shortcuts:
         assert weights[name].dim() == 1 or name.endswith(".values") or name == "log_gain" or weights[name].shape[1] == 1
     assert {g["weight_decay"] for o in (adam, matrices) for g in o.param_groups} == {0.1}
+
+
+@pytest.mark.parametrize("recipe", [RECIPE, MUON])
+def test_an_analysis_that_starts_as_the_klt_learns_slower(recipe: Recipe) -> None:
+    """All of it, by Adam; one that starts at random learns as the rest does."""
+    model = blueprint(load_config(CONFIGS / "G.toml"))
+    names = {id(parameter): name for name, parameter in model.named_parameters()}
+    for start, expected in (
+        ("klt", {name for name in names.values() if name.startswith("analysis.")}),
+        ("random", set()),
+    ):
+        groups = [g for o in make_optimizers(model, recipe.model_copy(update={"start": start})) for g in o.param_groups]
+        assert {names[id(p)] for g in groups if g["scale"] == 0.1 for p in g["params"]} == expected
 
 
 def test_without_weight_decay_it_is_adam(tiny_config: ModelConfig) -> None:

@@ -223,6 +223,24 @@ def test_a_started_model_begins_far_ahead(photo: Picture, entropy: str) -> None:
     assert bpp < 0.9 * losses(unfit, x)[1]
 
 
+def test_features_are_of_one_size(photo: Picture) -> None:
+    """One unit for all channels of a layer: of size one together, the first far beyond the last."""
+    model = started(convolutional(), photo)
+    x = (crop(photo, *photo.shape[:2]) - PIXEL_MEAN) / 64
+    with torch.no_grad():
+        for index, count in ((0, 12), (2, 24), (4, 32)):
+            size = model.analysis.trunk[: index + 1](x)[:, :count].square().mean((0, 2, 3)).sqrt()
+            assert 0.5 < size.square().mean().sqrt() < 2
+            assert size[0] > 10 * size[-1] or count == 12
+
+
+@pytest.mark.parametrize("entropy", ["hyperprior", "charm"])
+def test_hyper_latents_cost_little_at_first(photo: Picture, entropy: str) -> None:
+    config, x = convolutional(entropy), crop(photo, 512, 768)
+    bits = [model(x, torch.zeros(1)).bits_z.item() for model in (started(config, photo), built(config))]
+    assert bits[0] < 0.5 * bits[1]
+
+
 def test_a_started_model_learns_in_every_weight(photo: Picture) -> None:
     """Also in those that nothing comes of yet, after a step that opens the way to them."""
     model, x = started(convolutional(), photo), crop(photo)

@@ -7,6 +7,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rdcodec.models.transforms.conv import ConvAnalysis
+from rdcodec.models.transforms.light import PatchTransform
 from rdcodec.training.recipe import Recipe
 
 # With 0.999 a parameter whose gradients are rare meets a stale small denominator: one run at 2e-3 blew up so.
@@ -18,17 +20,17 @@ ROUNDS = 5
 
 
 def make_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """The optimisers of a recipe. The linear shortcuts, which start as the KLT, learn slower.
+    """The optimisers of a recipe. What starts as the KLT learns slower.
 
     Each group has a `scale`: its learning rate is the recipe's times this.
     """
     named = dict(model.named_parameters())
-    shortcuts = [name for name in named if ".shortcut." in name]
-    matrices = [name for name in matrix_names(model) if name not in shortcuts] if recipe.optimizer == "muon" else []
-    others = [name for name in named if name not in shortcuts and name not in matrices]
+    slow = slow_names(model, recipe)
+    matrices = [name for name in matrix_names(model) if name not in slow] if recipe.optimizer == "muon" else []
+    others = [name for name in named if name not in slow and name not in matrices]
     groups = [
         {"params": [named[name] for name in others], "scale": 1.0},
-        {"params": [named[name] for name in shortcuts], "scale": recipe.shortcut_rate},
+        {"params": [named[name] for name in slow], "scale": recipe.shortcut_rate},
     ]
     groups = [group for group in groups if group["params"]]
     rate, decay = recipe.learning_rate, recipe.weight_decay
@@ -38,6 +40,16 @@ def make_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimi
     if matrices:
         found.append(Muon([named[name] for name in matrices], rate, recipe.matrix_rate, decay))
     return found
+
+
+def slow_names(model: nn.Module, recipe: Recipe) -> list[str]:
+    """Of the linear shortcuts, and of an analysis of convolutions and GDN that starts as the KLT.
+
+    The mean of every block passes through them, and is to come out right to a part in a hundred.
+    """
+    kinds = (PatchTransform, ConvAnalysis) if recipe.start == "klt" else (PatchTransform,)
+    parts = [(name, module) for name, module in model.named_modules() if isinstance(module, kinds)]
+    return [f"{name}.{parameter}" for name, part in parts for parameter, _ in part.named_parameters()]
 
 
 def matrix_names(model: nn.Module) -> list[str]:

@@ -7,12 +7,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rdcodec.models.base import ImageModel
+from rdcodec.models.base import Entropy, ImageModel
 from rdcodec.models.blocks import layers_of
 from rdcodec.models.entropy.charm import CharmModel
 from rdcodec.models.entropy.checkerboard import CheckerboardModel
 from rdcodec.models.entropy.gaussian import LOG_SCALE_MIN
-from rdcodec.models.entropy.hyper import SCALE_START
+from rdcodec.models.entropy.hyper import SCALE_START, HyperModel
 from rdcodec.models.entropy.hyperprior import HyperpriorModel
 from rdcodec.models.rate import anchor_qualities, lmbda_of_quality
 from rdcodec.models.transforms.conv import GDN, ConvAnalysis, ConvSynthesis
@@ -25,8 +25,11 @@ from rdcodec.training.data import Photo
 STEP_SQUARED = 20.0
 # Natural images are peaked: the typical magnitude of a coefficient is well under its deviation.
 TYPICAL = 0.5
-# So weak a GDN is undone by an inverse GDN as weak but for its square.
-NEARLY_LINEAR = 0.02
+# So weak a GDN is undone by an inverse GDN as weak but for its square, where features are ten times the usual, too.
+NEARLY_LINEAR = 0.002
+USUAL = 0.7  # the scale of latents to begin with, of their deviation
+LEAST = 0.1  # deviations count as no smaller
+HYPER_SIZE, HYPER_WIDTH = 3.0, 1.0  # hyper-latents beside those of random weights, and the width of their densities
 BLOCK = slice(2, 4)  # of the 5 taps of a layer of stride 2, those that lie on its own block of 2x2
 
 
@@ -42,7 +45,7 @@ def start_model(model: ImageModel, photos: list[Photo], seed: int, patches: int 
     elif isinstance(analysis, ConvAnalysis) and isinstance(synthesis, ConvSynthesis) and model.config.lmbda:
         step = math.sqrt(STEP_SQUARED / model.config.lmbda)
         deviation = start_layers(analysis, synthesis, draw_patches(photos, seed, patches), step)
-        _start_scales(model, torch.log(deviation / step * TYPICAL).clamp(min=LOG_SCALE_MIN))
+        start_entropy(model.entropy, deviation / step)
 
 
 @torch.no_grad()
@@ -64,10 +67,12 @@ def start_layers(analysis: ConvAnalysis, synthesis: ConvSynthesis, patches: Tens
     """Make each layer the KLT of the 2x2 blocks of what the layer before gives, and the synthesis its transpose.
 
     patches (n, 3, 16, 16), mean taken off; step: of the quantiser, in units of an orthonormal transform. Returns the
-    deviation of each latent (M,) in these units. Features between the layers have a deviation of one. Channels that
-    no coefficient needs (the first layer has 12) keep their random weights, and nothing comes of them yet.
+    deviation of each latent (M,) in these units. Features between the layers are of size one in the root mean square
+    over the channels, not each: a step of the optimiser that moves all channels by the same then harms the mean of a
+    block, which is the largest of them by far, no more than a detail. Channels that no coefficient needs (the first
+    layer has 12) keep their random weights, and nothing comes of them yet.
     """
-    x, spread = patches, torch.full((3,), PIXEL_UNIT)
+    x, unit = patches, PIXEL_UNIT
     downs = [layer for layer in layers_of(analysis) if isinstance(layer, nn.Conv2d)]
     ups = [layer for layer in layers_of(synthesis) if isinstance(layer, nn.ConvTranspose2d)]
     for down, up in zip(downs, reversed(ups), strict=True):
@@ -76,9 +81,9 @@ def start_layers(analysis: ConvAnalysis, synthesis: ConvSynthesis, patches: Tens
         basis, deviation = klt(blocks.permute(0, 2, 3, 1).flatten(0, 2), most)
         kernels = basis.t().reshape(len(deviation), -1, 2, 2)
         x = F.conv2d(x, kernels, stride=2)
-        after = torch.full_like(deviation, step * LATENT_UNIT) if down is downs[-1] else deviation
-        _set_pair(down, up, kernels * (spread / after[:, None])[:, :, None, None], spread, after)
-        spread = after
+        unit_after = step * LATENT_UNIT if down is downs[-1] else deviation.square().mean().sqrt().item()
+        _set_pair(down, up, kernels, unit_after / unit)
+        unit = unit_after
     for gdn in [*analysis.modules(), *synthesis.modules()]:
         if isinstance(gdn, GDN):
             gdn.start(NEARLY_LINEAR)
@@ -86,24 +91,32 @@ def start_layers(analysis: ConvAnalysis, synthesis: ConvSynthesis, patches: Tens
     return F.pad(deviation, (0, downs[-1].out_channels - len(deviation)), value=step * LATENT_UNIT)
 
 
-def _set_pair(down: nn.Conv2d, up: nn.ConvTranspose2d, kernels: Tensor, spread: Tensor, after: Tensor) -> None:
-    """`down` takes so many channels by the kernels (outputs, inputs, 2, 2); `up` takes them back."""
+def _set_pair(down: nn.Conv2d, up: nn.ConvTranspose2d, kernels: Tensor, larger: float) -> None:
+    """`down` takes channels by orthonormal kernels (outputs, inputs, 2, 2) in a unit so much larger; `up` back."""
     outputs, inputs = kernels.shape[:2]
     down.weight[:outputs] = 0
-    down.weight[:outputs, :inputs, BLOCK, BLOCK] = kernels
+    down.weight[:outputs, :inputs, BLOCK, BLOCK] = kernels / larger
     up.weight[:, :inputs] = 0
-    up.weight[:outputs, :inputs, BLOCK, BLOCK] = kernels * (after[:, None] / spread).square()[:, :, None, None]
+    up.weight[:outputs, :inputs, BLOCK, BLOCK] = kernels * larger
 
 
 @torch.no_grad()
-def _start_scales(model: ImageModel, log_scale: Tensor) -> None:
-    """Let an entropy model of one rate begin with these scales (M,), whatever it sees."""
-    entropy, biases = model.entropy, log_scale - math.log(SCALE_START)
+def start_entropy(entropy: Entropy, deviation: Tensor) -> None:
+    """Let an entropy model of one rate begin with scales that fit latents of this deviation (M,), whatever it sees.
+
+    The hyper-analysis sees all latents equally large, or their means would drown what they vary by; its densities are
+    narrow, since as wide as they are made they would cost 0.2 bpp for long.
+    """
+    biases = torch.log(deviation * USUAL).clamp(min=LOG_SCALE_MIN) - math.log(SCALE_START)
     if isinstance(entropy, HyperpriorModel):
         _bias(entropy.hyper_synthesis).chunk(2)[1].copy_(biases)
     elif isinstance(entropy, CharmModel):
         for networks, part in zip(entropy.networks, biases.split_with_sizes(list(entropy.config.slices)), strict=True):
             _bias(networks.scale).copy_(part)
+    if isinstance(entropy, HyperModel) and isinstance(first := layers_of(entropy.hyper_analysis)[0], nn.Conv2d):
+        first.weight.div_(deviation.clamp(min=LEAST)[:, None, None])
+        layers_of(entropy.hyper_analysis)[-1].weight.mul_(HYPER_SIZE)
+        entropy.factorized_prior.start(HYPER_WIDTH)
 
 
 def _bias(network: nn.Module) -> Tensor:

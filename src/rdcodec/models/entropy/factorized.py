@@ -16,7 +16,7 @@ from rdcodec.models.entropy.gaussian import gaussian_bits
 from rdcodec.models.precision import in_float32
 from rdcodec.models.rate import RateVector
 
-START_WIDTH = 10.0  # the free density starts logistic, of about this scale
+START_WIDTH = 10.0  # the free density starts logistic, of about this scale, unless it is told another
 RADIUS_MAX = 255  # of a channel's row in the tables; what lies beyond is escaped
 MIN_RISE = 1e-9  # of the cumulative logit over one step: far out float32 no longer tells two neighbours apart
 
@@ -46,15 +46,20 @@ class DeepFactorizedPrior(nn.Module):
 
     def __init__(self, channels: int, filters: Sequence[int]) -> None:
         super().__init__()
-        units = (1, *filters, 1)
-        slope = START_WIDTH ** (-1 / (len(units) - 1))
         self.matrices = nn.ParameterList()
         self.biases = nn.ParameterList()
         self.factors = nn.ParameterList(torch.zeros(channels, count, 1) for count in filters)
-        for inputs, outputs in pairwise(units):
-            raw = math.log(math.expm1(slope / outputs))  # softplus makes it slope / outputs
-            self.matrices.append(nn.Parameter(torch.full((channels, outputs, inputs), raw)))
+        for inputs, outputs in pairwise((1, *filters, 1)):
+            self.matrices.append(nn.Parameter(torch.empty(channels, outputs, inputs)))
             self.biases.append(nn.Parameter(torch.empty(channels, outputs, 1).uniform_(-0.5, 0.5)))
+        self.start(START_WIDTH)
+
+    @torch.no_grad()
+    def start(self, width: float) -> None:
+        """Let the densities be about so wide, as far as they are straight yet."""
+        slope = width ** (-1 / len(self.matrices))
+        for matrix in self.matrices:
+            matrix.fill_(math.log(math.expm1(slope / matrix.shape[1])))  # softplus makes it slope / outputs
 
     def logits(self, z: Tensor) -> Tensor:
         """Logit of the cumulative density at z (N, 1, values) -> the same shape, rising with z."""
