@@ -38,7 +38,8 @@ from rdcodec.models.entropy.checkerboard import Noise
 from rdcodec.models.precision import fast_dtype
 from rdcodec.models.weights import read_weights
 from rdcodec.training.checkpoint import Progress, save_restart
-from rdcodec.training.data import Batch, BatchMaker, load_photos
+from rdcodec.training.data import Batch, BatchMaker, Photo, load_photos
+from rdcodec.training.follow import can_follow, follow
 from rdcodec.training.grow import contains, grow
 from rdcodec.training.loop import LOG_STEPS, SPIKE, Losses, Meter, rate_distortion, update_average
 from rdcodec.training.optimizer import Muon, make_optimizers
@@ -375,12 +376,20 @@ def first_state(plan: Plan, data: Path) -> tuple[State, float | None]:
         before, earlier = read_start(Path(plan.warm_start))
         if before.config == plan.config:
             return before.state_dict(), earlier
-        if not contains(plan.config, before.config):
-            raise UsageError(f"{plan.config.name} cannot grow from {before.config.name}")
-        grow(model, before)
+        if contains(plan.config, before.config):
+            grow(model, before)
+        elif can_follow(plan.config, before.config):
+            follow(model, before, first_photos(data), plan.seed)
+        else:
+            raise UsageError(f"{plan.config.name} cannot grow from {before.config.name}, nor follow it")
     elif plan.recipe.start == "klt":
-        start_model(model, load_photos(sorted(data.glob("*.zip"))[:FIRST_ZIPS]).train, plan.seed)
+        start_model(model, first_photos(data), plan.seed)
     return model.state_dict(), earlier
+
+
+def first_photos(data: Path) -> list[Photo]:
+    """Of the zip files that are there when it begins."""
+    return load_photos(sorted(data.glob("*.zip"))[:FIRST_ZIPS]).train
 
 
 def read_start(path: Path) -> tuple[ImageModel, float | None]:

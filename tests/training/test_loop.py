@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from test_start import convolutional
 from tiny_runs import MUON, RECIPE, Watcher, assemble, checkpoint, learned, log, make_quick, quiet, resume, same, start
 
 from rdcodec.codec.pipeline import load
@@ -401,6 +402,16 @@ def test_a_warm_start_goes_on_from_weights(plan: Plan, folder: Path, six_steps: 
     old, new = (read_weights(path / FILE_NAME) for path in (six_steps, folder))
     assert same(old.state, new.state)
     assert Plan.read(folder).warm_start == warm.warm_start
+
+
+def test_a_warm_start_from_a_teacher(plan: Plan, folder: Path, six_steps: Path) -> None:
+    """A model of one rate takes over the latents of one of all rates: not the KLT that it would begin with."""
+    student = replace(plan, config=convolutional(latents=plan.config.latent_channels))
+    start(student, folder / "klt", 0)
+    start(replace(student, warm_start=str(six_steps / FILE_NAME)), folder / "teacher", 0)
+    first, second = (read_weights(folder / name / FILE_NAME).state for name in ("klt", "teacher"))
+    corners = first["analysis.last.weight"][..., 0, 0], second["analysis.last.weight"][..., 0, 0]
+    assert not corners[0].any() and corners[1].all()  # the KLT of blocks needs no more than its four taps
 
 
 def test_a_warm_start_from_another_model(plan: Plan, folder: Path, six_steps: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 
 from rdcodec.cli.main import main
-from rdcodec.training import loop, run, validation
+from rdcodec.training import follow, loop, run, validation
 from rdcodec.training.checkpoint import CHECKPOINT, Progress
 from rdcodec.training.data import load_photos
 from rdcodec.training.group import Group
@@ -48,7 +48,9 @@ Watcher = Callable[[loop.Run], None]
 def make_quick(patch: Callable[[object, str, object], None]) -> None:
     """One anchor, few patches for the start, and no time for the machine's own speed."""
     patch(validation, "VALIDATION_ANCHORS", ("jpeg",))
-    patch(run, "start_model", partial(start_model, patches=1500))
+    for module in (run, follow):
+        patch(module, "start_model", partial(start_model, patches=1500))
+    patch(follow, "BATCHES", 1)
     patch(run, "matmul_gflop_per_s", lambda *_: 100.0)
 
 

@@ -57,7 +57,9 @@ def train(
     warm_start: Annotated[
         Path | None,
         typer.Option(
-            "--warm-start", metavar="FILE", help="Start from these weights, of this model or of a smaller light one."
+            "--warm-start",
+            metavar="FILE",
+            help="Start from these weights: of this model, of a smaller light one, or for G of a light one.",
         ),
     ] = None,
     pause_after: Annotated[

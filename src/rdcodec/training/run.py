@@ -17,9 +17,10 @@ from rdcodec.models.base import ImageModel
 from rdcodec.models.precision import fast_dtype
 from rdcodec.models.weights import FILE_NAME, Weights, read_weights
 from rdcodec.training.checkpoint import RESTART, Progress, load_checkpoint, save_restart
-from rdcodec.training.data import Batch, BatchMaker, Photos, first_few, load_photos
+from rdcodec.training.data import Batch, BatchMaker, Photo, Photos, first_few, load_photos
 from rdcodec.training.export import export
 from rdcodec.training.feed import Feed
+from rdcodec.training.follow import can_follow, follow
 from rdcodec.training.group import Group, processes
 from rdcodec.training.grow import contains, grow
 from rdcodec.training.logs import open_tensorboard
@@ -151,14 +152,16 @@ def _read_photos(plan: Plan, say: Say) -> Photos:
 
 def _first_values(model: ImageModel, plan: Plan, photos: Photos | None) -> None:
     if plan.warm_start:
-        _start_from(model, read_weights(Path(plan.warm_start)))
+        _start_from(model, read_weights(Path(plan.warm_start)), photos.train if photos else [], plan.seed)
     elif photos and plan.recipe.start == "klt":
         start_model(model, photos.train, plan.seed)
 
 
-def _start_from(model: ImageModel, weights: Weights) -> None:
+def _start_from(model: ImageModel, weights: Weights, photos: list[Photo], seed: int) -> None:
     if contains(model.config, weights.config):
         grow(model, weights.build())
+    elif photos and can_follow(model.config, weights.config):
+        follow(model, weights.build(), photos, seed)
     else:
         weights.fill(model)
 
