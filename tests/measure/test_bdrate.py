@@ -18,6 +18,7 @@ from rdcodec.measure.bdrate import (
     bd_psnr,
     bd_rate,
     builtin_curves,
+    excess_at_one_rate,
     load_curve,
     pchip,
     psnr_at,
@@ -313,3 +314,13 @@ def test_unknown_name_and_missing_file(tmp_path: Path) -> None:
         with pytest.raises(RdcError, match="check the path") as caught:
             load_curve(missing)
         assert caught.value.exit_code == 1
+
+
+def test_excess_at_one_rate_is_that_of_the_curve_nearby() -> None:
+    """Of a curve of slope -lmbda, points beside the best cost nothing more; more bits at the same PSNR are that."""
+    assert excess_at_one_rate((0.5, 32.0), (0.5, 32.0), 0.013) == 0
+    assert excess_at_one_rate((0.6, 32.0), (0.5, 32.0), 0.013) == pytest.approx(20)
+    best, slope = (0.5, 32.0), 0.013
+    error = 255**2 / 10 ** (best[1] / 10) + 0.5  # half a unit of MSE more, and what that is worth in bits less
+    along = (best[0] - slope * 0.5, 10 * math.log10(255**2 / error))
+    assert excess_at_one_rate(along, best, slope) == pytest.approx(0, abs=1e-9)

@@ -192,6 +192,19 @@ def test_what_the_last_doubling_of_training_brought() -> None:
     assert shown == {"I.1", "I.2", "I.2, guess"}  # two looks are enough; what I.1 might have become has come
 
 
+def test_training_of_a_model_of_one_rate() -> None:
+    """Its rate at the last one's PSNR, by the tangent: nothing at the end, what its loss is more before."""
+    points = [(0.80, 31.0), (0.60, 32.0), (0.55, 32.5)]
+    rows = tuple(
+        {"eflop": 1e-3 * 2**n, "lmbda": 0.013, "quality": 0.0, "bpp": bpp, "psnr_db": db}
+        for n, (bpp, db) in enumerate(points)
+    )
+    run = Result("training", "G", "G.1", {"eflop": 4e-3}, Provenance("rdcodec"), rows=rows)
+    found = [float(row["excess_percent"]) for row in data(rate_by_training(Laboratory((), (), (), (run,))))]
+    loss = [bpp + 0.013 * 255**2 / 10 ** (db / 10) for bpp, db in points]
+    assert found[:3] == pytest.approx([100 * (value - loss[-1]) / 0.55 for value in loss], abs=1e-3)
+
+
 def test_estimates_are_called_so(lab: Laboratory) -> None:
     assert not lab.studies[0].estimated
     point = quality("w48-d2", 0.46, 33.0, None)

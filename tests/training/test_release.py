@@ -5,17 +5,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
+from numpy.typing import NDArray
+from test_start import convolutional, started
 
 from rdcodec.codec.pipeline import load
 from rdcodec.errors import BadInput, NeedsModel, UsageError
+from rdcodec.measure.bdrate import load_curve, rate_at
+from rdcodec.measure.rd import Evaluation, Row
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.weights import FILE_NAME, read_weights, save_weights
+from rdcodec.training.export import export
 from rdcodec.training.plan import RUN_FILE, Plan
 from rdcodec.training.recipe import Stage, load_recipe
 from rdcodec.training.release import release
 from rdcodec.training.results import training_result
 
+Picture = NDArray[np.uint8]
 CURVE = {"quality": [10.0, 40.0, 70.0, 85.0], "bpp": [0.1, 0.3, 0.7, 1.1], "psnr_db": [28.0, 31.0, 35.0, 37.0]}
 LATER = {**CURVE, "bpp": [0.09, 0.27, 0.63, 0.99]}
 
@@ -122,6 +129,29 @@ def test_the_card_says_how_it_was_trained(finished: Path, tiny_config: ModelConf
         Plan(tiny_config, other, ("train.zip",), seed=0, warm_start=warm_start).save(finished)
         text = release(finished, f"Tiny.{len(expected)}", tmp_path).with_suffix(".md").read_text("utf-8")
         assert expected in text and "muon, learning rate" in text
+
+
+def test_the_card_of_one_rate(finished: Path, photo: Picture, tmp_path: Path) -> None:
+    """A point has no BD-rate: its rate at the same PSNR stands there, on files and over the training."""
+    config = convolutional().model_copy(update={"name": "Small"})
+    export(started(config, photo), finished / FILE_NAME)
+    Plan(config, RECIPE, ("photos/train.zip",), seed=0).save(finished)
+    look = {"quality": [0.0], "lmbda": [0.013]}
+    write_log(
+        finished,
+        record("validation", 0, **look, bpp=[0.8], psnr_db=[31.0], bd_rate_percent={"jpeg": 80.0}),
+        record("validation", 60, **look, bpp=[0.5], psnr_db=[31.0], bd_rate_percent={"jpeg": 12.34}),
+    )
+    files = (Row(f"{n}.png", 768, 512, None, 24_576, 33.0, 34.0, None, None, None) for n in range(2))
+    pictures = {"0.png": photo, "1.png": photo}
+    evaluation = Evaluation.stamp(list(files), codec="Small", tag="Small.1", dataset="kodak", images=pictures)
+    evaluation.save(tmp_path / "kodak.json")
+    path = release(finished, "Small.1", tmp_path, evaluations=[tmp_path / "kodak.json"])
+    text = path.with_suffix(".md").read_text("utf-8")
+    assert "Rate at equal PSNR there against jpeg +12.3 %." in text
+    assert "| 0 | 0.00 | 0.000000 | +60.0 % |" in text and "by the tangent at lmbda" in text
+    over = 100 * (0.5 / rate_at(load_curve("bpg_444"), 33.0) - 1)
+    assert "| 0.5000 | 33.000 |" in text and f"BPG 4:4:4 {over:+.1f} %." in text and "BD-rate" not in text
 
 
 @pytest.mark.parametrize("tag", ["Tiny", "Tiny.0", "Other.1", "Tiny.1.1", "../Tiny.1", ""])

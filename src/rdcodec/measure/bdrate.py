@@ -150,6 +150,17 @@ def saving_at(test: Curve, anchor: Curve, bpp: float = 0.46) -> float:
     return saving(bpp, psnr_at(test, bpp), anchor)
 
 
+def excess_at_one_rate(point: tuple[float, float], best: tuple[float, float], lmbda: float) -> float:
+    """Rate of one point over another's at the better one's PSNR, in per cent, for a model of one rate.
+
+    Points (bpp, PSNR in dB) of two states of a model whose loss is bpp + lmbda * MSE. To first order: along the curve
+    that such a model would have, an MSE lower by one costs lmbda bpp, so that the losses differ as the rates would.
+    """
+    (bpp, psnr_db), (best_bpp, best_psnr_db) = point, best
+    more_error = 255**2 * (10 ** (-psnr_db / 10) - 10 ** (-best_psnr_db / 10))
+    return 100 * (bpp + lmbda * more_error - best_bpp) / best_bpp
+
+
 def pchip(x: ArrayLike, y: ArrayLike, at: ArrayLike) -> Array:
     """Monotone piecewise-cubic interpolant through (x, y), read at points inside [x[0], x[-1]].
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rdcodec.errors import UsageError
-from rdcodec.measure.bdrate import MIN_POINTS, Curve, bd_rate, load_curve, psnr_at, saving
+from rdcodec.measure.bdrate import MIN_POINTS, Curve, bd_rate, excess_at_one_rate, load_curve, psnr_at, saving
 from rdcodec.measure.codecs import model_of, search_of, tag_of
 from rdcodec.measure.frontier import frontier
 from rdcodec.measure.published import table_1
@@ -505,10 +505,13 @@ def time_by_flops(laboratory: Laboratory) -> Chart | Missing:
 # What training brought
 
 
+Point = tuple[float, float]  # bpp and dB
+
+
 def rate_by_training(laboratory: Laboratory) -> Chart | Missing:
     """Rate over each run's last, at equal PSNR of the held-out photographs, against the computation so far."""
     title = "Rate against training computation"
-    found = [(run, points) for run in laboratory.trainings if len(points := _excess(_checks(run))) >= 2]
+    found = [(run, points) for run in laboratory.trainings if len(points := _excess(run)) >= 2]
     longest = {run.codec: run.tag for run, _ in sorted(found, key=lambda pair: pair[1][-1][0])}
     rows: list[Row] = []
     notes = []
@@ -525,32 +528,41 @@ def rate_by_training(laboratory: Laboratory) -> Chart | Missing:
         how = "`rdc results import RUN --tag TAG --store DB` takes them from a training run"
         return Missing(title, f"no run with two validations in the store; {how}.")
     note = (
-        "Estimated rates of the averaged weights. Dashed: a guess for the longest training of each model, as if two "
-        "more doublings took as much off; where a run was looked at before its learning rate fell, that fall is in it, "
-        "so that it may be too good.\n\n" + "\n".join(notes)
+        "Estimated rates of the averaged weights; those of a model of one rate by the tangent at its lmbda. Dashed: a "
+        "guess for the longest training of each model, as if two more doublings took as much off; where a run was "
+        "looked at before its learning rate fell, that fall is in it, so that it may be too good.\n\n"
+        + "\n".join(notes)
     )
     return Chart("rate-training", title, ("run", "eflop", "excess_percent"), _rounded(rows), training_figure, note)
 
 
-def _checks(run: Result) -> list[tuple[float, Curve]]:
-    """Computation and curve of each validation that has one, the last at each computation."""
-    found: dict[float, list[Row]] = {}
-    for row in run.rows:
-        if row.get("bpp") and row.get("psnr_db") and row.get("eflop"):
-            found.setdefault(float(row["eflop"] or 0), []).append(row)
-    points = {eflop: {r["quality"]: (r["bpp"], r["psnr_db"]) for r in rows} for eflop, rows in found.items()}
-    return [(eflop, Curve.from_points(run.tag, p.values())) for eflop, p in points.items() if len(p) >= MIN_POINTS]
-
-
-def _excess(checks: Sequence[tuple[float, Curve]]) -> list[tuple[float, float]]:
-    """BD-rate of each check against the last, in percent; those that share no PSNR with it are left out."""
+def _excess(run: Result) -> list[tuple[float, float]]:
+    """Computation, and percent of rate over the run's last look; looks that share no PSNR with that are left out."""
+    looks = _looks_of(run)
+    if run.rows and run.rows[-1].get("lmbda"):
+        return _excess_at_one_rate(looks, float(run.rows[-1]["lmbda"] or 0))
+    curves = [(eflop, Curve.from_points(run.tag, p)) for eflop, p in looks if len(p) >= MIN_POINTS]
     found = []
-    for eflop, curve in checks:
+    for eflop, curve in curves:
         try:
-            found.append((eflop, bd_rate(curve, checks[-1][1]).value))
+            found.append((eflop, bd_rate(curve, curves[-1][1]).value))
         except UsageError:
             continue
     return found
+
+
+def _excess_at_one_rate(looks: Sequence[tuple[float, list[Point]]], lmbda: float) -> list[tuple[float, float]]:
+    return [(eflop, excess_at_one_rate(points[0], looks[-1][1][0], lmbda)) for eflop, points in looks]
+
+
+def _looks_of(run: Result) -> list[tuple[float, list[Point]]]:
+    """Computation and points (bpp, dB) of each validation that has any, the last at each computation."""
+    found: dict[float, dict[Any, Point]] = {}
+    for row in run.rows:
+        if row.get("bpp") and row.get("psnr_db") and row.get("eflop"):
+            of_look = found.setdefault(float(row["eflop"] or 0), {})
+            of_look[row["quality"]] = float(row["bpp"] or 0), float(row["psnr_db"] or 0)
+    return [(eflop, list(points.values())) for eflop, points in found.items()]
 
 
 def _last_doubling(points: Sequence[tuple[float, float]]) -> float | None:

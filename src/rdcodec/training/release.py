@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rdcodec.errors import BadInput, UsageError
-from rdcodec.measure.bdrate import Curve, bd_rate, load_curve
+from rdcodec.measure.bdrate import Curve, bd_rate, excess_at_one_rate, load_curve, saving
 from rdcodec.measure.flops import kflops_per_px
 from rdcodec.measure.machine import machine
 from rdcodec.measure.rd import Evaluation
@@ -143,7 +143,8 @@ def _validation(log: list[dict[str, Any]]) -> str:
     ]
     rates = {name: value for name, value in record.get("bd_rate_percent", {}).items() if value is not None}
     if rates:
-        lines += ["", "BD-rate there against " + ", ".join(f"{n} {v:+.1f} %" for n, v in rates.items()) + "."]
+        kind = "BD-rate" if len(record["bpp"]) > 1 else "Rate at equal PSNR"
+        lines += ["", f"{kind} there against " + ", ".join(f"{n} {v:+.1f} %" for n, v in rates.items()) + "."]
     return "\n".join(lines)
 
 
@@ -152,21 +153,32 @@ def _progress(log: list[dict[str, Any]]) -> str:
     records = [r for r in log if r["kind"] == "validation"]
     if not records:
         return ""
-    final = _curve(records[-1])
     lines = [
         "## Rate over training",
         "",
-        "Averaged weights on the held-out photographs, BD-rate against the end of the run:",
+        f"Averaged weights on the held-out photographs, {_kind_of_excess(records[-1])} against the end of the run:",
         "",
         "| steps | hours | EFLOP | excess rate |",
         "|---:|---:|---:|---:|",
     ]
     for record in records:
-        excess = bd_rates(record, {"end": final})["end"]
+        excess = _excess(record, records[-1])
         hours = record["seconds"] / 3600
         shown = "-" if excess is None else f"{excess:+.1f} %"
         lines.append(f"| {record['step']:,} | {hours:.2f} | {record['eflop']:.6f} | {shown} |")
     return "\n".join(lines)
+
+
+def _kind_of_excess(record: dict[str, Any]) -> str:
+    return "BD-rate" if len(record["bpp"]) > 1 else "rate at equal PSNR, by the tangent at lmbda,"
+
+
+def _excess(record: dict[str, Any], last: dict[str, Any]) -> float | None:
+    """Percent of rate over the last validation."""
+    if len(last["bpp"]) > 1:
+        return bd_rates(record, {"end": _curve(last)})["end"]
+    point, best = ((look["bpp"][0], look["psnr_db"][0]) for look in (record, last))
+    return excess_at_one_rate(point, best, last["lmbda"][0])
 
 
 def _curve(record: dict[str, Any]) -> Curve:
@@ -184,10 +196,19 @@ def _evaluation(path: Path) -> str:
     lines += [f"| {bpp:.4f} | {psnr_db:.3f} |" for bpp, psnr_db in zip(curve.bpp, curve.psnr_db, strict=True)]
     if "kodak" in evaluation.dataset["name"].lower():
         anchors = {"JPEG (Pillow)": "kodak_jpeg_pillow", "WebP (Pillow)": "kodak_webp_pillow", "BPG 4:4:4": "bpg_444"}
-        found = [(label, bd_rate(curve, load_curve(name))) for label, name in anchors.items()]
-        texts = [f"{label} {bd.value:+.1f} % ({bd.low:.1f} to {bd.high:.1f} dB)" for label, bd in found]
-        lines += ["", "BD-rate against " + ", ".join(texts) + "."]
+        lines += ["", _beside(curve, {label: load_curve(name) for label, name in anchors.items()})]
     return "\n".join(lines)
+
+
+def _beside(curve: Curve, anchors: dict[str, Curve]) -> str:
+    """The BD-rate against each; of a single point the difference in rate at its PSNR."""
+    if len(curve.bpp) == 1:
+        savings = {label: saving(curve.bpp[0], curve.psnr_db[0], anchor) for label, anchor in anchors.items()}
+        texts = [f"{label} {-percent:+.1f} %" for label, percent in savings.items()]
+        return "Rate at equal PSNR against " + ", ".join(texts) + "."
+    found = [(label, bd_rate(curve, anchor)) for label, anchor in anchors.items()]
+    texts = [f"{label} {bd.value:+.1f} % ({bd.low:.1f} to {bd.high:.1f} dB)" for label, bd in found]
+    return "BD-rate against " + ", ".join(texts) + "."
 
 
 def _table(*rows: tuple[str, str]) -> str:

@@ -16,12 +16,15 @@ FIGURES = ("step", "seconds", "eflop")
 def training_result(run: Path, tag: str | None = None) -> Result:
     """What a run has cost so far, with its start where that is known, and a row for each validation and quality.
 
+    The rows of a model of one rate say its lmbda.
+
     tag: of the weights that were released from it; None: the name of the folder. Raises BadInput for a folder that
     is no run, or whose log is damaged.
     """
     try:
         plan = json.loads((run / RUN_FILE).read_text(encoding="utf-8"))
         name, machine = str(plan["config"]["name"]), dict(plan.get("machine") or {})
+        lmbda = {"lmbda": float(given)} if (given := plan["config"].get("lmbda")) is not None else {}
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BadInput(f"{run}: no folder of a training run ({RUN_FILE} is missing or damaged)") from error
     log = read_log(run)
@@ -48,7 +51,7 @@ def training_result(run: Path, tag: str | None = None) -> Result:
             config_sha256=hashlib.sha256(json.dumps(plan["config"], sort_keys=True).encode()).hexdigest(),
         ),
         rows=tuple(
-            {**_spent(record, earlier), "quality": quality, "bpp": bpp, "psnr_db": psnr_db}
+            {**_spent(record, earlier), **lmbda, "quality": quality, "bpp": bpp, "psnr_db": psnr_db}
             for record in log
             if record.get("kind") == "validation"
             for quality, bpp, psnr_db in zip(record["quality"], record["bpp"], record["psnr_db"], strict=True)
