@@ -13,7 +13,7 @@ NAMES = sorted(path.stem for path in RECIPES.glob("*.toml"))
 
 
 def test_what_there_is() -> None:
-    assert {"short", "variable", "gpu30", "paper"} <= set(NAMES)
+    assert {"short", "single", "variable", "gpu30", "paper"} <= set(NAMES)
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -43,6 +43,11 @@ def test_a_model_of_one_rate_takes_the_first_lmbda_unless_it_is_given_one() -> N
     assert lmbda("paper", 0.0035) == 0.0035
     assert lmbda("short", None) == plan_of("G", "short", [], 0, None).config.lmbda
     assert lmbda("short", 0.0483) == 0.0483
+
+
+@pytest.mark.parametrize(("model", "recipe"), [("J", "short"), ("G", "single"), ("elic", "single")])
+def test_without_a_recipe_it_is_that_for_hours_on_a_cpu(model: str, recipe: str) -> None:
+    assert plan_of(model, None, [], 0, None).recipe == load_recipe(recipe)
 
 
 def test_a_model_of_all_rates_takes_none() -> None:

@@ -27,7 +27,10 @@ def train(
         ),
     ] = None,
     recipe: Annotated[
-        str | None, typer.Option("--recipe", metavar="NAME", help="Recipe name or TOML file; without it: short.")
+        str | None,
+        typer.Option(
+            "--recipe", metavar="NAME", help="Recipe name or TOML file; without it: short, or single for one rate."
+        ),
     ] = None,
     steps: Annotated[
         int | None, typer.Option("--steps", min=0, metavar="N", help="Budget in steps; 0: random weights.")
@@ -104,7 +107,7 @@ def train(
             run.resume(resume, show, io.say, setting, finish_s, data or [])
         return
     assert config is not None and output is not None
-    plan = plan_of(config, recipe or "short", data or [], seed or 0, warm_start, lmbda)
+    plan = plan_of(config, recipe, data or [], seed or 0, warm_start, lmbda)
     if minutes is not None:
         budget = Budget.of("seconds", 60 * minutes, plan.recipe)
     elif tflop is not None:

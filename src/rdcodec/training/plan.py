@@ -86,7 +86,7 @@ def find_config(model: str) -> ModelConfig:
 
 def plan_of(
     config: str,
-    recipe: str,
+    recipe: str | None,
     sources: Sequence[Path],
     seed: int,
     warm_start: Path | None,
@@ -94,9 +94,11 @@ def plan_of(
 ) -> Plan:
     """Resolve names and files into a plan; UsageError where one is unknown.
 
-    lmbda: of a model of one rate; without it the recipe's first counts, then the configuration's.
+    recipe: without it that for hours on a CPU. lmbda: of a model of one rate; without it the recipe's first counts,
+    then the configuration's.
     """
-    model, how = find_config(config), load_recipe(recipe)
+    model = find_config(config)
+    how = load_recipe(recipe or ("short" if model.lmbda is None else "single"))
     if model.lmbda is not None:
         model = model.model_copy(update={"lmbda": lmbda or next(iter(how.lmbdas), model.lmbda)})
     elif lmbda is not None:
