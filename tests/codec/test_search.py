@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rdcodec.codec.search import TENTHS, largest_below, smallest_above
+from rdcodec.codec.search import START, TENTHS, largest_below, smallest_above
 from rdcodec.errors import RdcError
 
 MOST_CALLS = 32  # six by the secant rule, then every second one halves what is left of 1001; none is asked twice
@@ -29,11 +29,11 @@ class Curve:
     def at(self, tenths: int) -> float:
         return self.values[tenths]
 
-    def largest_below(self, target: float) -> int:
-        return largest_below(self.code, self.at, target, "bytes")
+    def largest_below(self, target: float, start: int = START) -> int:
+        return largest_below(self.code, self.at, target, "bytes", start)
 
-    def smallest_above(self, target: float) -> int:
-        return smallest_above(self.code, self.at, target, "dB")
+    def smallest_above(self, target: float, start: int = START) -> int:
+        return smallest_above(self.code, self.at, target, "dB", start)
 
 
 @st.composite
@@ -47,21 +47,21 @@ def rising(draw: st.DrawFn) -> Curve:
     return Curve(draw(st.sampled_from([smooth, stairs])))
 
 
-@given(rising(), st.floats(0, 1))
+@given(rising(), st.floats(0, 1), st.integers(0, TENTHS))
 @settings(max_examples=300, deadline=None)
-def test_size_is_the_largest_below(curve: Curve, part: float) -> None:
+def test_size_is_the_largest_below(curve: Curve, part: float, start: int) -> None:
     target = curve.at(0) + part * (curve.at(TENTHS) - curve.at(0))
-    found = curve.largest_below(target)
+    found = curve.largest_below(target, start)
     assert curve.at(found) <= target * (1 + 1e-12)
     assert curve.at(found) >= 0.99 * target or curve.at(found + 1) > 0.995 * target
     assert len(curve.asked) == len(set(curve.asked)) <= MOST_CALLS
 
 
-@given(rising(), st.floats(0, 1))
+@given(rising(), st.floats(0, 1), st.integers(0, TENTHS))
 @settings(max_examples=300, deadline=None)
-def test_psnr_is_the_smallest_above(curve: Curve, part: float) -> None:
+def test_psnr_is_the_smallest_above(curve: Curve, part: float, start: int) -> None:
     target = curve.at(0) + part * (curve.at(TENTHS) - curve.at(0))
-    found = curve.smallest_above(min(target, curve.at(TENTHS)))
+    found = curve.smallest_above(min(target, curve.at(TENTHS)), start)
     assert curve.at(found) >= target * (1 - 1e-12)
     assert curve.at(found) <= target + 0.05 or found == 0 or curve.at(found - 1) < target + 0.05
     assert len(curve.asked) == len(set(curve.asked)) <= MOST_CALLS
@@ -81,6 +81,16 @@ def test_usual_curves_take_few_trials(bend: float, growth: float) -> None:
         goal = 27 + 13 * math.log(target / 0.07, growth)
         assert goal <= curve.at(curve.smallest_above(goal)) <= goal + 0.05
         assert len(curve.asked) <= 7
+
+
+def test_a_near_start_takes_three_trials() -> None:
+    """Where the curve is as much better as a search makes it."""
+    curve = Curve(0.07 * 14 ** (np.arange(TENTHS + 1) / TENTHS))
+    for target in np.geomspace(0.08, 0.9, 30):
+        start = curve.largest_below(target)
+        better = Curve(0.93 * np.array(curve.values))
+        assert 0.99 * target <= better.at(better.largest_below(target, start)) <= target
+        assert len(better.asked) <= 3
 
 
 def test_small_steps_back_do_no_harm() -> None:

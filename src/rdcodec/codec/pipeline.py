@@ -10,6 +10,7 @@ differ only in the coder that they hand it: one looks each symbol up in y, the o
 """
 
 import math
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
 from pathlib import Path
@@ -23,8 +24,8 @@ from rdcodec.codec import rans
 from rdcodec.codec.container import MAX_PIXELS, SINGLE_RATE, Header, pack, unpack
 from rdcodec.codec.crc import crc32c
 from rdcodec.codec.refine import refine
-from rdcodec.codec.search import largest_below, smallest_above
-from rdcodec.errors import BadInput, NeedsModel, UsageError
+from rdcodec.codec.search import START, largest_below, smallest_above
+from rdcodec.errors import BadInput, NeedsModel, RdcError, UsageError
 from rdcodec.exact.fixed import MEAN_ONE
 from rdcodec.models.blocks import pad_to_multiple
 from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, Search
@@ -255,7 +256,7 @@ class Codec:
     ) -> Encoded:
         """The largest file not over `bpp` or `file_bytes`, or the smallest that reaches `psnr_db`.
 
-        Give exactly one. The analysis runs once, a search of more effort at every quality tried.
+        Give exactly one. The analysis runs once; a search of more effort begins at the quality that one pass needs.
         RdcError with the reachable range if there is no such quality, UsageError for a model of one rate.
         """
         self.refuse_single_rate()
@@ -264,15 +265,22 @@ class Codec:
             raise UsageError("give one of bpp, file_bytes and psnr_db, above 0")
         analysed = self.analyse(image)
 
-        def at(tenths: int) -> Encoded:
-            return self.code(analysed, tenths / 10, effort)
+        def meet(effort: int, start: int) -> Encoded:
+            def at(tenths: int) -> Encoded:
+                return self.code(analysed, tenths / 10, effort)
 
-        if psnr_db is not None:
-            return smallest_above(at, lambda coded: coded.psnr_db, psnr_db, "dB")
-        if bpp is not None:
-            return largest_below(at, lambda coded: coded.bpp, bpp, "bpp")
-        assert file_bytes is not None
-        return largest_below(at, lambda coded: float(len(coded.data)), float(file_bytes), "bytes")
+            if psnr_db is not None:
+                return smallest_above(at, lambda coded: coded.psnr_db, psnr_db, "dB", start)
+            if bpp is not None:
+                return largest_below(at, lambda coded: coded.bpp, bpp, "bpp", start)
+            assert file_bytes is not None
+            return largest_below(at, lambda coded: float(len(coded.data)), float(file_bytes), "bytes", start)
+
+        start = START
+        if effort > 1:
+            with suppress(RdcError):  # what is out of one pass's reach may be in that of a search
+                start = round(10 * (meet(1, START).quality or 0))
+        return meet(effort, start)
 
     def decompress(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Image:
         """The bytes of an .rdc file to uint8 (H, W, 3).

@@ -27,26 +27,33 @@ class Trial(NamedTuple, Generic[T]):
     coded: T
 
 
-def largest_below(code: Callable[[int], T], measure: Callable[[T], float], target: float, unit: str) -> T:
+def largest_below(
+    code: Callable[[int], T], measure: Callable[[T], float], target: float, unit: str, start: int = START
+) -> T:
     """The coded picture of highest quality whose size is at most `target`, and within 1 % of it.
 
-    A target above the whole range gives the highest quality. RdcError if the smallest file is over it.
+    start: tenths of quality to try first. A target above the whole range gives the highest quality. RdcError if the
+    smallest file is over it.
     """
     goal = Goal(math.log(target) - 0.01, math.log(target), 0.003)
-    low, high = _bracket(code, lambda coded: math.log(measure(coded)), goal)
+    low, high = _bracket(code, lambda coded: math.log(measure(coded)), goal, start)
     if low is None:
         assert high is not None
         raise RdcError(f"{target:.6g} {unit} is out of reach: this picture needs {measure(high.coded):.6g} or more")
     return low.coded
 
 
-def smallest_above(code: Callable[[int], T], measure: Callable[[T], float], target: float, unit: str) -> T:
+def smallest_above(
+    code: Callable[[int], T], measure: Callable[[T], float], target: float, unit: str, start: int = START
+) -> T:
     """The coded picture of lowest quality whose PSNR is at least `target`, and within 0.05 dB of it.
 
-    A target below the whole range gives the lowest quality. RdcError if the largest file does not reach it.
+    start: tenths of quality to try first. A target below the whole range gives the lowest quality. RdcError if the
+    largest file does not reach it.
     """
     # Where nothing is lost the PSNR is infinite; some decibels beyond the target are as good.
-    low, high = _bracket(code, lambda coded: min(measure(coded), target + 20), Goal(target, target + 0.05, 0.013))
+    goal = Goal(target, target + 0.05, 0.013)
+    low, high = _bracket(code, lambda coded: min(measure(coded), target + 20), goal, start)
     if high is None:
         assert low is not None
         raise RdcError(f"{target:.6g} {unit} is out of reach: this picture can have {low.value:.6g} or less")
@@ -54,7 +61,7 @@ def smallest_above(code: Callable[[int], T], measure: Callable[[T], float], targ
 
 
 def _bracket(
-    code: Callable[[int], T], measure: Callable[[T], float], goal: Goal
+    code: Callable[[int], T], measure: Callable[[T], float], goal: Goal, start: int
 ) -> tuple[Trial[T] | None, Trial[T] | None]:
     """The trials at both sides of the goal: neighbours, or both the same trial that is in it.
 
@@ -65,7 +72,7 @@ def _bracket(
     low: Trial[T] | None = None
     high: Trial[T] | None = None
     last: Trial[T] | None = None
-    guess = START
+    guess = start
     for count in range(TENTHS):
         coded = code(guess)
         trial = Trial(guess, measure(coded), coded)
