@@ -26,6 +26,7 @@ from rdcodec.models.weights import (
     save_weights,
     stored,
     weight_folders,
+    weights_sha256,
 )
 from rdcodec.training.plan import plan_of
 
@@ -49,6 +50,48 @@ def test_round_trip(weights: Weights, tmp_path: Path) -> None:
     assert copy.tables.hash() == weights.tables.hash()
     assert (copy.entropy_hash, copy.synthesis_hash) == (weights.entropy_hash, weights.synthesis_hash)
     assert [path.name for path in tmp_path.iterdir()] == ["copy.safetensors"]
+
+
+def test_in_pieces_it_is_the_same(weights: Weights, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each of them small enough, none of them weights by itself."""
+    path, most = tmp_path / "Tiny.0.safetensors", 20_000
+    save_weights(path, weights, most)
+    pieces = sorted(tmp_path.iterdir())
+    largest = max(tensor.nbytes for tensor in weights.state.values())
+    assert len(pieces) > 2 and all(piece.stat().st_size < max(most, largest) + 10_000 for piece in pieces)
+    copy = read_weights(path)
+    assert copy.state.keys() == weights.state.keys() and (copy.tag, copy.config) == (weights.tag, weights.config)
+    assert all(torch.equal(copy.state[name], tensor) for name, tensor in weights.state.items())
+    assert (copy.entropy_hash, copy.tables.hash()) == (weights.entropy_hash, weights.tables.hash())
+    monkeypatch.setenv("RDCODEC_WEIGHTS", str(tmp_path))
+    assert [found for found in released().values() if found.parent == tmp_path] == [path]
+
+
+def test_every_piece_is_needed_and_counted(weights: Weights, tmp_path: Path) -> None:
+    path = tmp_path / "Tiny.0.safetensors"
+    save_weights(path, weights, 20_000)
+    second = tmp_path / "Tiny.0.piece-2.safetensors"
+    data, whole = second.read_bytes(), weights_sha256(path)
+    second.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert weights_sha256(path) != whole
+    second.write_bytes(data[:100])
+    with pytest.raises(NeedsModel, match=r"piece-2\.safetensors: damaged"):
+        read_weights(path)
+    save_file({}, second, {"format": FORMAT, "tag": "Tiny.1"})
+    with pytest.raises(NeedsModel, match=r"a piece of the weights Tiny\.1, not of Tiny\.0"):
+        read_weights(path)
+    second.unlink()
+    with pytest.raises(NeedsModel, match=r"piece-2\.safetensors: no such"):
+        read_weights(path)
+
+
+@pytest.mark.parametrize("pieces", ["0", "-1", "x", "1e9", "100"])
+def test_a_number_of_pieces_that_is_none(weights: Weights, tmp_path: Path, pieces: str) -> None:
+    path = tmp_path / "Tiny.0.safetensors"
+    metadata = {"format": FORMAT, "tag": weights.tag, "config": weights.config.model_dump_json(), "pieces": pieces}
+    save_file({}, path, metadata)
+    with pytest.raises(NeedsModel, match="pieces"):
+        read_weights(path)
 
 
 def test_what_is_kept_for_decoding_decodes_the_same_and_encodes_nothing(

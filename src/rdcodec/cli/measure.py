@@ -325,17 +325,15 @@ def _subject(
 
 def _model_subject(model: str, qualities: str | None, effort: int, device: str) -> "Subject":
     """A model is another subject with a search than without: it has another curve and another time."""
-    import hashlib
-
     import rdcodec
     from rdcodec.measure.codecs import Subject, searched_name
-    from rdcodec.models.weights import find_weights
+    from rdcodec.models.weights import find_weights, weights_sha256
 
     codec = rdcodec.load(model, device)
     if qualities is not None:
         codec.refuse_single_rate()
     settings: Sequence[float | None] = [None] if codec.single_rate else _within(qualities or CLAIM_QUALITIES, float)
-    weights = hashlib.sha256(find_weights(model).read_bytes()).hexdigest()
+    weights = weights_sha256(find_weights(model))
     name, tag = codec.info.name, codec.info.tag
     if effort > 1:
         name = tag = searched_name(tag, effort)

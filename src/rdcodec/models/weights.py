@@ -31,6 +31,7 @@ from rdcodec.models.entropy.forms import IntegerForm, integer_form, table_rows
 
 FORMAT = "rdcodec-weights-1"
 FILE_NAME = "weights.safetensors"  # in a run folder
+MOST_PIECES = 99
 UNRELEASED = 0  # the number of a tag that was never released
 PACKAGED = Path(__file__).parents[1] / "weights"
 DECODING = ("synthesis.", "log_gain.")  # of the float networks, what a decoder runs
@@ -139,8 +140,11 @@ def stored(model: ImageModel) -> dict[str, Tensor]:
     }
 
 
-def save_weights(path: Path, weights: Weights) -> None:
-    """Write a weights file, whole or not at all."""
+def save_weights(path: Path, weights: Weights, most: int | None = None) -> None:
+    """Write a weights file, whole or not at all.
+
+    most: bytes of tensors in a file; what is beyond them follows in pieces beside it, TAG.piece-2.safetensors and on.
+    """
     tensors = {name: tensor.contiguous() for name, tensor in weights.state.items()}
     integers = {"exact": weights.entropy, "tables": weights.tables.to_arrays()}
     tensors |= {
@@ -149,19 +153,75 @@ def save_weights(path: Path, weights: Weights) -> None:
     metadata = {"format": FORMAT, "tag": weights.tag, "config": weights.config.model_dump_json()}
     if weights.eflop is not None:
         metadata["eflop"] = repr(weights.eflop)
+    groups = _groups(tensors, most)
+    if len(groups) > 1:
+        metadata["pieces"] = str(len(groups))
+    # The first last: it names the others.
+    for number, group in reversed(list(enumerate(groups, 1))):
+        _write(_piece(path, number), save(group, metadata if number == 1 else {"format": FORMAT, "tag": weights.tag}))
+
+
+def _groups(tensors: dict[str, Tensor], most: int | None) -> list[dict[str, Tensor]]:
+    """The tensors in order, as many in each group as fit; one that is too large has a group of its own."""
+    groups: list[dict[str, Tensor]] = [{}]
+    size = 0
+    for name, tensor in tensors.items():
+        if most is not None and groups[-1] and size + tensor.nbytes > most:
+            groups.append({})
+            size = 0
+        groups[-1][name] = tensor
+        size += tensor.nbytes
+    return groups
+
+
+def _piece(path: Path, number: int) -> Path:
+    return path if number == 1 else path.with_name(f"{path.stem}.piece-{number}{path.suffix}")
+
+
+def _write(path: Path, data: bytes) -> None:
     partial = path.with_suffix(".partial")
     try:
-        partial.write_bytes(save(tensors, metadata))
+        partial.write_bytes(data)
         partial.replace(path)
     finally:
         partial.unlink(missing_ok=True)
 
 
 def read_weights(path: Path) -> Weights:
-    """Read a weights file; NeedsModel if it is missing, damaged, or of another format."""
+    """Read a weights file and its pieces; NeedsModel if one is missing, damaged, or of another format."""
+    metadata, tensors = _read(path)
+    tag, config = _identity(metadata, path)
+    for piece in _further_pieces(path, metadata):
+        of_piece, more = _read(piece)
+        if of_piece.get("tag") != tag:
+            raise NeedsModel(f"{piece}: a piece of the weights {of_piece.get('tag')}, not of {tag}; fetch it again")
+        tensors |= more
+    try:
+        entropy, tables = (_integers(tensors, f"{kind}.") for kind in ("exact", "tables"))
+    except TypeError:  # bfloat16 and the like
+        raise NeedsModel(f"{path}: integers that are none; fetch the weights again") from None
+    state = {name: tensor for name, tensor in tensors.items() if not name.startswith(("exact.", "tables."))}
+    return Weights(tag, config, state, entropy, Tables.from_arrays(tables), _eflop(metadata, path))
+
+
+def weights_sha256(path: Path) -> str:
+    """Of the bytes of a weights file and its pieces, one after the other. NeedsModel as `read_weights`."""
+    files = [path, *_further_pieces(path, _read(path)[0])]
+    return hashlib.sha256(b"".join(file.read_bytes() for file in files)).hexdigest()
+
+
+def _further_pieces(path: Path, metadata: dict[str, str]) -> list[Path]:
+    count = metadata.get("pieces", "1")
+    if not (count.isdecimal() and 1 <= int(count) <= MOST_PIECES):
+        raise NeedsModel(f"{path}: damaged weights ({count!r} pieces); fetch them again")
+    return [_piece(path, number) for number in range(2, int(count) + 1)]
+
+
+def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
+    """Metadata and tensors of one file."""
     try:
         with safe_open(path, framework="pt") as file:
-            metadata: dict[str, Any] = file.metadata() or {}
+            metadata: dict[str, str] = file.metadata() or {}
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     except FileNotFoundError:
         raise NeedsModel(f"{path}: no such weights file") from None
@@ -169,13 +229,7 @@ def read_weights(path: Path) -> Weights:
         raise NeedsModel(f"{path}: damaged weights ({error}); fetch them again") from None
     if metadata.get("format") != FORMAT:
         raise NeedsModel(f"{path}: not weights of this version of rdcodec")
-    tag, config = _identity(metadata, path)
-    try:
-        entropy, tables = (_integers(tensors, f"{kind}.") for kind in ("exact", "tables"))
-    except TypeError:  # bfloat16 and the like
-        raise NeedsModel(f"{path}: integers that are none; fetch the weights again") from None
-    state = {name: tensor for name, tensor in tensors.items() if not name.startswith(("exact.", "tables."))}
-    return Weights(tag, config, state, entropy, Tables.from_arrays(tables), _eflop(metadata, path))
+    return metadata, tensors
 
 
 def _identity(metadata: dict[str, Any], path: Path) -> tuple[str, ModelConfig]:

@@ -19,11 +19,12 @@ from rdcodec.training.plan import RUN_FILE, Plan
 from rdcodec.training.recipe import Recipe
 from rdcodec.training.validation import bd_rates
 
+MOST_BYTES = 40_000_000  # in one file; code hosts refuse larger ones from 50 or 100 MB on
 STARTS = {"klt": "KLT of the photographs' patches", "random": "random"}
 
 
 def release(run: Path, tag: str, folder: Path, notes: str = "", evaluations: Sequence[Path] = ()) -> Path:
-    """Write FOLDER/TAG.safetensors and FOLDER/TAG.md from a run folder; returns the weights' path.
+    """Write FOLDER/TAG.safetensors, in pieces where it is large, and FOLDER/TAG.md from a run folder; returns its path.
 
     notes: Markdown on the data, their licences and that of the weights. evaluations: result files of
     `rdc eval` of these weights. UsageError if the tag does not fit the model or is taken: a released tag
@@ -39,7 +40,7 @@ def release(run: Path, tag: str, folder: Path, notes: str = "", evaluations: Seq
     released = replace(weights, tag=tag)
     text = card(run, released, notes, evaluations)
     folder.mkdir(parents=True, exist_ok=True)
-    save_weights(target, released)
+    save_weights(target, released, MOST_BYTES)
     target.with_suffix(".md").write_text(text, encoding="utf-8")
     return target
 
