@@ -222,6 +222,22 @@ def test_savings_on_other_pictures_are_over_x265_if_nothing_is_nearer_to_bpg() -
     assert study.reference is not None and study.reference.name == "x265_444"
 
 
+def test_a_point_alone_is_no_chart(lab: Laboratory) -> None:
+    """Of pictures on which the others do not reach the rate where models of many rates stand."""
+    found = [
+        replace(quality(codec, bpp, db, None), tag=tag, dataset="mine", rows=())
+        for codec, tag, points in (
+            ("G", "G.1", [(0.31, 33.0)]),
+            ("I", "I.1", [(0.1, 30.0), (0.2, 32.0), (0.3, 34.0), (0.4, 36.0)]),
+            ("x265_444", "a version", [(0.1, 29.0), (0.2, 31.0), (0.4, 34.0), (0.6, 37.0)]),
+        )
+        for bpp, db in points
+    ]
+    (study,) = read_studies(found)
+    chart = saving_by_flops(lab, study)
+    assert isinstance(chart, Missing) and "G is alone there" in chart.reason
+
+
 def test_training_is_set_beside_the_papers(lab: Laboratory) -> None:
     """The paper's: two million steps of 32 crops of 256x256 at what a step costs per pixel."""
     count = Result("count", "G", "G", {"training_flops_per_px": 1e6}, Provenance("rdcodec"))

@@ -177,6 +177,8 @@ def saving_by_flops(laboratory: Laboratory, study: Study) -> Chart | Missing:
     if not counted:
         return Missing(title, _nothing(study, "counted", "`rdc results count MODEL --store DB` counts it"))
     counted += [(s, flops, "") for s, flops in paper_standings(study).items()]
+    if _is_alone(study, counted):
+        return Missing(title, _alone(counted[0][0]))
     rows = _cost_rows(counted, "kflops_per_px", less_is_better=True)
     rows += [_cost_row(s, None, "", "kflops_per_px", False) for s in published_standings(study)]
     axis = "decoder (kFLOPs per pixel, log scale)"
@@ -204,6 +206,8 @@ def saving_by_speed(laboratory: Laboratory, study: Study) -> Chart | Missing:
                 found.append((standing, float(rate), way(speed, laboratory.speeds)))
     if not found:
         return Missing(title, _nothing(study, "timed", "`rdc bench MODEL -o FILE` and `rdc results import FILE` do it"))
+    if _is_alone(study, found):
+        return Missing(title, _alone(found[0][0]))
     rows = _cost_rows(found, "decode_mpx_per_s", less_is_better=False)
     axis = "decoding of whole files (megapixels per second, log scale)"
     return Chart(
@@ -227,6 +231,8 @@ def saving_by_training(laboratory: Laboratory, study: Study) -> Chart | Missing:
     if not found:
         how = "`rdc results import RUN --tag TAG --store DB` takes it from a training run"
         return Missing(title, _nothing(study, "with known training", how))
+    if _is_alone(study, found):
+        return Missing(title, _alone(found[0][0]))
     rows = _cost_rows(found, "eflop", less_is_better=True)
     return Chart(
         f"saving-training-{study.slug}",
@@ -528,8 +534,8 @@ def rate_by_training(laboratory: Laboratory) -> Chart | Missing:
         how = "`rdc results import RUN --tag TAG --store DB` takes them from a training run"
         return Missing(title, f"no run with two validations in the store; {how}.")
     note = (
-        "Estimated rates of the averaged weights; those of a model of one rate by the tangent at its lmbda. Dashed: a "
-        "guess for the longest training of each model, as if two more doublings took as much off; where a run was "
+        "Estimated rates of the averaged weights; those of a model of one rate by the tangent at its lmbda, against its "
+        "own training alone. Dashed: a guess for the longest training of each model, as if two more doublings took as much off; where a run was "
         "looked at before its learning rate fell, that fall is in it, so that it may be too good.\n\n"
         + "\n".join(notes)
     )
@@ -701,6 +707,15 @@ def _looks() -> Iterable[tuple[str, str]]:
     """Colours with markers; with five and seven of them, 35 differ."""
     colours = [c for c in COLOURS if c != "#000000"] + ["#000000"]
     return zip(itertools.cycle(colours), itertools.cycle(MARKERS), strict=False)
+
+
+def _is_alone(study: Study, found: Sequence[object]) -> bool:
+    """Whether a chart would hold one point; on Kodak that stands beside the paper's."""
+    return len(found) == 1 and study.identity != KODAK
+
+
+def _alone(standing: Standing) -> str:
+    return f"{standing.codec} is alone there: others of many rates do not reach {POINT_BPP} bpp, or are not known."
 
 
 def _nothing(study: Study, what: str, how: str) -> str:

@@ -16,7 +16,7 @@ FIGURES = ("step", "seconds", "eflop")
 def training_result(run: Path, tag: str | None = None) -> Result:
     """What a run has cost so far, with its start where that is known, and a row for each validation and quality.
 
-    The rows of a model of one rate say its lmbda.
+    The rows of a model of one rate say its lmbda, and count its own training alone: what it starts from is another.
 
     tag: of the weights that were released from it; None: the name of the folder. Raises BadInput for a folder that
     is no run, or whose log is damaged.
@@ -51,7 +51,7 @@ def training_result(run: Path, tag: str | None = None) -> Result:
             config_sha256=hashlib.sha256(json.dumps(plan["config"], sort_keys=True).encode()).hexdigest(),
         ),
         rows=tuple(
-            {**_spent(record, earlier), **lmbda, "quality": quality, "bpp": bpp, "psnr_db": psnr_db}
+            {**_spent(record, 0 if lmbda else earlier), **lmbda, "quality": quality, "bpp": bpp, "psnr_db": psnr_db}
             for record in log
             if record.get("kind") == "validation"
             for quality, bpp, psnr_db in zip(record["quality"], record["bpp"], record["psnr_db"], strict=True)
