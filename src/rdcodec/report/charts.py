@@ -534,10 +534,10 @@ def rate_by_training(laboratory: Laboratory) -> Chart | Missing:
         how = "`rdc results import RUN --tag TAG --store DB` takes them from a training run"
         return Missing(title, f"no run with two validations in the store; {how}.")
     note = (
-        "Estimated rates of the averaged weights; those of a model of one rate by the tangent at its lmbda, against its "
-        "own training alone. Dashed: a guess for the longest training of each model, as if two more doublings took as much off; where a run was "
-        "looked at before its learning rate fell, that fall is in it, so that it may be too good.\n\n"
-        + "\n".join(notes)
+        "Estimated rates of the averaged weights; those of a model of one rate by the tangent at its lmbda, against "
+        "its own training alone. Dashed: a guess for the longest training of each model, as if two more doublings took "
+        "as much off; where a run was looked at before its learning rate fell, that fall is in it, so that it may be "
+        "too good.\n\n" + "\n".join(notes)
     )
     return Chart("rate-training", title, ("run", "eflop", "excess_percent"), _rounded(rows), training_figure, note)
 
