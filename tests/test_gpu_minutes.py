@@ -1,11 +1,11 @@
 """Some minutes of a GPU, on a CPU: scripts/gpu_minutes.py as a program, and the crops that it takes on the card."""
 
-import importlib.util
 import json
 import os
 import subprocess
 import sys
 import zipfile
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 from types import ModuleType
@@ -132,23 +132,19 @@ def test_a_run_and_a_larger_one_after_it(folder: Path, picture_folder: Path, mon
 
 
 @pytest.fixture(scope="module")
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("gpu_minutes", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+def minutes(script: Callable[[str], ModuleType]) -> ModuleType:
+    return script("gpu_minutes")
 
 
-def test_what_is_larger_is_no_start(script: ModuleType, folder: Path) -> None:
+def test_what_is_larger_is_no_start(minutes: ModuleType, folder: Path) -> None:
     large, small = (load_config(folder / f"{name}.toml") for name in ("large", "small"))
     model, start = ImageModel(large), folder / "last.pt"
     torch.save({"model": str(folder / "large.toml"), "state": model.state_dict(), "eflop": 0.5}, start)
     recipe = load_recipe(str(folder / "recipe.toml"))
-    state, eflop = script.first_state(Plan(large, recipe, (), 0, str(start)), folder)
+    state, eflop = minutes.first_state(Plan(large, recipe, (), 0, str(start)), folder)
     assert eflop == 0.5 and all(torch.equal(tensor, state[name]) for name, tensor in model.state_dict().items())
     with pytest.raises(UsageError, match="Tiny cannot grow from Tiny"):
-        script.first_state(Plan(small, recipe, (), 0, str(start)), folder)
+        minutes.first_state(Plan(small, recipe, (), 0, str(start)), folder)
 
 
 # Crops
@@ -160,9 +156,9 @@ def numbered(height: int, width: int, first: int) -> NDArray[np.uint8]:
     return np.stack([number >> 16, number >> 8 & 255, number & 255], 2).astype(np.uint8)
 
 
-def test_crops_are_those_of_the_photographs(script: ModuleType) -> None:
+def test_crops_are_those_of_the_photographs(minutes: ModuleType) -> None:
     """In all eight positions, up to every border: each is a numpy slice, flipped and transposed."""
-    pool = script.Pool(torch.device("cpu"), CROP, 0.001)
+    pool = minutes.Pool(torch.device("cpu"), CROP, 0.001)
     photos = [numbered(66, 70, 0), numbered(CROP, CROP, 10_000), numbered(80, 65, 20_000)]
     for photo in photos:
         pool.add(photo, scale=2.0)  # too small to be scaled down
@@ -187,25 +183,25 @@ def turned(cut: NDArray[np.uint8], down: int, right: int, transposed: bool) -> N
     return flipped.transpose(1, 0, 2) if transposed else flipped
 
 
-def test_some_crops_are_of_photographs_scaled_down(script: ModuleType) -> None:
-    pool = script.Pool(torch.device("cpu"), CROP, 0.001)
+def test_some_crops_are_of_photographs_scaled_down(minutes: ModuleType) -> None:
+    pool = minutes.Pool(torch.device("cpu"), CROP, 0.001)
     pool.add(numbered(160, 140, 0), scale=2.0)
     assert [place[1:] for place in pool.scaled] == [(80, 70)]
     first = pool.draw(np.random.default_rng(0), 2000)[:, 0]
     assert 0.2 < (first >= 160 * 140).mean() < 0.3
 
 
-def test_a_full_pool_takes_no_more(script: ModuleType) -> None:
-    pool = script.Pool(torch.device("cpu"), CROP, 3 * 100 * 100 * 1e-9)
+def test_a_full_pool_takes_no_more(minutes: ModuleType) -> None:
+    pool = minutes.Pool(torch.device("cpu"), CROP, 3 * 100 * 100 * 1e-9)
     for _ in range(3):
         pool.add(numbered(90, 90, 0), scale=1.2)
     assert pool.whole == [(0, 90, 90)] and not pool.scaled and pool.used == 8100
 
 
-def test_a_gradient_that_is_no_number_changes_nothing(script: ModuleType, folder: Path) -> None:
+def test_a_gradient_that_is_no_number_changes_nothing(minutes: ModuleType, folder: Path) -> None:
     """Not the weights, not the usual norm, and not what the optimisers remember."""
     recipe, config = load_recipe(str(folder / "recipe.toml")), load_config(folder / "small.toml")
-    stepper = script.Stepper(config, recipe, script.Pool(torch.device("cpu"), CROP, gigabytes=0.001))
+    stepper = minutes.Stepper(config, recipe, minutes.Pool(torch.device("cpu"), CROP, gigabytes=0.001))
     gradients = [torch.ones_like(parameter) for parameter in stepper.model.parameters()]
     for parameter, gradient in zip(stepper.model.parameters(), gradients, strict=True):
         parameter.grad = gradient

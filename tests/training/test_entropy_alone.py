@@ -1,6 +1,5 @@
 """scripts/entropy_alone.py: a finished run of one rate goes on with its entropy model."""
 
-import importlib.util
 import json
 import sys
 from collections.abc import Callable
@@ -16,31 +15,19 @@ from rdcodec.cli.main import main
 from rdcodec.models.weights import FILE_NAME, read_weights
 from rdcodec.training.plan import Plan
 
-SCRIPT = Path(__file__).parents[2] / "scripts" / "entropy_alone.py"
-
-pytestmark = pytest.mark.skipif(not SCRIPT.exists(), reason="needs a checkout with scripts/")
-
-
-@pytest.fixture
-def script() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("entropy_alone", SCRIPT)
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
 
 @pytest.fixture
 def go_on(
-    script: ModuleType, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, picture_folder: Path
+    script: Callable[[str], ModuleType], monkeypatch: pytest.MonkeyPatch, tmp_path: Path, picture_folder: Path
 ) -> Callable[[], int]:
     """The script on tmp_path / "run", for half a second."""
+    module = script("entropy_alone")
     make_quick(monkeypatch.setattr)
     new, data = str(tmp_path / "new"), str(picture_folder)
     asked = [str(tmp_path / "run"), "-o", new, "--data", data, "--minutes", "0.01", "--crops", "16"]
-    monkeypatch.setattr(sys, "argv", [str(SCRIPT), *asked])
-    monkeypatch.setattr(script, "LOG_STEPS", 2)
-    return lambda: int(script.main())
+    monkeypatch.setattr(sys, "argv", ["entropy_alone.py", *asked])
+    monkeypatch.setattr(module, "LOG_STEPS", 2)
+    return lambda: int(module.main())
 
 
 def test_only_the_rate_is_learned(go_on: Callable[[], int], tmp_path: Path, picture_folder: Path) -> None:
