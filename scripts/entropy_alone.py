@@ -63,12 +63,14 @@ def go_on(asked: argparse.Namespace) -> None:
     plan = Plan.read(asked.run)
     if plan.config.lmbda is None:
         raise UsageError(f"{plan.config.name} has all rates: this is for models of one rate")
+    if asked.output.exists():
+        raise UsageError(f"{asked.output}: exists already; choose another folder")
     model = ImageModel(plan.config).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     unused = make_optimizers(model, plan.recipe)
     progress = load_checkpoint(asked.run, copy.deepcopy(model), model, unused)
+    photos = load_photos(asked.data).train
     asked.output.mkdir(parents=True)
     (asked.output / LOG).write_bytes((asked.run / LOG).read_bytes())
-    photos = load_photos(asked.data).train
     makes = BatchMaker(photos, plan.seed + 1, plan.config.latent_channels, model.entropy.hyper_channels)
     latents, flops = keep_latents(model, makes, asked.crops)
     progress.flops += flops
@@ -123,7 +125,7 @@ def learn(model: ImageModel, latents: Tensor, progress: Progress, asked: argpars
         progress.flops += flops
         progress.seconds = before + elapsed
         sums += bits.detach()
-        if progress.step % LOG_STEPS == 0:
+        if (progress.step - progress.warm_from) % LOG_STEPS == 0:
             tell(asked.output, progress, sums / LOG_STEPS, elapsed)
             sums.zero_()
         if time.perf_counter() - saved > SAVE_SECONDS:

@@ -50,6 +50,17 @@ def test_only_the_rate_is_learned(go_on: Callable[[], int], tmp_path: Path, pict
     assert after["psnr_db"][0] == pytest.approx(before["psnr_db"][0], abs=0.1)  # what is rounded to depends on means
 
 
+def test_what_is_there_is_not_written_over(
+    go_on: Callable[[], int], tmp_path: Path, six_rates: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = convolutional().model_copy(update={"name": "Small"})
+    run = json.loads((six_rates / "run.json").read_text("utf-8"))
+    (six_rates / "run.json").write_text(json.dumps(run | {"config": config.model_dump()}), "utf-8")
+    (tmp_path / "new").mkdir()
+    assert go_on() == 2
+    assert "exists already" in capsys.readouterr().err and not list((tmp_path / "new").iterdir())
+
+
 def test_models_of_all_rates_are_refused(
     go_on: Callable[[], int], tmp_path: Path, six_rates: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

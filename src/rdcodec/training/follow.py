@@ -48,12 +48,14 @@ def follow(model: ImageModel, teacher: ImageModel, photos: list[Photo], seed: in
     start_model(model, photos, seed)
     down, up = analysis.last, layers_of(synthesis)[0]
     assert isinstance(down, nn.Conv2d) and isinstance(up, nn.ConvTranspose2d)
-    quality = torch.full((CROPS,), quality_of_lmbda(model.config.lmbda))
+    device = down.weight.device
+    teacher = teacher.to(device)
+    quality = torch.full((CROPS,), quality_of_lmbda(model.config.lmbda), device=device)
     batches = BatchMaker(photos, seed, model.config.latent_channels, model.entropy.hyper_channels)
     latents, features = LeastSquares(), [LeastSquares() for _ in range(4)]
-    square = torch.zeros(model.config.latent_channels)
+    square = torch.zeros(model.config.latent_channels, device=device)
     for step in range(BATCHES):
-        x = batches.batch(step, SIDE, range(CROPS), CROPS).x
+        x = batches.batch(step, SIDE, range(CROPS), CROPS).x.to(device)
         y = teacher.analysis(x) * teacher.gain(quality)
         before = analysis.trunk[:-1]((x - PIXEL_MEAN) / PIXEL_UNIT)
         latents.add(_windows(analysis.trunk[-1](before), 5, stride=2), _rows(y / LATENT_UNIT))

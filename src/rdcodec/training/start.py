@@ -114,7 +114,7 @@ def start_entropy(entropy: Entropy, deviation: Tensor) -> None:
         for networks, part in zip(entropy.networks, biases.split_with_sizes(list(entropy.config.slices)), strict=True):
             _bias(networks.scale).copy_(part)
     if isinstance(entropy, HyperModel) and isinstance(first := layers_of(entropy.hyper_analysis)[0], nn.Conv2d):
-        first.weight.div_(deviation.clamp(min=LEAST)[:, None, None])
+        first.weight.div_(deviation.clamp(min=LEAST)[:, None, None].to(first.weight.device))
         layers_of(entropy.hyper_analysis)[-1].weight.mul_(HYPER_SIZE)
         entropy.factorized_prior.start(HYPER_WIDTH)
 
