@@ -239,12 +239,65 @@ def test_a_point_alone_is_no_chart(lab: Laboratory) -> None:
 
 
 def test_training_is_set_beside_the_papers(lab: Laboratory) -> None:
-    """The paper's: two million steps of 32 crops of 256x256 at what a step costs per pixel."""
-    count = Result("count", "G", "G", {"training_flops_per_px": 1e6}, Provenance("rdcodec"))
-    spent = Result("training", "G", "G.1", {"eflop": 0.01254}, Provenance("rdcodec"))
-    rows = paper_table(replace(lab, counts=(count,), trainings=(spent,)), lab.studies[0]).rows
-    found = {row[0]: row[-1] for row in rows}
-    assert (found["G"], found["rdcodec G.1"], found["A"], found["rdcodec I.1"]) == ("4.2", "0.013", "-", "-")
+    """The paper's: two million steps of 32 crops of 256x256 at what a step costs per pixel, or of 16 for large models.
+
+    Ours: that of the weights themselves, and that with their start, each under its name.
+    """
+    counts = [Result("count", name, name, {"training_flops_per_px": 1e6}, Provenance("rdcodec")) for name in "BG"]
+    spent = Result("training", "G", "G.1", {"eflop": 0.03335, "own_eflop": 0.000757}, Provenance("rdcodec"))
+    table = paper_table(replace(lab, counts=tuple(counts), trainings=(spent,)), lab.studies[0])
+    assert table.columns[-2:] == (">own training (EFLOP)", ">with its start (EFLOP)")
+    found = {row[0]: row[-2:] for row in table.rows}
+    assert found["G"] == ("4.2", "4.2") and found["B"] == ("2.1 or 4.2", "2.1 or 4.2")
+    assert found["rdcodec G.1"] == ("0.00076", "0.033")
+    assert found["A"] == found["rdcodec I.1"] == ("-", "-")
+
+
+def test_speeds_are_of_one_quality_and_one_way() -> None:
+    """I at quality 85 beside H at 50, or I on a faster card beside H on a CPU, would rank neither."""
+    models = [*below("I", 1.25), *below("H", 1.1)]
+    cpu = {"device": "cpu", "threads": 2, "decode_networks_mpx_per_s": 1.0}
+
+    def speed(codec: str, setting: float | None, rate: float, **how: str) -> Result:
+        when = f"2026-01-{int(setting or 1) // 10 + 1:02}"
+        values = {**cpu, "decode_mpx_per_s": rate, **how}
+        return Result("speed", codec, f"{codec}.1", values, Provenance("rdcodec", when), "kodak", setting)
+
+    speeds = [speed("I", 10.0, 13.0), speed("I", 50.0, 11.5), speed("I", 85.0, 10.7), speed("H", 50.0, 6.7)]
+    fast = speed("I", 50.0, 300.0, device="a card")
+    lab = laboratory([*models, *speeds, fast])
+    assert len(lab.speeds) == 5, "those at other qualities are other measurements"
+    table = paper_table(lab, lab.studies[0])
+    shown = {row[0]: row[table.columns.index(">decode MP/s")] for row in table.rows}
+    assert (shown["rdcodec I.1"], shown["rdcodec H.1"]) == ("11.5", "6.7")
+    assert "quality 50" in table.note and "CPU, 2 threads" in table.note
+    points = [(row["codec"], row["decode_mpx_per_s"]) for row in data(saving_by_speed(lab, lab.studies[0]))]
+    assert sorted(points) == [("H.1", "6.7"), ("I.1", "11.5"), ("I.1", "300.0")]
+
+
+@pytest.mark.parametrize(("source", "by"), [("rdcodec", "other"), ("CompressAI 1.2.8", "published")])
+def test_a_foreign_codec_is_not_ours(source: str, by: str) -> None:
+    foreign = [
+        replace(result, codec="mine", tag="version 3", provenance=replace(result.provenance, source=source))
+        for result in below("mine", 1.1)
+    ]
+    counts = [Result("count", name, name, {"kflops_per_px": 9.0}, Provenance("rdcodec")) for name in ("I", "mine")]
+    results = [*below("I", 1.2), *foreign, *counts]
+    lab = laboratory(results)
+    if by == "other":
+        (study,) = lab.studies
+        table = paper_table(lab, study)
+        assert {row[0]: row[1] for row in table.rows}["mine"] == by
+        assert f"mine & {by}" in table.latex() and "mine & rdcodec" not in table.latex()
+        assert {
+            row["codec"]: row["by"] for row in data(saving_by_flops(lab, study)) if row["codec"] in ("I.1", "mine")
+        } == {
+            "I.1": "rdcodec",
+            "mine": by,
+        }
+    else:  # published figures stand beside ours as an anchor, and are a subject where there is nothing else
+        (study,) = laboratory([*foreign, *counts]).studies
+        assert {row[0]: row[1] for row in paper_table(lab, study).rows}["mine"] == by
 
 
 def test_table_has_the_papers_rows_and_ours(lab: Laboratory) -> None:

@@ -21,7 +21,7 @@ from rdcodec.measure.published import table_1
 from rdcodec.measure.ranking import inversions, kendall_tau, ranks
 from rdcodec.models.config import CONFIGS, config_names, family_of, load_config
 from rdcodec.report.plots import COLOURS, DASHES, LABEL_GAP, MARKERS, TEXT, pictures, rate_axis, spread
-from rdcodec.report.study import KODAK, Laboratory, Measured, Study
+from rdcodec.report.study import KODAK, PAPER, PUBLISHED, SPEED_QUALITY, Laboratory, Measured, Study
 from rdcodec.store.records import Result
 
 if TYPE_CHECKING:
@@ -34,7 +34,6 @@ POINT_BPP = 0.46
 """Rate at which a model of all rates is set beside the paper's, whose models have about this rate alone."""
 LEAST_SAVING = -60.0  # percent: below it the figure of savings over the rate would be all JPEG
 SAMPLES = 80
-PAPER, OURS, OTHER = "paper", "rdcodec", "published"
 INSIDE = 6  # families that a legend within the figure has room for
 Row = Mapping[str, Any]
 
@@ -114,7 +113,7 @@ def standings(study: Study, among: Sequence[Measured] | None = None) -> list[Sta
         except UsageError:
             continue
         label = tag_of(m.points[0].tag) if m.ours or search_of(m.codec) else m.label
-        found.append(Standing(label, OURS, m.codec, m.points[0].tag, bpp, psnr_db, percent))
+        found.append(Standing(label, m.by, m.codec, m.points[0].tag, bpp, psnr_db, percent))
     return found
 
 
@@ -133,7 +132,7 @@ def published_standings(study: Study) -> list[Standing]:
     return [
         Standing(
             curve.name,
-            OTHER,
+            PUBLISHED,
             curve.name,
             "",
             POINT_BPP,
@@ -200,7 +199,7 @@ def saving_by_speed(laboratory: Laboratory, study: Study) -> Chart | Missing:
     title = "Saving against decoding speed"
     found = []
     for standing in standings(study):
-        for speed in laboratory.speeds:
+        for speed in laboratory.comparable_speeds:
             rate = speed.values.get("decode_mpx_per_s")
             if speed.codec == standing.codec and speed.tag in (standing.tag, standing.codec) and rate:
                 found.append((standing, float(rate), way(speed, laboratory.speeds)))
@@ -216,6 +215,7 @@ def saving_by_speed(laboratory: Laboratory, study: Study) -> Chart | Missing:
         _cost_columns("decode_mpx_per_s"),
         tuple(rows),
         lambda rows: cost_figure(study, rows, "decode_mpx_per_s", axis),
+        f"Files of quality {SPEED_QUALITY:g}, or of a model's only rate. "
         "Lines join the models that no other beats in both.",
     )
 
@@ -240,15 +240,22 @@ def saving_by_training(laboratory: Laboratory, study: Study) -> Chart | Missing:
         _cost_columns("eflop"),
         tuple(rows),
         lambda rows: cost_figure(study, rows, "eflop", "training (EFLOP, forward and backward, log scale)"),
+        "With the training of the weights that a model started from. "
         "Lines join the models that no other beats in both.",
     )
 
 
 def training_eflop(laboratory: Laboratory, codec: str, tag: str) -> float | None:
-    """Training computation behind a codec, of that tag or else of any, where the store has it."""
+    """Training behind a codec, with that of what it started from: of that tag or else of any in the store."""
+    run = training_of(laboratory, codec, tag)
+    return float(run.values["eflop"] or 0) if run else None
+
+
+def training_of(laboratory: Laboratory, codec: str, tag: str) -> Result | None:
+    """The training run behind a codec, of that tag or else of any, where the store has it."""
     runs = [run for run in laboratory.trainings if run.codec == model_of(codec) and run.values.get("eflop")]
     own = [run for run in runs if run.tag == tag_of(tag)] or runs
-    return float(own[-1].values["eflop"] or 0) if own else None
+    return own[-1] if own else None
 
 
 def cost_figure(study: Study, rows: Sequence[Row], cost: str, axis: str) -> "Figure":
@@ -266,7 +273,7 @@ def cost_figure(study: Study, rows: Sequence[Row], cost: str, axis: str) -> "Fig
         on = [row for row in group if row["on_frontier"]]
         axes.plot([r[cost] for r in on], [r["saving_percent"] for r in on], color=colour, linewidth=1.2, zorder=2)
         face = "white" if paper else colour
-        name = "paper, Table 1" if paper else (series or "rdcodec")
+        name = "paper, Table 1" if paper else (series or by)
         points = ([r[cost] for r in group], [r["saving_percent"] for r in group])
         axes.plot(*points, marker, color=colour, markerfacecolor=face, markersize=7, label=name, zorder=3)
     _label_points(axes, [(r[cost], r["saving_percent"], r["codec"], r["by"] == PAPER) for r in drawn])
@@ -479,7 +486,7 @@ def time_by_flops(laboratory: Laboratory) -> Chart | Missing:
     """Fig. 4 of the paper: decode time against FLOPs for every way of running, and rank against rank."""
     title = "Decode time against computation (Fig. 4 of the paper)"
     series: dict[str, list[Result]] = {}
-    for speed in laboratory.speeds:
+    for speed in laboratory.comparable_speeds:
         if speed.values.get("decode_networks_mpx_per_s") and kflops_per_px(laboratory, speed.codec):
             series.setdefault(way(speed, laboratory.speeds), []).append(speed)
     rows: list[Row] = []

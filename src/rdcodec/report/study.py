@@ -12,6 +12,7 @@ from pathlib import Path
 from rdcodec.errors import BadInput, UsageError
 from rdcodec.measure.anchors import ANCHORS
 from rdcodec.measure.bdrate import Curve, builtin_curves, load_curve
+from rdcodec.measure.codecs import search_of
 from rdcodec.measure.rd import SCHEMA, Evaluation
 from rdcodec.measure.results import evaluation_results
 from rdcodec.store.db import Store
@@ -32,6 +33,12 @@ REFERENCES = ("bpg", "x265_444")
 """What savings on other pictures are over: the first of them that was run."""
 
 
+PAPER, OURS, PUBLISHED, OTHER = "paper", "rdcodec", "published", "other"
+"""Whose codecs there are: the paper's models, ours, others by published figures, others that were run here."""
+SPEED_QUALITY = 50.0
+"""Speeds are compared at this quality, the default, or at a model's only rate: files of more bits take longer."""
+
+
 @dataclass(frozen=True)
 class Measured:
     """One codec under the name that tables and figures give it; ours: of this program, not a classical one.
@@ -48,6 +55,14 @@ class Measured:
     def codec(self) -> str:
         """Name of the codec, without its tag."""
         return self.points[0].codec
+
+    @property
+    def by(self) -> str:
+        """Whose codec it is: `OURS`, `PUBLISHED` if others measured it, or else `OTHER`."""
+        first = self.points[0]
+        if self.ours or search_of(first.codec) or first.values.get("estimated"):
+            return OURS
+        return OTHER if first.provenance.source == "rdcodec" else PUBLISHED
 
     @property
     def newest(self) -> Result:
@@ -96,6 +111,11 @@ class Laboratory:
     speeds: tuple[Result, ...]
     counts: tuple[Result, ...]
     trainings: tuple[Result, ...]
+
+    @property
+    def comparable_speeds(self) -> tuple[Result, ...]:
+        """The speeds that may stand beside each other: those at `SPEED_QUALITY`, or at a model's only rate."""
+        return tuple(speed for speed in self.speeds if speed.setting in (None, SPEED_QUALITY))
 
 
 def read_laboratory(store: Store, anchors: Sequence[str] | None = None) -> Laboratory:
@@ -231,7 +251,8 @@ def _distinct(found: Sequence[Measured]) -> list[Measured]:
 def _way(result: Result) -> tuple[object, ...]:
     """How a speed was measured, which tells it from others of the same codec."""
     machine = result.provenance.machine
-    return (*(result.values.get(key) for key in ("device", "dtype", "threads", "isa")), machine.get("cpu"))
+    how = (result.values.get(key) for key in ("device", "dtype", "threads", "isa"))
+    return (*how, machine.get("cpu"), result.setting)
 
 
 def _age(measured: Measured) -> tuple[str, int, str]:

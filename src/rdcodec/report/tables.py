@@ -9,7 +9,7 @@ from typing import Any
 
 from rdcodec.errors import BadInput, UsageError
 from rdcodec.measure.bdrate import REPORTING_WINDOW, Curve, bd_rate, rate_at, saving
-from rdcodec.measure.codecs import model_of
+from rdcodec.measure.codecs import model_of, tag_of
 from rdcodec.measure.published import table_1
 from rdcodec.report.charts import (
     Chart,
@@ -18,15 +18,17 @@ from rdcodec.report.charts import (
     paper_standings,
     reference,
     standings,
-    training_eflop,
+    training_of,
+    way,
 )
-from rdcodec.report.study import KODAK, Laboratory, Measured, Study
+from rdcodec.report.study import KODAK, SPEED_QUALITY, Laboratory, Measured, Study
 from rdcodec.store.records import Result, Value
 
 README_ANCHORS = {"JPEG": "kodak_jpeg_pillow", "WebP": "kodak_webp_pillow", "BPG": "bpg_444"}
 """Heading in a README and built-in curve of the codecs that our model stands beside there."""
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 NONE = "-"
+LIGHTEST = "G"  # row of Table 1
 POINT_DIGITS = {"bpp": 4, "psnr_db": 2, "ms_ssim": 5}
 README_DIGITS = {"bpp": 3, "psnr_db": 2, "ms_ssim": 4}
 
@@ -94,9 +96,10 @@ def paper_table(laboratory: Laboratory, study: Study) -> Table:
     paper = {standing.label: standing for standing in paper_standings(study)}
     published = {row.row: row for row in table_1().values()} if study.identity == KODAK else {}
     counted = {result.codec: result for result in laboratory.counts}
+    manner, speeds = _speeds_in_one_way(laboratory, study)
     for letter, row in published.items():
         figures = [f"{row.parameters_m:.1f}", f"{row.kflops_per_px:.1f}", NONE, f"{paper[letter].saving_percent:.2f}"]
-        rows.append((letter, "paper", *figures, NONE, NONE, _two_digits(_papers_eflop(counted.get(letter)))))
+        rows.append((letter, "paper", *figures, NONE, NONE, *_papers_eflop(letter, counted)))
     for m in study.results:
         standing, flops = ours.get((m.codec, m.points[0].tag)), kflops_per_px(laboratory, m.codec)
         cells = [
@@ -105,22 +108,25 @@ def paper_table(laboratory: Laboratory, study: Study) -> Table:
             _number(standing.bpp if standing else None, 3),
             _number(standing.saving_percent if standing else None, 2),
             NONE if study.reference is None else _bd_cells(m.curve, study.reference)[0],
-            _number(_fastest(laboratory, m), 1),
-            _two_digits(training_eflop(laboratory, m.codec, m.points[0].tag)),
+            _number(_speed(speeds, m), 1),
+            *_eflop_cells(training_of(laboratory, m.codec, m.points[0].tag)),
         ]
-        rows.append((m.label, "rdcodec", *cells))
+        rows.append((m.label, m.by, *cells))
     name = reference(study).name if study.reference else "the anchor"
     columns = (
         *("model", "from", ">parameters (M)", ">kFLOPs/px", ">bpp", ">saving (%)", ">BD-rate"),
-        *(">decode MP/s", ">training (EFLOP)"),
+        *(">decode MP/s", ">own training (EFLOP)", ">with its start (EFLOP)"),
     )
     note = (
         f"Saving: of {name}'s rate at equal PSNR, at the model's own point, or at 0.46 bpp where it has all rates. "
         "Parameters of A, B and G are counted without the analysis transform, as the paper seems to do. "
         "Effort: an encoder's search wrote the files; the decoder is the same. "
-        "Decode: whole files, the fastest way in the store. '-': not known; of the paper's models neither rates nor "
-        "times are given here. `rdc results count MODEL` and `rdc bench MODEL` fill ours. "
-        "Training: forward and backward; the paper's is worked out for its two million steps of 32 crops of 256 pixels."
+        f"Decode: whole files of quality {SPEED_QUALITY:g}, or of the only rate{manner and f'; {manner}'}. "
+        "'-': not known; of the paper's models neither rates nor times are given here. "
+        "`rdc results count MODEL` and `rdc bench MODEL` fill ours. "
+        "Training: forward and backward, of the weights themselves and with that of the weights they started from. The "
+        "paper's is computed for its two million steps of 32 crops, or of 16 for its large models: it does not say "
+        "which these are, so that all but G have both figures. Crops of 256 pixels are a guess."
     )
     title = "Models, cost and saving (Table 1 of the paper)"
     return Table(f"table1-{study.slug}", title, columns, tuple(rows), note)
@@ -140,15 +146,38 @@ def _two_digits(value: float | None) -> str:
     return NONE if value is None else f"{float(f'{value:.2g}'):f}".rstrip("0").rstrip(".")
 
 
-def _papers_eflop(count: Result | None) -> float | None:
-    """Training computation of a model of Table 1: steps and batch are the paper's, FLOPs are counted."""
-    per_px = count.values.get("training_flops_per_px") if count else None
-    return None if per_px is None else 2e6 * 32 * 256**2 * float(per_px) / 1e18
+def _papers_eflop(letter: str, counted: Mapping[str, Result]) -> tuple[str, str]:
+    """Training of a model of Table 1, which starts from nothing: steps and batch are the paper's, FLOPs are counted."""
+    per_px = counted[letter].values.get("training_flops_per_px") if letter in counted else None
+    if per_px is None:
+        return NONE, NONE
+    batches = (32,) if letter == LIGHTEST else (16, 32)
+    cell = " or ".join(_two_digits(2e6 * batch * 256**2 * float(per_px) / 1e18) for batch in batches)
+    return cell, cell
 
 
-def _fastest(laboratory: Laboratory, measured: Measured) -> float | None:
-    speeds = [s for s in laboratory.speeds if s.codec == model_of(measured.codec) and s.values.get("decode_mpx_per_s")]
-    return max((float(speed.values["decode_mpx_per_s"] or 0) for speed in speeds), default=None)
+def _eflop_cells(run: Result | None) -> tuple[str, str]:
+    """Training of the weights themselves, and with that of what they started from."""
+    both = (run.values.get(key) if run else None for key in ("own_eflop", "eflop"))
+    own, whole = (None if value is None else float(value) for value in both)
+    return _two_digits(own), _two_digits(whole)
+
+
+def _speeds_in_one_way(laboratory: Laboratory, study: Study) -> tuple[str, list[Result]]:
+    """Speeds that were measured in one way, and that way in words: the one that has most of the models."""
+    models = {model_of(m.codec) for m in study.results}
+    ways: dict[str, list[Result]] = {}
+    for speed in laboratory.comparable_speeds:
+        if speed.codec in models and speed.values.get("decode_mpx_per_s"):
+            ways.setdefault(way(speed, laboratory.speeds), []).append(speed)
+    return max(ways.items(), key=lambda item: len({speed.codec for speed in item[1]}), default=("", []))
+
+
+def _speed(speeds: Sequence[Result], measured: Measured) -> float | None:
+    """Of the same weights where these were measured, else of the model: its decoder is the same."""
+    of_model = [speed for speed in speeds if speed.codec == model_of(measured.codec)]
+    own = [speed for speed in of_model if speed.tag == tag_of(measured.points[0].tag)] or of_model
+    return float(own[-1].values["decode_mpx_per_s"] or 0) if own else None
 
 
 def curves_csv(study: Study) -> str:

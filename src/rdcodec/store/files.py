@@ -25,7 +25,7 @@ NUMBERS = {
         *("parameters", "parameters_without_analysis", "training_flops_per_px"),
         *("kflops_per_px", "kmacs_per_px", "elementwise_per_px"),
     ),
-    "training": ("eflop", "steps", "images", "seconds", "loss"),
+    "training": ("eflop", "own_eflop", "steps", "images", "seconds", "loss"),
 }
 """Values that are numbers, or null, wherever they stand; other names are free."""
 COMPRESSAI = {"psnr-rgb": "psnr_db", "psnr": "psnr_db", "ms-ssim-rgb": "ms_ssim", "ms-ssim": "ms_ssim"}

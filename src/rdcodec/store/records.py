@@ -13,7 +13,8 @@ in the names; `rows` holds the finer table beside them (a row per picture, or pe
     count      parameters, parameters_without_analysis, training_flops_per_px (forward and backward),
                kflops_per_px, kmacs_per_px, elementwise_per_px
                                                                                per part
-    training   eflop, steps, images, seconds, loss                             per validation
+    training   eflop (with that of the start), own_eflop, steps, images, seconds, loss
+                                                                               per validation
 """
 
 import hashlib

@@ -38,6 +38,7 @@ def training_result(run: Path, tag: str | None = None) -> Result:
         tag=tag or run.resolve().name,
         values={
             "eflop": last["eflop"] + earlier,
+            "own_eflop": last["eflop"],
             "steps": last["step"],
             "seconds": last["seconds"],
             "loss": losses[-1] if losses else None,

@@ -177,7 +177,8 @@ def _spent(folder: Path) -> dict[str, float]:
     import torch
 
     progress = torch.load(folder / CHECKPOINT, map_location="cpu", weights_only=True)["progress"]
-    return {"eflop": progress["flops"] / 1e18, "steps": progress["step"], "seconds": round(progress["seconds"], 2)}
+    eflop = progress["flops"] / 1e18  # no trial starts from another's weights
+    return {"eflop": eflop, "own_eflop": eflop, "steps": progress["step"], "seconds": round(progress["seconds"], 2)}
 
 
 def _provenance(job: Job) -> Provenance:
