@@ -92,12 +92,12 @@ def test_the_store_gets_the_same_results(rdc: Rdc, work: Path) -> None:
     from rdcodec.store.db import Store
 
     assert rdc("bench", "I", "J", "--threads", "1,2", "-o", "speed.json", "--store", "all.sqlite").code == 0
-    with Store(work / "all.sqlite", create=False) as store:
+    with Store(work / "all.sqlite", write=False) as store:
         kept = store.query(kind="speed")
         assert {result.id for result in kept} == {result.id for result in speed.load(work / "speed.json")}
         assert len(kept) == 4
     assert rdc("results", "import", "speed.json", "--store", "all.sqlite").code == 0
-    with Store(work / "all.sqlite", create=False) as store:
+    with Store(work / "all.sqlite", write=False) as store:
         assert len(store.query(kind="speed")) == 4
 
 
@@ -156,7 +156,7 @@ def test_what_was_finished_before_an_interrupt_is_in_the_store(
     done = rdc("bench", "I", "J", "--store", "all.sqlite", "-o", "speed.json")
     assert done.code == 130 and done.message == "rdc: interrupted\n"
     assert not (work / "speed.json").exists()
-    with Store(work / "all.sqlite", create=False) as store:
+    with Store(work / "all.sqlite", write=False) as store:
         assert [result.codec for result in store.query(kind="speed")] == ["I"]
 
 

@@ -16,11 +16,15 @@ from numpy.typing import NDArray
 
 from rdcodec.errors import BadInput, NeedsModel, RdcError, UsageError
 from rdcodec.measure import speed, speed_worker
+from rdcodec.measure.rd import Evaluation, Row
+from rdcodec.measure.results import evaluation_results
 from rdcodec.measure.speed import Peak, Setting, Task
 from rdcodec.models.config import ModelConfig
+from rdcodec.models.weights import FILE_NAME, read_weights, save_weights, weights_sha256
 
 CPU = torch.device("cpu")
 PEAK = Peak("fp32", {"fp32": 100.0}, 2048)
+ROW = Row("1.png", 8, 8, 50.0, 100, 30.0, 31.0, 0.9, 0.1, 0.1)
 SMALL = Task(width=70, height=50, repeats=2)
 TOML = """
 name = "Tiny"
@@ -80,11 +84,25 @@ def test_weights_code_whole_files_unless_told_not_to(tiny_run: Path) -> None:
     assert values["coded"] and not values["random_weights"] and found["setting"] == 50
     assert values["decode_s"] > 0 and values["encode_mpx_per_s"] > 0
     assert {"encode", "decode", "encode networks", "decode: rANS", "decode: synthesis"} <= set(names(found))
-    assert len(found["provenance"]["weights_sha256"]) == 64
     alone = measured(str(tiny_run), Task(width=70, height=50, repeats=1, networks=True))
     assert not alone["values"]["coded"] and not alone["values"]["random_weights"] and alone["setting"] is None
     assert alone["tag"] == found["tag"] and alone["values"]["decode_s"] is None
     json.dumps([found, alone], allow_nan=False)
+
+
+def test_weights_in_pieces_have_the_hash_that_an_evaluation_names(
+    tiny_run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    weights = read_weights(tiny_run / FILE_NAME)
+    whole = tmp_path / f"{weights.tag}.safetensors"
+    save_weights(whole, weights, 20_000)
+    assert len(list(tmp_path.iterdir())) > 2
+    monkeypatch.setenv("RDCODEC_WEIGHTS", str(tmp_path))
+    found = measured(weights.tag, Task(width=70, height=50, repeats=1, networks=True))
+    evaluation = Evaluation("Tiny", weights.tag, {"name": "x", "sha256": ""}, 1, "", {}, (ROW,))
+    (of_older_file,) = evaluation_results(evaluation, "older.json")  # names no hash of its weights
+    expected = weights_sha256(whole)
+    assert found["provenance"]["weights_sha256"] == of_older_file.provenance.weights_sha256 == expected
 
 
 @settings(deadline=None)

@@ -50,7 +50,7 @@ def test_what_goes_in_comes_out_once_and_in_order(tmp_path: Path) -> None:
     with Store(path) as store:
         assert store.add([first, second]) == 2
         assert store.add([second, first, result()]) == 1
-    with Store(path, create=False) as store:
+    with Store(path, write=False) as store:
         assert store.query() == [first, second, result()]
         assert store.query(kind="speed") == [first] and store.query(codec="I", dataset="kodak") == [second]
         assert store.query(codec="none") == []
@@ -70,7 +70,7 @@ def test_two_processes_lose_nothing(tmp_path: Path) -> None:
     for process in writers:
         assert process.stdout
         process.stdout.close()
-    with Store(path, create=False) as store:
+    with Store(path, write=False) as store:
         for name in ("one", "two"):
             assert [r.values["bpp"] for r in store.query(codec=name)] == [1.0 + n for n in range(1000)]
 
@@ -97,10 +97,11 @@ def test_a_killed_writer_leaves_whole_transactions(tmp_path: Path) -> None:
     os.kill(process.pid, signal.SIGKILL)
     process.wait(60)
     process.stdout.close()
-    with Store(path, create=False) as store:
+    with Store(path, write=False) as store:
         found = store.query()
         assert len(found) >= 3 * batch and len(found) % batch == 0
         assert [r.values["bpp"] for r in found] == [1.0 + n for n in range(len(found))]
+    with Store(path) as store:
         assert store.add([result(0.5, "after")]) == 1
 
 
@@ -147,7 +148,7 @@ def test_what_is_no_store_is_refused_and_left_alone(tmp_path: Path) -> None:
     with pytest.raises(RdcError, match="is a folder"):
         Store(tmp_path)
     with pytest.raises(RdcError, match=r"none.sqlite: no such store"):
-        Store(tmp_path / "none.sqlite", create=False)
+        Store(tmp_path / "none.sqlite", write=False)
     with pytest.raises(RdcError, match="unable to open"):
         Store(tmp_path / "nowhere" / "a.sqlite")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["foreign.sqlite", "text.sqlite"]
@@ -160,3 +161,42 @@ def test_a_store_that_cannot_be_written(tmp_path: Path) -> None:
         with pytest.raises(RdcError, match=r"a.sqlite: .*readonly.*can be written"):
             store.add([result(2.0)])
         assert store.query() == [result()]
+
+
+@pytest.mark.parametrize("mode", ["DELETE", "WAL"])
+def test_reading_leaves_the_file_as_it_is(tmp_path: Path, mode: str) -> None:
+    path = tmp_path / "a #?%20.sqlite"
+    with Store(path) as store:
+        store.add([result()])
+        store._database.execute(f"PRAGMA journal_mode = {mode}")  # WAL: as 0.1.0 left it
+    before = path.read_bytes()
+    with Store(path, write=False) as store:
+        assert store.query() == [result()]
+        with pytest.raises(RdcError, match="readonly"):
+            store.add([result(2.0)])
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_older_store_is_read_without_bringing_it_up_to_date(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "a.sqlite"
+    with monkeypatch.context() as older:
+        older.setattr(db, "MIGRATIONS", MIGRATIONS[:1])
+        with Store(path) as store:
+            store.add([result()])
+    with Store(path, write=False) as store:
+        assert store.query() == [result()]
+    with sqlite3.connect(path) as database:
+        assert database.execute("PRAGMA user_version").fetchone() == (1,)
+    database.close()
+    empty = tmp_path / "empty.sqlite"
+    empty.touch()
+    with pytest.raises(BadInput, match=r"empty.sqlite: an empty database"):
+        Store(empty, write=False)
+
+
+def test_ids_survive_the_store_where_a_setting_is_a_whole_number(tmp_path: Path) -> None:
+    given = Result("quality", "I", "I.1", {"bpp": 1, "psnr_db": 30.0}, Provenance("test"), "photos", 50)
+    with Store(tmp_path / "a.sqlite") as store:
+        assert store.add([given]) == 1
+        (kept,) = store.query()
+        assert kept.id == given.id and store.add([kept]) == 0

@@ -83,7 +83,7 @@ def _laboratory(files: list[Path], path: Path | None, anchors: list[str] | None)
 
     if not files and path is None:
         raise UsageError("nothing to report on: give result files, or a store with --store")
-    with Store(None) if files else Store(path, create=False) as store:
+    with Store(None) if files else Store(path, write=False) as store:
         for file in files:
             store.add(read_results(file))
         laboratory = read_laboratory(store, anchors)

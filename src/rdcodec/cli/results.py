@@ -159,7 +159,7 @@ def _read(file: Path, dataset: str | None, tag: str | None) -> "list[Result]":
 def _query(store: Path, kind: "Kind | None", codec: str | None, dataset: str | None) -> "list[Result]":
     from rdcodec.store.db import Store
 
-    with Store(store, create=False) as opened:
+    with Store(store, write=False) as opened:
         return opened.query(kind=kind, codec=codec, dataset=dataset)
 
 

@@ -1,6 +1,5 @@
 """Files of measurements as results for the store, whatever program wrote them."""
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
@@ -12,10 +11,9 @@ from rdcodec.errors import BadInput, RdcError, UsageError
 from rdcodec.measure.rd import SCHEMA as EVALUATION
 from rdcodec.measure.rd import Evaluation
 from rdcodec.measure.speed import SCHEMA as BENCH
+from rdcodec.models.weights import released, weights_sha256
 from rdcodec.store.files import SCHEMA, results_from_compressai, results_from_record
 from rdcodec.store.records import Provenance, Result
-
-PACKAGED_WEIGHTS = Path(__file__).parents[1] / "weights"
 
 
 def read_results(path: Path, dataset: str | None = None) -> list[Result]:
@@ -91,6 +89,6 @@ def _parse(path: Path) -> dict[str, Any]:
 
 @cache
 def _weights_sha256(tag: str) -> str | None:
-    """Hash of packaged weights; those of a released tag never change."""
-    path = PACKAGED_WEIGHTS / f"{tag}.safetensors"
-    return hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else None
+    """Hash of weights that are here; those of a released tag never change."""
+    path = released().get(tag)
+    return weights_sha256(path) if path else None

@@ -39,7 +39,7 @@ from rdcodec.models.blocks import pad_to_multiple
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.entropy.checkerboard import HYPER_STRIDE
 from rdcodec.models.precision import fast_dtype, pick_device
-from rdcodec.models.weights import Weights, find_model, read_weights
+from rdcodec.models.weights import Weights, find_model, read_weights, weights_sha256
 
 FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PHOTO = Path(__file__).parents[1] / "data" / "astronaut.png"
@@ -133,7 +133,7 @@ def measure_model(job: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
         "provenance": {
             "dataset_sha256": fingerprint(images),
             "config_sha256": sha256(config.model_dump_json().encode()).hexdigest(),
-            "weights_sha256": sha256(path.read_bytes()).hexdigest() if path else None,
+            "weights_sha256": weights_sha256(path) if path else None,
         },
     }
 

@@ -5,9 +5,9 @@ changed or removed; the same result added again is not kept twice.
 """
 
 import json
+import os
 import sqlite3
-import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
@@ -39,22 +39,23 @@ MIGRATIONS = (
 class Store:
     """A results store. path: the file, made where it is missing; None: in memory.
 
-    Use it in a `with` block. Raises RdcError for a file that cannot be opened or written, BadInput for one that is
-    no store or that a newer version made.
+    write: whether results may be added; without it the file has to be there, is left as it is, and need not be
+    writable. Use it in a `with` block, from one thread. Raises RdcError for a file that cannot be opened or written,
+    BadInput for one that is no store or that a newer version made.
     """
 
-    def __init__(self, path: Path | None, create: bool = True) -> None:
+    def __init__(self, path: Path | None, write: bool = True) -> None:
         self.name = "the store in memory" if path is None else str(path)
-        if path is not None and not create and not path.is_file():
+        if path is not None and not write and not path.is_file():
             raise RdcError(f"{path}: no such store; name one with --store, or fill it with `rdc results import`")
         if path is not None and path.is_dir():
             raise RdcError(f"{path}: is a folder; name the file of the store")
         with self._named_errors():
-            place = ":memory:" if path is None else path
-            self._database = sqlite3.connect(place, timeout=BUSY_SECONDS, isolation_level=None)
+            place = ":memory:" if path is None else str(path) if write else _read_only(path)
+            self._database = sqlite3.connect(place, timeout=BUSY_SECONDS, isolation_level=None, uri=not write)
         try:
             with self._named_errors():
-                self._open()
+                self._open(write)
         except BaseException:
             self._database.close()
             raise
@@ -83,12 +84,15 @@ class Store:
             found = self._database.execute(f"SELECT record FROM results WHERE {where} ORDER BY position", asked)
             return [result_from_dict(json.loads(record), self.name) for (record,) in found]
 
-    def _open(self) -> None:
+    def _open(self, write: bool) -> None:
         with self._transaction("BEGIN"):  # one view of the file, while another program may be making it
             version = self._version()
-        if version < len(MIGRATIONS):
+        if not write and not version:
+            raise BadInput(f"{self.name}: an empty database; name a results store with --store")
+        if not write:
+            self._database.execute("PRAGMA query_only = 1")
+        elif version < len(MIGRATIONS):
             self._migrate()
-        self._wait_for(lambda: self._database.execute("PRAGMA journal_mode = WAL"))
 
     def _version(self) -> int:
         """How many migrations the file has had. BadInput unless it is a store, or empty."""
@@ -119,18 +123,6 @@ class Store:
             raise
         self._database.execute("COMMIT")
 
-    def _wait_for(self, step: Callable[[], object]) -> None:
-        """SQLite's own waiting does not cover the change to write-ahead logging."""
-        end = time.monotonic() + BUSY_SECONDS
-        while True:
-            try:
-                step()
-                return
-            except sqlite3.OperationalError as error:
-                if "locked" not in str(error) or time.monotonic() > end:
-                    raise
-                time.sleep(0.01)
-
     @contextmanager
     def _named_errors(self) -> Iterator[None]:
         """SQLite's errors with the name of the store."""
@@ -140,3 +132,16 @@ class Store:
             raise RdcError(f"{self.name}: {error}; check that the file and its folder can be written") from error
         except sqlite3.DatabaseError as error:
             raise BadInput(f"{self.name}: {error}; name a results store with --store") from error
+
+
+def _read_only(path: Path) -> str:
+    """SQLite's address of a file that is only read.
+
+    Where it may be written, SQLite first takes back what a killed writer left unfinished. Stores of 0.1.0 have a log
+    (WAL), for which SQLite wants to write in the folder even to read, unless it may take the file as unchanging.
+    """
+    path = path.resolve()
+    if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK):
+        return f"{path.as_uri()}?mode=rw"
+    logged = path.with_name(path.name + "-wal").exists()
+    return f"{path.as_uri()}?mode=ro" + ("" if logged else "&immutable=1")

@@ -69,7 +69,7 @@ def result_from_dict(record: Any, where: str, path: str = "") -> Result:
         values=_values(record["values"], where, _join(path, "values"), NUMBERS[kind]),
         provenance=_provenance(record["provenance"], where, _join(path, "provenance")),
         dataset=record.get("dataset", ""),
-        setting=None if setting is None else float(setting),
+        setting=setting,
         rows=tuple(_values(row, where, _join(path, f"rows[{index}]")) for index, row in enumerate(rows)),
     )
 

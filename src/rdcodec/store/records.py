@@ -66,6 +66,10 @@ class Result:
     setting: float | None = None
     rows: tuple[Mapping[str, Value], ...] = ()
 
+    def __post_init__(self) -> None:
+        if self.setting is not None:  # one form of a number, so that 50 and 50.0 have one id
+            object.__setattr__(self, "setting", float(self.setting))
+
     def to_dict(self) -> dict[str, Any]:
         """JSON types only, as the store and its JSON files keep it."""
         record = asdict(self)
