@@ -25,7 +25,7 @@ from torch import Tensor
 from rdcodec.codec.container import unpack
 from rdcodec.codec.image import read_image
 from rdcodec.codec.pipeline import Codec, load
-from rdcodec.exact.layers import exact_arithmetic
+from rdcodec.exact.arithmetic import exact_arithmetic
 from rdcodec.measure.machine import machine
 from rdcodec.models.base import ImageModel
 from rdcodec.models.config import CONFIGS, load_config

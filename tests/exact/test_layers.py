@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import nn
 
-from rdcodec.errors import NeedsModel, UsageError
+from rdcodec.errors import NeedsModel
 from rdcodec.exact.fixed import CARRIER_LIMIT, QUALITIES, SUM_LIMIT, interpolate
 from rdcodec.exact.layers import (
     ACTIVATION,
@@ -18,7 +18,6 @@ from rdcodec.exact.layers import (
     Range,
     Reach,
     calibrate,
-    exact_arithmetic,
     reference,
 )
 
@@ -246,39 +245,3 @@ def test_interpolation_is_linear_and_floored(tenths, seed):
     row, after = anchors[low].tolist(), anchors[min(low + 1, 7)].tolist()
     wanted = [(a * (QUALITIES - part) + b * part) // QUALITIES for a, b in zip(row, after, strict=True)]
     assert interpolate(anchors, tenths).tolist() == wanted
-
-
-@torch.no_grad()
-def test_a_callers_autocast_changes_nothing():
-    chain = small_chain()
-    x = torch.randint(-20, 21, (1, 6, 12, 12)).float()
-    done = calibrate(chain, [x], torch.ones(6), SIGNED, torch.full((5,), 1 / 64, dtype=torch.float64))
-    integers = IntegerChain(chain, done.arrays, SIGNED, OUTPUT)
-    wanted = integers(x)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert not torch.equal(integers(x).float(), wanted), "the test needs a case that autocast does change"
-        with exact_arithmetic(torch.device("cpu")):
-            assert torch.equal(integers(x), wanted)
-
-
-@pytest.mark.parametrize("name", ["ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"])
-def test_an_environment_that_rounds_is_refused(monkeypatch, name):
-    """oneDNN then may compute float32 in bfloat16, on machines that can; some guides advise it."""
-    monkeypatch.setenv(name, "strict")
-    with exact_arithmetic(torch.device("cpu")):
-        pass
-    monkeypatch.setenv(name, "BF16")
-    with pytest.raises(UsageError, match=f"{name}=BF16.*unset"), exact_arithmetic(torch.device("cpu")):
-        pass
-
-
-def test_a_callers_precision_is_set_aside_and_given_back():
-    for operation in (torch.backends.mkldnn.conv, torch.backends.mkldnn.matmul):
-        before = operation.fp32_precision
-        try:
-            operation.fp32_precision = "bf16"
-            with exact_arithmetic(torch.device("cpu")):
-                assert operation.fp32_precision == "ieee"
-            assert operation.fp32_precision == "bf16"
-        finally:
-            operation.fp32_precision = before

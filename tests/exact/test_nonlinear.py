@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rdcodec.errors import NeedsModel
-from rdcodec.exact.layers import Range, exact_arithmetic
+from rdcodec.exact.layers import Range
 from rdcodec.exact.nonlinear import (
     NORMAL,
     IntegerLinear,
@@ -137,16 +137,3 @@ def test_tables_of_exponents_that_are_none_are_refused(place, value):
     table[place] = value
     with pytest.raises(NeedsModel, match="overflow"):
         check_exponent(table)
-
-
-@pytest.mark.parametrize("chosen", ["none", "bf16"])
-def test_a_callers_matmul_precision_is_set_aside_and_comes_back(chosen):
-    backend = torch.backends.mkldnn.matmul
-    before = backend.fp32_precision
-    try:
-        backend.fp32_precision = chosen
-        with exact_arithmetic(torch.device("cpu")):
-            assert backend.fp32_precision == "ieee"
-        assert backend.fp32_precision == chosen
-    finally:
-        backend.fp32_precision = before

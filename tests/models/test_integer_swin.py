@@ -8,7 +8,8 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from rdcodec.errors import NeedsModel
-from rdcodec.exact.layers import Range, exact_arithmetic
+from rdcodec.exact.arithmetic import exact_arithmetic
+from rdcodec.exact.layers import Range
 from rdcodec.models.config import SwinHyperSynthesis
 from rdcodec.models.entropy.integer_swin import CalibratedSwin, IntegerSwin, calibrate_swin
 from rdcodec.models.entropy.reference_swin import reference_swin

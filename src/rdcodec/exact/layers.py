@@ -7,8 +7,6 @@ Scales of activations are folded into the weights, so that nothing but powers of
 arXiv:2202.07513, use fixed-point multipliers there). `reference` is the definition, in NumPy int64.
 """
 
-import contextlib
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
@@ -16,11 +14,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rdcodec.errors import NeedsModel, UsageError
+from rdcodec.errors import NeedsModel
+from rdcodec.exact.arithmetic import convolve
 from rdcodec.exact.fixed import ACTIVATION_MAX, CARRIER_LIMIT, SUM_LIMIT, shift_right, to_integers
 
 # In float32 carriers the width of a weight costs no time while sums stay below 2^24: ten bits always, twelve where
@@ -56,37 +54,6 @@ class Reach:
 ACTIVATION = Range(0, ACTIVATION_MAX)
 LEAKY = Range(-ACTIVATION_MAX, ACTIVATION_MAX)
 AFTER: dict[Activation, Range] = {nn.ReLU: ACTIVATION, nn.LeakyReLU: LEAKY}
-
-
-@contextlib.contextmanager
-def exact_arithmetic(device: torch.device) -> Iterator[None]:
-    """Context in which float32 convolutions and products add integers exactly, whatever the caller has switched on.
-
-    No casts to bfloat16, on CPUs none inside oneDNN either, no TF32; on CUDA no cuDNN, which may choose Winograd or
-    Fourier transforms. UsageError where the environment tells oneDNN to round: nothing here can undo that.
-    """
-    if mode := _rounding_mode():
-        raise UsageError(f"{mode} rounds float32 convolutions, on which files depend: unset it")
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(torch.autocast(device.type, enabled=False))
-        mkldnn: Any = torch.backends.mkldnn
-        backends = [mkldnn.matmul, mkldnn.conv]
-        if device.type == "cuda":
-            stack.enter_context(torch.backends.cudnn.flags(enabled=False, allow_tf32=False))
-            backends = [torch.backends.cuda.matmul]
-        for backend in backends:
-            stack.callback(setattr, backend, "fp32_precision", backend.fp32_precision)
-            backend.fp32_precision = "ieee"
-        yield
-
-
-def _rounding_mode() -> str | None:
-    """The setting with which oneDNN may compute float32 in bfloat16 (where AMX or an ARM library can)."""
-    for name in ("ONEDNN_DEFAULT_FPMATH_MODE", "DNNL_DEFAULT_FPMATH_MODE"):
-        value = os.environ.get(name, "STRICT")
-        if value.upper() != "STRICT":
-            return f"{name}={value}"
-    return None
 
 
 class IntegerConv:
@@ -130,7 +97,7 @@ class IntegerConv:
         self.bias = torch.from_numpy(bias * unit).to(torch.float64 if self.wide else torch.float32)
 
     def __call__(self, x: Tensor) -> Tensor:
-        total = self._wide_sum(x) if self.wide else self._convolve(x, self.weights[0], self.bias)
+        total = self._wide_sum(x) if self.wide else convolve(x, self.weights[0], self.bias, self.groups, self.up)
         total = total.floor_()
         if self.activation is nn.LeakyReLU:
             total = _leak(total)
@@ -138,17 +105,11 @@ class IntegerConv:
 
     def _wide_sum(self, x: Tensor) -> Tensor:
         parts = zip(self.runs, self.weights, strict=True)
-        sums = (self._convolve(x[:, first:end], weight, None) for (first, end), weight in parts)
+        sums = (convolve(x[:, first:end], weight, up=self.up) for (first, end), weight in parts)
         total = next(sums).double() + self.bias[:, None, None]
         for part in sums:
             total += part
         return total
-
-    def _convolve(self, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        padding = weight.shape[2] // 2
-        if self.up > 1:
-            return F.conv_transpose2d(x, weight, bias, self.up, padding, self.up - 1)
-        return F.conv2d(x, weight, bias, padding=padding, groups=self.groups)
 
     def to(self, device: torch.device) -> "IntegerConv":
         """Move the weights to a device."""

@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from rdcodec.errors import NeedsModel
+from rdcodec.exact.arithmetic import linear
 from rdcodec.exact.fixed import CARRIER_LIMIT, to_integers
 from rdcodec.exact.layers import MAX_SHIFT, WEIGHT_MAX, Arrays, Range
 
@@ -141,12 +141,12 @@ class IntegerLinear:
     def __call__(self, x: Tensor) -> Tensor:
         x = x.to(self.bias.dtype)
         if len(self.weights) == 1:
-            total = F.linear(x, self.weights[0], self.bias)
+            total = linear(x, self.weights[0], self.bias)
         else:
             pieces = torch.split(x, [weight.shape[1] for weight in self.weights], -1)
             total = self.bias.double().expand(*x.shape[:-1], -1).clone()
             for piece, weight in zip(pieces, self.weights, strict=True):
-                total += F.linear(piece, weight)
+                total += linear(piece, weight)
         return total.floor_().clamp_(self.outputs.low, self.outputs.high).float()
 
     def to(self, device: torch.device) -> "IntegerLinear":

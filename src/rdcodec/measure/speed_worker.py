@@ -29,7 +29,7 @@ from rdcodec.codec.container import unpack
 from rdcodec.codec.image import Picture, read_image
 from rdcodec.codec.pipeline import DEFAULT_QUALITY, Codec
 from rdcodec.errors import RdcError, is_out_of_memory
-from rdcodec.exact.layers import exact_arithmetic
+from rdcodec.exact.arithmetic import exact_arithmetic
 from rdcodec.measure.bench import roofline, seconds_per_call, summarise, timed
 from rdcodec.measure.flops import count_parts, kflops_per_px
 from rdcodec.measure.rd import ImageFolder, fingerprint

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rdcodec.errors import NeedsModel
+from rdcodec.exact.arithmetic import exact_arithmetic
 from rdcodec.exact.fixed import (
     HYPER_MAX,
     LATENT_MAX,
@@ -27,7 +28,7 @@ from rdcodec.exact.fixed import (
     shift_right,
     to_integers,
 )
-from rdcodec.exact.layers import ACTIVATION, Arrays, IntegerChain, Range, calibrate, exact_arithmetic
+from rdcodec.exact.layers import ACTIVATION, Arrays, IntegerChain, Range, calibrate
 from rdcodec.exact.tables import LEVELS, SCALE_MAX, SCALE_MIN
 from rdcodec.models.entropy.checkerboard import (
     HYPER_STRIDE,

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rdcodec.errors import NeedsModel
+from rdcodec.exact.arithmetic import exact_arithmetic
 from rdcodec.exact.fixed import (
     ACTIVATION_MAX,
     CARRIER_LIMIT,
@@ -28,7 +29,7 @@ from rdcodec.exact.fixed import (
     shift_right,
     to_integers,
 )
-from rdcodec.exact.layers import Arrays, Calibrated, IntegerChain, Range, Reach, calibrate, exact_arithmetic
+from rdcodec.exact.layers import Arrays, Calibrated, IntegerChain, Range, Reach, calibrate
 from rdcodec.exact.nonlinear import OVERFLOW, pick
 from rdcodec.exact.tables import LEVELS, SCALE_MIN
 from rdcodec.models.blocks import layers_of

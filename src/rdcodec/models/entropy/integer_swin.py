@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rdcodec.errors import NeedsModel
+from rdcodec.exact.arithmetic import product
 from rdcodec.exact.fixed import ACTIVATION_MAX, CARRIER_LIMIT, to_integers
 from rdcodec.exact.layers import MAX_SHIFT, Arrays, Range
 from rdcodec.exact.nonlinear import (
@@ -141,12 +142,12 @@ class _Block:
         windows = split_windows(padded.roll((-self.shift, -self.shift), (1, 2)), self.window)
         parts = windows.reshape(*windows.shape[:2], 3, self.heads, -1)
         query, key, value = parts.permute(2, 0, 3, 1, 4).unbind()
-        scores = ((query @ key.mT).mul_(self.unit).add_(self.bias)).floor_()
+        scores = (product(query, key.mT).mul_(self.unit).add_(self.bias)).floor_()
         visible = window_mask(height, width, self.window, self.shift, qkv.device)
         if visible is not None:
             batches = scores.reshape(-1, *visible.shape[:1], *scores.shape[1:])
             scores = batches.masked_fill(~visible[:, None], -torch.inf).flatten(0, 1)
-        total = soft_shares(scores, self.exponent) @ value
+        total = product(soft_shares(scores, self.exponent), value)
         half = 2 ** (SHARE_BITS - 1)
         mixed = (total + half).mul_(2.0**-SHARE_BITS).floor_().clamp_(-self.limit, self.limit)
         joined = join_windows(mixed.transpose(1, 2).flatten(2), self.window, padded.shape[1], padded.shape[2])
