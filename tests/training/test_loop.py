@@ -1,11 +1,14 @@
 """Runs: started, interrupted, resumed, ended early, and what is left behind each time."""
 
 import copy
+import json
 import math
+import shutil
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from functools import partial
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -14,7 +17,21 @@ import numpy as np
 import pytest
 import torch
 from test_start import convolutional
-from tiny_runs import MUON, RECIPE, Watcher, assemble, checkpoint, learned, log, make_quick, quiet, resume, same, start
+from tiny_runs import (
+    MUON,
+    RECIPE,
+    Watcher,
+    assemble,
+    checkpoint,
+    interrupt,
+    learned,
+    log,
+    make_quick,
+    quiet,
+    resume,
+    same,
+    start,
+)
 
 from rdcodec.codec.pipeline import load
 from rdcodec.errors import BadInput, NeedsModel, RdcError, UsageError
@@ -28,11 +45,15 @@ from rdcodec.training import loop, run, validation
 from rdcodec.training.checkpoint import CHECKPOINT, Progress, load_checkpoint
 from rdcodec.training.data import Batch, Photo, is_held_out, load_photos
 from rdcodec.training.feed import Feed
+from rdcodec.training.group import Group
+from rdcodec.training.interrupt import noted_interrupts
 from rdcodec.training.logs import TENSORBOARD
-from rdcodec.training.loop import Clock, Losses, Step, rate_distortion, train_step
+from rdcodec.training.loop import Clock, Losses, Step, rate_distortion, train_step, update_average, validation_record
 from rdcodec.training.optimizer import Muon, make_optimizers
 from rdcodec.training.plan import RUN_FILE, Plan
 from rdcodec.training.recipe import Budget, Stage
+from rdcodec.training.release import release
+from rdcodec.training.results import training_result
 from rdcodec.training.run import Setting
 from rdcodec.training.validation import anchor_curves, cut, validate
 
@@ -51,6 +72,14 @@ def quick() -> Iterator[None]:
 def one_thread(threads: Callable[[int], None]) -> None:
     """What bit-equal resumption is promised for."""
     threads(1)
+
+
+@pytest.fixture(autouse=True)
+def interruptible() -> Iterator[None]:
+    """Interrupts as at a terminal; a shell's background jobs ignore them."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
 
 
 @pytest.fixture(scope="module")
@@ -92,12 +121,16 @@ def before_each_step(monkeypatch: pytest.MonkeyPatch, watch: Watcher) -> None:
     monkeypatch.setattr(loop, "train_step", watched)
 
 
-def stop_at(step: int, error: type[BaseException]) -> Watcher:
+def stop_at(step: int, how: Callable[[], object]) -> Watcher:
     def stop(state: loop.Run) -> None:
         if state.progress.step == step:
-            raise error
+            how()
 
     return stop
+
+
+def run_out_of_memory() -> None:
+    raise MemoryError
 
 
 def second_hand(monkeypatch: pytest.MonkeyPatch) -> SimpleNamespace:
@@ -206,7 +239,7 @@ def test_three_steps_and_three_are_six(
 ) -> None:
     """Weights, average, moments of the optimiser and what is exported: bit for bit."""
     with monkeypatch.context() as patch:
-        before_each_step(patch, stop_at(3, KeyboardInterrupt))
+        before_each_step(patch, stop_at(2, interrupt))
         with pytest.raises(KeyboardInterrupt):
             start(plan, folder, 6)
     assert checkpoint(folder)["progress"]["step"] == 3
@@ -217,6 +250,101 @@ def test_three_steps_and_three_are_six(
     assert same(one.state, other.state)
     assert (one.entropy_hash, one.synthesis_hash) == (other.entropy_hash, other.synthesis_hash)
     assert log(folder)[-1]["bpp"] == log(six_steps)[-1]["bpp"]
+
+
+def test_an_interrupt_inside_a_step(plan: Plan, folder: Path, six_steps: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Between the optimisers and the counters: the step is finished before the checkpoint is written."""
+    calls: list[object] = []
+
+    def interrupted(*arguments: Any) -> None:
+        update_average(*arguments)
+        calls.append(arguments)
+        if len(calls) == 3:
+            interrupt()
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "update_average", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            start(plan, folder, 6)
+    assert checkpoint(folder)["progress"]["step"] == 3
+    resume(folder)
+    assert same(learned(folder), learned(six_steps))
+
+
+def test_a_second_interrupt_does_not_wait(plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For a step of minutes: it ends at once, and the last checkpoint stands."""
+    monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", 0.0)
+    before_each_step(monkeypatch, stop_at(2, lambda: (interrupt(), interrupt())))
+    with pytest.raises(KeyboardInterrupt):
+        start(plan, folder, 6)
+    assert checkpoint(folder)["progress"]["step"] == 2
+
+
+@pytest.mark.parametrize("at", [0, 4, 6])
+def test_an_interrupt_in_a_validation(
+    plan: Plan, folder: Path, six_steps: Path, monkeypatch: pytest.MonkeyPatch, at: int
+) -> None:
+    """The first, one on the way, the last: all that was done is kept, and the run goes on as if nothing was."""
+    second_hand(monkeypatch)
+
+    def interrupted(state: loop.Run) -> dict[str, Any]:
+        if state.progress.step == at:
+            interrupt()
+        return validation_record(state)
+
+    monkeypatch.setattr(loop, "VALIDATE_SECONDS", 2.0)
+    with monkeypatch.context() as patch:
+        patch.setattr(loop, "validation_record", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            start(plan, folder, 6)
+    assert checkpoint(folder)["progress"]["step"] == at
+    resume(folder)
+    assert same(learned(folder), learned(six_steps))
+    assert log(folder)[-1]["bpp"] == log(six_steps)[-1]["bpp"]
+
+
+def test_an_interrupt_of_one_process_stops_the_group(plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At the same step: one that went on would wait for the other for ever."""
+    with monkeypatch.context() as patch:
+        others = torch.tensor([0.0, 0.0, 1.0], dtype=torch.float64)
+        patch.setattr(Group, "sum", lambda group, values, device: torch.as_tensor(values) + others[-len(values) :])
+        state = assemble(plan, folder, 6)
+        folder.mkdir()
+        with pytest.raises(KeyboardInterrupt):
+            loop.fit(state)
+    assert checkpoint(folder)["progress"]["step"] == 1
+
+
+def test_signals_are_as_before_after_a_run() -> None:
+    """Also where they are ignored, as in a shell's background job."""
+    with noted_interrupts() as interrupted:
+        assert not interrupted()
+        interrupt()
+        assert interrupted()
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    with noted_interrupts() as interrupted:
+        interrupt()
+        assert not interrupted() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+
+
+def test_the_log_survives_an_interrupt_of_resuming(
+    six_steps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is written anew then: half of it must not take its place."""
+    whole = (six_steps / "log.jsonl").read_text(encoding="utf-8")
+    (tmp_path / "log.jsonl").write_text(whole, encoding="utf-8")
+    write_text = Path.write_text
+
+    def half(path: Path, text: str, *arguments: Any, **options: Any) -> int:
+        write_text(path, text[: len(text) // 2], *arguments, **options)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", half)
+        with pytest.raises(KeyboardInterrupt):
+            run._forget_after(tmp_path / "log.jsonl", 6)
+    assert (tmp_path / "log.jsonl").read_text(encoding="utf-8") == whole
 
 
 def test_a_finished_run_can_only_be_exported_again(six_steps: Path) -> None:
@@ -238,7 +366,7 @@ def test_a_run_that_dies_loses_what_the_timer_allows(
 ) -> None:
     second_hand(monkeypatch)
     monkeypatch.setattr(loop, "CHECKPOINT_SECONDS", timer)
-    before_each_step(monkeypatch, stop_at(5, MemoryError))
+    before_each_step(monkeypatch, stop_at(5, run_out_of_memory))
     with pytest.raises(MemoryError):
         start(plan, folder, 6)
     assert checkpoint(folder)["progress"]["step"] == (4 if timer == 2 else 0)
@@ -248,7 +376,7 @@ def test_an_end_called_early(plan: Plan, folder: Path, monkeypatch: pytest.Monke
     """A thousand steps were planned; after three, there is time for three more."""
     second_hand(monkeypatch)
     with monkeypatch.context() as patch:
-        before_each_step(patch, stop_at(3, KeyboardInterrupt))
+        before_each_step(patch, stop_at(2, interrupt))
         with pytest.raises(KeyboardInterrupt):
             start(plan, folder, 1000)
     rates: list[float] = []
@@ -322,6 +450,25 @@ def test_a_pause_counts_as_a_usual_lap(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=partial(next, times)))
     clock = Clock()
     assert [clock.lap() for _ in range(5)] == [1, 1, 1, 1, 2]
+
+
+@pytest.mark.parametrize("slowness", [6, 1000])
+def test_a_lasting_slowdown_counts(monkeypatch: pytest.MonkeyPatch, slowness: int) -> None:
+    """Of a thousand laps all but the first few dozen: or a budget in minutes would take as many times as long."""
+    laps = [1.0] * 10 + [float(slowness)] * 1000
+    times = iter([0.0, *accumulate(laps)])
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=partial(next, times)))
+    clock = Clock()
+    counted = sum(clock.lap() for _ in laps)
+    assert 0.97 * sum(laps) <= counted <= sum(laps)
+
+
+def test_every_other_lap_is_slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    laps = [1.0] * 10 + [1.0, 6.0] * 500
+    times = iter([0.0, *accumulate(laps)])
+    monkeypatch.setattr(loop, "time", SimpleNamespace(perf_counter=partial(next, times)))
+    clock = Clock()
+    assert sum(clock.lap() for _ in laps) >= 0.97 * sum(laps)
 
 
 def test_the_log_says_how_fast_it_goes(plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -589,3 +736,40 @@ def test_validation_measures_what_files_will(fair_run: Path, photo: np.ndarray) 
 
 def test_pictures_are_cut_to_what_needs_no_padding(photo: np.ndarray) -> None:
     assert cut(Photo("photo", photo[:150, :129])).shape == (128, 128, 3)
+
+
+@pytest.mark.parametrize("where", ["bpp", "psnr_db"])
+@pytest.mark.parametrize("value", [math.nan, math.inf, 0.0])
+def test_a_validation_that_is_not_finite(
+    plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch, where: str, value: float
+) -> None:
+    """Has no BD-rate, and the run goes on: its checkpoint may be sound again later."""
+
+    def odd(*arguments: Any) -> dict[str, list[float]]:
+        curve = validate(*arguments)
+        return {**curve, where: [value, *curve[where][1:]]}
+
+    monkeypatch.setattr(validation, "validate", odd)
+    start(plan, folder, 1)
+    record = log(folder)[-1]
+    assert record["kind"] == "validation" and record["step"] == 1
+    if not math.isfinite(value):
+        assert record["bd_rate_percent"] == {"jpeg": None}
+    assert "## Validation" in card(folder)
+
+
+def card(folder: Path) -> str:
+    release(folder, "Tiny.1", folder / "released")
+    return (folder / "released" / "Tiny.1.md").read_text(encoding="utf-8")
+
+
+def test_figures_that_are_not_finite_are_left_out_of_results(six_steps: Path, tmp_path: Path) -> None:
+    """A store keeps numbers only."""
+    shutil.copytree(six_steps, tmp_path / "run")
+    records = log(six_steps)
+    records[-1]["bpp"][2] = math.nan
+    lines = [*records, {"kind": "train", "step": 6, "seconds": 1.0, "eflop": 0.1, "loss": math.nan}]
+    (tmp_path / "run" / "log.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    result = training_result(tmp_path / "run")
+    assert result.id and result.values["loss"] is None
+    assert len(result.rows) == 6 * len(records) - 1

@@ -54,6 +54,11 @@ def make_quick(patch: Callable[[object, str, object], None]) -> None:
     patch(run, "matmul_gflop_per_s", lambda *_: 100.0)
 
 
+def interrupt(*_: object) -> None:
+    """SIGINT, as from a terminal, wherever this is called."""
+    signal.raise_signal(signal.SIGINT)
+
+
 def quiet(what: object) -> None:
     """Neither screen nor log."""
 

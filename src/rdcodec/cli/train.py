@@ -82,7 +82,7 @@ def train(
     no_progress: io.NoProgress = False,
     verbose: io.Verbose = 0,
 ) -> None:
-    """Train a model, or go on with a run. An interrupted run loses five minutes at most.
+    """Train a model, or go on with a run. An interrupt saves first; a run that is killed loses three minutes at most.
 
     Example: [bold]rdc train I --data photos/ --minutes 60 -o runs/first[/bold]
     """

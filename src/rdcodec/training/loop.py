@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -21,6 +21,7 @@ from rdcodec.training.checkpoint import Progress, save_checkpoint
 from rdcodec.training.data import Batch, Photo
 from rdcodec.training.feed import Feed
 from rdcodec.training.group import Group
+from rdcodec.training.interrupt import noted_interrupts
 from rdcodec.training.recipe import Recipe
 from rdcodec.training.validation import pictures_sha256, validation_summary
 
@@ -166,42 +167,56 @@ def fit(run: Run, pause_after: float = math.inf, began: float | None = None) -> 
     """Train until the budget is spent; checkpoints and validates on a timer. False if it paused before the end.
 
     pause_after: seconds of wall time from `began` on, by time.perf_counter, or from this call. Interrupt it at any
-    moment: the last checkpoint is at most CHECKPOINT_SECONDS old, and a keyboard interrupt writes one first.
+    moment: a step is finished and saved first, and what is not a step changes nothing.
     """
     progress = run.progress
     if began is None:
         began = time.perf_counter()
+    if progress.step == 0:
+        emit_validation(run)
     if run.compiled and progress.spent < progress.budget.total:
         _warm_up(run)
-    clock = Clock()
-    meter = Meter(progress, run.matmul_gflop_per_s)
+    clock, meter = Clock(), Meter(progress, run.matmul_gflop_per_s)
+    while True:
+        with noted_interrupts() as interrupted:
+            end = _take_steps(run, clock, meter, interrupted, pause_after, began)
+            save(run)
+        if end == "interrupted" or interrupted():
+            run.say(f"interrupted at step {progress.step}: go on with rdc train --resume {run.folder}")
+            raise KeyboardInterrupt
+        if end == "paused":
+            return False
+        emit_validation(run)
+        if end == "spent":
+            return True
+        clock.lap()
+
+
+def _take_steps(
+    run: Run, clock: "Clock", meter: "Meter", interrupted: Callable[[], bool], pause_after: float, began: float
+) -> Literal["spent", "interrupted", "paused", "validate"]:
+    """Steps until there is something else to do: all processes of the group end with the same one, for one reason."""
+    progress = run.progress
     saved = validated = progress.seconds
-    try:
-        while progress.spent < progress.budget.total:
-            step = train_step(run)
-            seconds = run.group.sum([clock.lap(), time.perf_counter() - began], run.device) / run.group.size
-            step_seconds, wall_seconds = seconds.tolist()
-            progress.seconds += step_seconds
-            meter.add(step)
-            if progress.step % LOG_STEPS == 0:
-                run.emit(meter.record(progress))
-            if wall_seconds >= pause_after:
-                save(run)
-                return False
-            if progress.seconds - validated >= VALIDATE_SECONDS:
-                validated = progress.seconds
-                emit_validation(run)
-                clock.lap()
-            if progress.seconds - saved >= CHECKPOINT_SECONDS:
-                saved = progress.seconds
-                save(run)
-                clock.lap()
-    except KeyboardInterrupt:
-        save(run)
-        raise
-    emit_validation(run)
-    save(run)
-    return True
+    while progress.spent < progress.budget.total:
+        step = train_step(run)
+        mine = clock.lap(), time.perf_counter() - began, float(interrupted())
+        step_seconds, wall_seconds, stop = (run.group.sum(mine, run.device) / run.group.size).tolist()
+        progress.seconds += step_seconds
+        meter.add(step)
+        if progress.step % LOG_STEPS == 0:
+            run.emit(meter.record(progress))
+        if stop:
+            return "interrupted"
+        if wall_seconds >= pause_after:
+            return "paused"
+        if progress.seconds - validated >= VALIDATE_SECONDS and progress.spent < progress.budget.total:
+            return "validate"
+        if progress.seconds - saved >= CHECKPOINT_SECONDS:
+            saved = progress.seconds
+            save(run)
+            clock.lap()
+    return "spent"
 
 
 def _warm_up(run: Run) -> None:
@@ -223,19 +238,20 @@ def emit_validation(run: Run) -> None:
 
 
 class Clock:
-    """Seconds of a lap; a lap that was paused counts as a usual one."""
+    """Seconds of a lap; a lap that was paused counts as a usual one. What stays slow becomes usual in a dozen laps."""
 
     def __init__(self) -> None:
         self.last = time.perf_counter()
-        self.usual = float("inf")
+        self.usual = 0.0
 
     def lap(self) -> float:
         now = time.perf_counter()
         seconds, self.last = now - self.last, now
-        if seconds > PAUSED * self.usual:
-            return self.usual
-        self.usual = seconds if self.usual == float("inf") else 0.9 * self.usual + 0.1 * seconds
-        return seconds
+        if not self.usual:
+            self.usual = seconds
+        counted = self.usual if seconds > PAUSED * self.usual else seconds
+        self.usual = 0.9 * self.usual + 0.1 * min(seconds, PAUSED * self.usual)
+        return counted
 
 
 class Meter:

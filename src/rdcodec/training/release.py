@@ -1,6 +1,7 @@
 """From a finished run to released weights: a tagged file and the model card beside it."""
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -176,6 +177,9 @@ def _kind_of_excess(record: dict[str, Any]) -> str:
 
 def _excess(record: dict[str, Any], last: dict[str, Any]) -> float | None:
     """Percent of rate over the last validation."""
+    rates = (*record["bpp"], *last["bpp"])
+    if not all(map(math.isfinite, (*rates, *record["psnr_db"], *last["psnr_db"]))) or min(rates) <= 0:
+        return None
     if len(last["bpp"]) > 1:
         return bd_rates(record, {"end": _curve(last)})["end"]
     point, best = ((look["bpp"][0], look["psnr_db"][0]) for look in (record, last))

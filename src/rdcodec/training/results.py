@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ def training_result(run: Path, tag: str | None = None) -> Result:
     """What a run has cost so far, with its start where that is known, and a row for each validation and quality.
 
     The rows of a model of one rate say its lmbda, and count its own training alone: what it starts from is another.
+    A point that was not finite has no row.
 
     tag: of the weights that were released from it; None: the name of the folder. Raises BadInput for a folder that
     is no run, or whose log is damaged.
@@ -41,7 +43,7 @@ def training_result(run: Path, tag: str | None = None) -> Result:
             "own_eflop": last["eflop"],
             "steps": last["step"],
             "seconds": last["seconds"],
-            "loss": losses[-1] if losses else None,
+            "loss": finite(losses[-1]) if losses else None,
         },
         provenance=Provenance(
             source="rdcodec",
@@ -56,8 +58,14 @@ def training_result(run: Path, tag: str | None = None) -> Result:
             for record in log
             if record.get("kind") == "validation"
             for quality, bpp, psnr_db in zip(record["quality"], record["bpp"], record["psnr_db"], strict=True)
+            if math.isfinite(bpp) and math.isfinite(psnr_db)
         ),
     )
+
+
+def finite(value: float) -> float | None:
+    """The value, or None where it is no number that a store can keep."""
+    return value if math.isfinite(value) else None
 
 
 def _spent(record: dict[str, Any], earlier: float) -> dict[str, float]:

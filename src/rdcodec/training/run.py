@@ -24,7 +24,7 @@ from rdcodec.training.follow import can_follow, follow
 from rdcodec.training.group import Group, processes
 from rdcodec.training.grow import contains, grow
 from rdcodec.training.logs import open_tensorboard
-from rdcodec.training.loop import Run, emit_validation, fit, save
+from rdcodec.training.loop import Run, fit, save
 from rdcodec.training.optimizer import Muon, make_optimizers
 from rdcodec.training.plan import RUN_FILE, Plan
 from rdcodec.training.recipe import Budget, Stage
@@ -74,7 +74,6 @@ def _start(plan: Plan, folder: Path, budget: Budget, group: Group, report: Repor
         folder.mkdir(parents=True, exist_ok=True)
         plan.save(folder)
     if budget.total:
-        emit_validation(run)
         save(run)
     _carry_out(run, plan, setting, say)
 
@@ -232,7 +231,9 @@ def _forget_after(log: Path, step: int) -> None:
     if log.exists():
         lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        log.write_text("".join(kept), encoding="utf-8")
+        partial = log.with_suffix(".partial")  # beside it: an interruption here must not cost what was kept
+        partial.write_text("".join(kept), encoding="utf-8")
+        partial.replace(log)
 
 
 def _emitter(folder: Path, report: Report) -> Report:

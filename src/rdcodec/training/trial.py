@@ -139,6 +139,7 @@ def results_of(job: Job) -> list[Result]:
     """Results of a trial that is trained. Rates are estimated: values["estimated"] says so."""
     from rdcodec.measure.flops import kflops_per_px
     from rdcodec.models.base import blueprint
+    from rdcodec.training.results import finite
     from rdcodec.training.validation import PICTURES
 
     config = parse_record(ModelConfig, job.config, job.name)
@@ -150,8 +151,8 @@ def results_of(job: Job) -> list[Result]:
     }
     checks = _validations(Path(job.folder) / LOG)
     last = checks[-1] if checks else None
-    rows = tuple({"step": check["step"], "eflop": check["eflop"], "loss": check["loss"]} for check in checks)
-    spent = {**_spent(Path(job.folder)), "loss": last["loss"] if last else None}
+    rows = tuple({"step": check["step"], "eflop": check["eflop"], "loss": finite(check["loss"])} for check in checks)
+    spent = {**_spent(Path(job.folder)), "loss": finite(last["loss"]) if last else None}
     found = [
         Result("count", job.name, job.name, cost, provenance),
         Result("training", job.name, job.name, spent, provenance, rows=rows),
@@ -161,6 +162,9 @@ def results_of(job: Job) -> list[Result]:
     single = config.lmbda is not None
     held_out = replace(provenance, dataset_sha256=last.get("pictures_sha256"))
     for quality, bpp, psnr in zip(last["quality"], last["bpp"], last["psnr_db"], strict=True):
+        if finite(bpp) is None or finite(psnr) is None:
+            _say(f"{job.name}: rate or distortion at quality {quality:g} is not finite, and left out of the results")
+            continue
         values = {"bpp": bpp, "psnr_db": psnr, "estimated": True, "family": family_of(config)}
         setting = None if single else quality
         found.append(Result("quality", job.name, job.name, values, held_out, PICTURES, setting))

@@ -120,20 +120,23 @@ def _images(photos: Sequence[Photo]) -> dict[str, NDArray[np.uint8]]:
 
 
 def bd_rates(curve: dict[str, list[float]], anchors: dict[str, Curve]) -> dict[str, float | None]:
-    """BD-rate in percent against each anchor, None where the curves do not meet.
+    """BD-rate in percent against each anchor, None where the curves do not meet or a point is not finite.
 
     A single point has its difference in rate to the anchor at the same PSNR.
     """
-    test = Curve.from_points("model", zip(curve["bpp"], curve["psnr_db"], strict=True))
-    return {name: _percent(test, anchor) for name, anchor in anchors.items()}
+    points = list(zip(curve["bpp"], curve["psnr_db"], strict=True))
+    return {name: _percent(points, anchor) for name, anchor in anchors.items()}
 
 
-def _percent(test: Curve, anchor: Curve) -> float | None:
+def _percent(points: list[tuple[float, float]], anchor: Curve) -> float | None:
+    if not np.isfinite(points).all():
+        return None
     try:
+        test = Curve.from_points("model", points)
         if len(test.bpp) == 1:
             return -saving(test.bpp[0], test.psnr_db[0], anchor)
         return bd_rate(test, anchor).value
-    except RdcError:
+    except (RdcError, ValueError):  # the second where there is no curve: a rate of zero
         return None
 
 
