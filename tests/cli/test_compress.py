@@ -206,10 +206,10 @@ def test_grey_and_turned_pictures_arrive(rdc: Rdc, work: Path) -> None:
 
 def test_a_run_folder_is_a_model(rdc: Rdc, weights: Path, picture: Path) -> None:
     assert rdc("train", weights / "tiny.toml", "--steps", "0", "-o", "run").code == 0
-    assert rdc("compress", picture, "-m", "run", "--verify").code == 0
+    assert rdc("compress", picture, "-m", "./run", "--verify").code == 0
     done = rdc("decompress", "photo.rdc", "-o", "back.png")
     assert done.code == 4 and "-m" in done.message and not Path("back.png").exists()
-    assert rdc("decompress", "photo.rdc", "-o", "back.png", "-m", "run").code == 0
+    assert rdc("decompress", "photo.rdc", "-o", "back.png", "-m", "./run").code == 0
 
 
 def test_effort_searches_for_a_better_file(rdc: Rdc, work: Path) -> None:
@@ -222,3 +222,20 @@ def test_effort_searches_for_a_better_file(rdc: Rdc, work: Path) -> None:
     assert rdcodec.load("I").encode(read_image(Path("a.png")), effort=3).data == three
     for effort in ("0", "10", "much"):
         assert rdc("compress", "a.png", "-o", "no.rdc", "-e", effort).code == 2 and not Path("no.rdc").exists()
+
+
+@pytest.mark.parametrize("command", [["compress", "photo.png"], ["flops", "I"], ["eval", "I", "--data", "set"]])
+def test_a_folder_named_as_a_model_does_not_take_its_place(rdc: Rdc, picture: Path, command: list[str]) -> None:
+    """As `rdc train J --steps 0 -o I` leaves one; this one's weights would be refused."""
+    Path("set").mkdir()
+    photo(64, 64).save("set/one.png")
+    Path("I").mkdir()
+    Path("I/weights.safetensors").touch()
+    done = rdc(*command)
+    assert done.code == 0, done.err
+
+
+def test_a_bare_folder_is_named_in_the_error(rdc: Rdc, picture: Path) -> None:
+    Path("runs").mkdir()
+    assert "for the folder write ./runs" in rdc("compress", picture, "-m", "runs").message
+    assert "no weights.safetensors in this folder" in rdc("compress", picture, "-m", "./runs").message

@@ -324,3 +324,12 @@ def test_excess_at_one_rate_is_that_of_the_curve_nearby() -> None:
     error = 255**2 / 10 ** (best[1] / 10) + 0.5  # half a unit of MSE more, and what that is worth in bits less
     along = (best[0] - slope * 0.5, 10 * math.log10(255**2 / error))
     assert excess_at_one_rate(along, best, slope) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_file_named_as_a_built_in_curve_does_not_take_its_place(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    wanted = load_curve("bpg_444")
+    Path("bpg_444").write_text("no curve")
+    assert load_curve("bpg_444") == wanted
+    with pytest.raises(BadInput, match="not JSON"):
+        load_curve("./bpg_444")

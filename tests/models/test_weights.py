@@ -370,11 +370,15 @@ def test_a_run_folder_is_itself(shelf: Path, tiny_run: Path) -> None:
     assert find_weights(str(tiny_run)) == tiny_run / FILE_NAME
 
 
-def test_a_run_folder_named_as_a_model_goes_first(shelf: Path) -> None:
-    (shelf / "here" / "Tiny").mkdir()
+def test_a_folder_named_as_a_model_does_not_take_its_place(shelf: Path) -> None:
+    """It is meant where a separator is typed, or where a Path is given."""
+    for name in ("Tiny", "Tiny.9"):
+        (shelf / "here" / name).mkdir()
+        (shelf / "here" / name / FILE_NAME).touch()
     assert find_weights("Tiny") == shelf / "b" / "Tiny.10.safetensors"
-    (shelf / "here" / "Tiny" / FILE_NAME).touch()
-    assert find_weights("Tiny") == Path("Tiny") / FILE_NAME
+    assert find_weights("Tiny.9") == shelf / "a" / "Tiny.9.safetensors"
+    for typed in ("./Tiny", "Tiny/", str(shelf / "here" / "Tiny"), Path("Tiny")):
+        assert find_weights(typed).samefile(shelf / "here" / "Tiny" / FILE_NAME)
 
 
 def test_named_folders_go_before_the_package(shelf: Path) -> None:
@@ -389,9 +393,14 @@ def test_named_folders_go_before_the_package(shelf: Path) -> None:
         ("Nobody", "no model Nobody; known are A, B, .* H, I, J, A-whole, .*Tiny.2"),
         ("H.7777", "no weights of H.7777 are here .*RDCODEC_WEIGHTS"),
         ("runs/first", "no weights.safetensors in this folder; make one with `rdc train"),
+        ("mine", "no model mine; for the folder write ./mine; known are"),
+        ("H", "no weights of H are here .*; for the folder write ./H"),
     ],
 )
-def test_unknown_models(shelf: Path, model: str, message: str) -> None:
+def test_unknown_models(shelf: Path, model: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rdcodec.models.weights.PACKAGED", shelf / "a")
+    for name in ("mine", "H"):
+        Path(name).mkdir()
     with pytest.raises(NeedsModel, match=message):
         find_weights(model)
 

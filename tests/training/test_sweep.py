@@ -17,7 +17,7 @@ from rdcodec.errors import RdcError, UsageError
 from rdcodec.models.config import ModelConfig, load_config
 from rdcodec.training.checkpoint import CHECKPOINT
 from rdcodec.training.plan import Plan
-from rdcodec.training.recipe import Budget
+from rdcodec.training.recipe import Budget, load_recipe
 from rdcodec.training.sweep import Sweep, changed, list_trials, read_sweep, recipe_of, training_tflop
 from rdcodec.training.trial import RESULTS, Job, carry_out, is_done, read_results
 from rdcodec.training.workers import ATTEMPTS, LocalWorkers, RayWorkers, run_trials
@@ -355,3 +355,11 @@ def test_what_a_sweep_needs(base: Path, picture_folder: Path, capsys: pytest.Cap
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 6 and all(line.startswith("rdc: ") for line in lines)
     assert "another sweep" in lines[4]
+
+
+def test_a_file_named_as_a_recipe_of_the_package_does_not_take_its_place(tmp_path: Path) -> None:
+    path = tmp_path / "sweep.toml"
+    path.write_text('name = "tiny"\nbase = "I"\nrecipe = "short"\nsteps = 1\n')
+    for name in ("I", "short"):
+        (tmp_path / name).touch()
+    assert recipe_of(read_sweep(path), tmp_path) == load_recipe("short")

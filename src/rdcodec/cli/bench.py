@@ -21,7 +21,9 @@ FEWEST_RANKED = 3
 
 
 def bench(
-    models: Annotated[list[str], typer.Argument(metavar="MODEL...", help="Names, tags, run folders, or TOML files.")],
+    models: Annotated[
+        list[str], typer.Argument(metavar="MODEL...", help="Names, tags, run folders (./I), TOML files.")
+    ],
     size: Annotated[
         str | None, typer.Option("--size", metavar="WxH", help="Size of the picture, made of a bundled photo; 768x512.")
     ] = None,

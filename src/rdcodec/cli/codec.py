@@ -72,7 +72,7 @@ def compress(
     output: Output = None,
     model: Annotated[
         str,
-        typer.Option("-m", "--model", metavar="MODEL", help="Name (I), name with tag (I.1), or run folder."),
+        typer.Option("-m", "--model", metavar="MODEL", help="Name (I), name with tag (I.3), or run folder (./I)."),
     ] = "I",
     quality: Annotated[
         float | None,

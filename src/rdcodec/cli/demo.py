@@ -53,7 +53,7 @@ class Entry:
 
 def demo(
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder for the files.")] = Path("demo"),
-    model: Annotated[str, typer.Option("-m", "--model", metavar="MODEL", help="Name, tag or run folder.")] = "I",
+    model: Annotated[str, typer.Option("-m", "--model", metavar="MODEL", help="Name, tag or run folder (./I).")] = "I",
     threads: io.Threads = 0,
     force: io.Force = False,
     verbose: io.Verbose = 0,

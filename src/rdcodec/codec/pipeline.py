@@ -371,11 +371,11 @@ def _symbols_crc(symbols: NDArray[np.int32]) -> int:
 
 
 def load(model: str | Path = "I", device: str = "cpu") -> Codec:
-    """A codec by name ("I": its newest weights), tag ("I.1") or run folder.
+    """A codec by name ("I": its newest weights), tag ("I.1") or run folder (a Path, or text with a slash: "./I").
 
     NeedsModel if it or its weights are not here; UsageError for a device that is not here.
     """
-    path = find_weights(str(model))
+    path = find_weights(model)
     return _load(path, path.stat().st_mtime_ns, pick_device(device))
 
 

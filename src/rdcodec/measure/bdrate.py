@@ -238,7 +238,7 @@ def load_curve(source: str | Path, metric: Metric = "psnr") -> Curve:
     builtin = builtin_curves()
     text_name = str(source).removeprefix("kodak/")
     file: Path | Traversable = Path(source)
-    if not Path(source).is_file() and text_name in builtin:
+    if isinstance(source, str) and text_name in builtin:  # a file of that name is ./NAME
         file = builtin[text_name]
     elif isinstance(source, str) and not source.endswith(".json") and not Path(source).exists():
         raise UsageError(_unknown(source, builtin))

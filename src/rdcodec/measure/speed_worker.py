@@ -39,7 +39,7 @@ from rdcodec.models.blocks import pad_to_multiple
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.entropy.checkerboard import HYPER_STRIDE
 from rdcodec.models.precision import fast_dtype, pick_device
-from rdcodec.models.weights import Weights, find_model, read_weights, weights_sha256
+from rdcodec.models.weights import Weights, find_model, is_folder, read_weights, weights_sha256
 
 FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
 PHOTO = Path(__file__).parents[1] / "data" / "astronaut.png"
@@ -248,7 +248,7 @@ def cold_s(weights: Weights, images: Mapping[str, Picture], model: str, setting:
         (Path(folder) / "photo.rdc").write_bytes(Codec(weights, torch.device("cpu")).compress(image))
         command = [sys.executable, "-P", "-m", "rdcodec", "decompress", "photo.rdc", "-o", "photo.png", "--force"]
         command += ["--device", setting.device, "--threads", str(setting.threads)]
-        command += ["-m", str(Path(model).resolve())] if Path(model).is_dir() else []
+        command += ["-m", str(Path(model).resolve())] if is_folder(model) else []
         start = partial(subprocess.run, command, cwd=folder, check=True, capture_output=True)
         return short(seconds_per_call(start, 3, 1))
 

@@ -273,14 +273,18 @@ def released() -> dict[str, Path]:
     return found
 
 
-def find_weights(model: str) -> Path:
-    """The weights file of a name ("I": the newest tag), a tag ("I.1"), or a run folder.
+def find_weights(model: str | Path) -> Path:
+    """The weights file of a name ("I": the newest tag), a tag ("I.1"), or a run folder: a Path, or text with a slash.
 
     Raises NeedsModel that says what there is.
     """
-    folder = Path(model)
-    if (folder / FILE_NAME).is_file():
-        return folder / FILE_NAME
+    if isinstance(model, Path) or is_folder(model):
+        path = Path(model) / FILE_NAME
+        if path.is_file():
+            return path
+        raise NeedsModel(
+            f"{model}: no {FILE_NAME} in this folder; make one with `rdc train CONFIG --steps 0 -o {model}`"
+        )
     tags = released()
     if model in tags:
         return tags[model]
@@ -313,13 +317,12 @@ def _number(tag: str) -> int:
 def _missing(model: str, tags: Iterable[str]) -> str:
     here = ", ".join(sorted(tags)) or "none"
     name = model.rpartition(".")[0] if TAG.fullmatch(model) else model
-    if folder_like(model):
-        return f"{model}: no {FILE_NAME} in this folder; make one with `rdc train CONFIG --steps 0 -o {model}`"
+    folder = f"; for the folder write .{os.sep}{model}" if Path(model).is_dir() else ""
     if name in config_names():
-        return f"no weights of {model} are here (there are: {here}); set RDCODEC_WEIGHTS or train it"
-    return f"no model {model}; known are {', '.join(config_names())} (with weights: {here})"
+        return f"no weights of {model} are here (there are: {here}); set RDCODEC_WEIGHTS or train it{folder}"
+    return f"no model {model}{folder}; known are {', '.join(config_names())} (with weights: {here})"
 
 
-def folder_like(model: str) -> bool:
-    """Whether a model argument can only mean a folder."""
-    return os.sep in model or Path(model).is_dir()
+def is_folder(model: str) -> bool:
+    """Whether a model argument means a folder: it has a separator, so that no folder takes the place of a model."""
+    return any(separator in model for separator in (os.sep, os.altsep) if separator)

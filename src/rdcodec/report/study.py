@@ -173,7 +173,7 @@ def read_anchor(source: str) -> tuple[str, Curve]:
     Raises as `load_curve` does, and BadInput for a curve that does not name its pictures.
     """
     curve = load_curve(source)
-    file = Path(source) if Path(source).is_file() else Path(str(builtin_curves()[source]))
+    file = Path(str(builtin_curves().get(source.removeprefix("kodak/"), source)))
     record = json.loads(file.read_text(encoding="utf-8"))
     if record.get("schema") == SCHEMA:
         return pictures_of(evaluation_results(Evaluation.load(file), source)[0]), curve

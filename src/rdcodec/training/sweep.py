@@ -132,8 +132,7 @@ def budget_of(sweep: Sweep, recipe: Recipe) -> Budget:
 
 def recipe_of(sweep: Sweep, beside: Path) -> Recipe:
     """The recipe of the package, or of a file beside the sweep's."""
-    path = beside / sweep.recipe
-    return load_recipe(str(path) if path.is_file() else sweep.recipe)
+    return load_recipe(_beside(sweep.recipe, beside))
 
 
 def training_tflop(trial: Trial, sweep: Sweep, recipe: Recipe) -> float:
@@ -148,9 +147,13 @@ def training_tflop(trial: Trial, sweep: Sweep, recipe: Recipe) -> float:
 
 
 def _base(name: str, beside: Path) -> dict[str, Any]:
-    path = beside / name
-    config = find_config(str(path) if path.is_file() else name)
-    return config.model_dump(exclude_none=True)
+    return find_config(_beside(name, beside)).model_dump(exclude_none=True)
+
+
+def _beside(name: str, folder: Path) -> str:
+    """The path of a TOML file beside the sweep's; else the name as it is."""
+    path = folder / name
+    return str(path) if path.suffix == ".toml" and path.is_file() else name
 
 
 def _trial(sweep: Sweep, base: dict[str, Any], labels: tuple[str, ...]) -> Trial:
