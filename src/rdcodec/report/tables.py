@@ -196,7 +196,7 @@ def curves_csv(study: Study) -> str:
 
 
 def readme_section(study: Study, anchors: Mapping[str, Curve]) -> str:
-    """The first result's points, each anchor's rate at the same PSNR, and the rate saved; BD-rates of all results."""
+    """The first result's points and their rates against each anchor's at the same PSNR; BD-rates of all results."""
     bd_rates = "\n".join(filter(None, (_readme_bd_rates(result, anchors) for result in study.results)))
     curves = ", ".join(anchor.name for anchor in anchors.values())
     return f"{_readme_table(study, study.results[0], anchors)}\n{bd_rates}\n\nCurves: {curves}.\n"
@@ -308,15 +308,15 @@ def _windowed(curve: Curve, anchor: Curve) -> str:
 
 
 def _readme_table(study: Study, result: Measured, anchors: Mapping[str, Curve]) -> str:
-    columns = [">quality", ">bpp", ">PSNR dB", ">MS-SSIM"]
-    columns += [column for name in anchors for column in (f">{name} bpp", ">saved")]
+    columns = [">quality", ">bpp", ">PSNR dB", ">MS-SSIM", *(f">against {name}" for name in anchors)]
     rows = []
     for p in result.points:
         row = [_setting(p), *(_number(p.values.get(key), digits) for key, digits in README_DIGITS.items())]
-        rows.append(row + [cell for anchor in anchors.values() for cell in _rival_cells(p.values, anchor)])
+        rows.append(row + [_relative_rate(p.values, anchor) for anchor in anchors.values()])
     return (
-        f"{result.label} on the {study.picture_count} {study.name} pictures (means of whole files), and what other "
-        f"codecs need for the same PSNR:\n\n{markdown_table(columns, rows)}"
+        f"{result.label} on the {study.picture_count} {study.name} pictures (means of whole files), and its rate "
+        "against that of other codecs at the same PSNR. Negative means smaller files, here and everywhere:\n\n"
+        f"{markdown_table(columns, rows)}"
     )
 
 
@@ -326,15 +326,14 @@ def _readme_bd_rates(result: Measured, anchors: Mapping[str, Curve]) -> str:
     return bd_rates and f"- BD-rate of {result.label} against {bd_rates}."
 
 
-def _rival_cells(mean: Mapping[str, Any], anchor: Curve) -> list[str]:
-    """An anchor's rate at the PSNR of a point, and what the point saves of it."""
+def _relative_rate(mean: Mapping[str, Any], anchor: Curve) -> str:
+    """Rate of a point against the anchor's at the same PSNR; negative: smaller."""
     if mean.get("psnr_db") is None:
-        return [NONE, NONE]
+        return NONE
     try:
-        rate = rate_at(anchor, mean["psnr_db"])
+        return f"{100 * (mean['bpp'] / rate_at(anchor, mean['psnr_db']) - 1):+.0f} %"
     except UsageError:  # the anchor does not reach that PSNR
-        return [NONE, NONE]
-    return [_number(rate, 3), f"{round(100 * (1 - mean['bpp'] / rate))} %"]
+        return NONE
 
 
 def _setting(point: Result) -> str:
