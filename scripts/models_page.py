@@ -5,7 +5,7 @@ python scripts/models_page.py
 
 from pathlib import Path
 
-from rdcodec.report.architecture import IMAGES, draw_models, models_page, packaged
+from rdcodec.report.models_page import IMAGES, draw_models, models_page, packaged
 
 DOCS = Path(__file__).parents[1] / "docs"
 

@@ -1,46 +1,16 @@
 """One network for every configuration: transforms, gains and an entropy model, put together."""
 
 from collections.abc import Callable
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 
 from rdcodec.models.config import ModelConfig
-from rdcodec.models.entropy.charm import CharmModel
-from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, CheckerboardModel, Noise
-from rdcodec.models.entropy.hyperprior import HyperpriorModel
-from rdcodec.models.entropy.space_channel import SpaceChannelModel
+from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, Noise
 from rdcodec.models.rate import RateVector, lmbda_of_quality
-from rdcodec.models.transforms.conv import ConvAnalysis, ConvSynthesis
-from rdcodec.models.transforms.elic import ElicAnalysis, ElicSynthesis
-from rdcodec.models.transforms.light import LightAnalysis, LightSynthesis
-from rdcodec.models.transforms.swin import SwinAnalysis, SwinSynthesis
 
 STRIDE = 16  # pixels of a side per latent
-
-Analysis = LightAnalysis | ConvAnalysis | ElicAnalysis | SwinAnalysis
-Synthesis = LightSynthesis | ConvSynthesis | ElicSynthesis | SwinSynthesis
-Entropy = CheckerboardModel | HyperpriorModel | CharmModel | SpaceChannelModel
-# What each `kind` of a configuration builds, from its record and the number of latent channels.
-ANALYSES: dict[str, Callable[[Any, int], Analysis]] = {
-    "light": LightAnalysis,
-    "conv": ConvAnalysis,
-    "elic": ElicAnalysis,
-    "swin": SwinAnalysis,
-}
-SYNTHESES: dict[str, Callable[[Any, int], Synthesis]] = {
-    "light": LightSynthesis,
-    "conv": ConvSynthesis,
-    "elic": ElicSynthesis,
-    "swin": SwinSynthesis,
-}
-ENTROPIES: dict[str, Callable[[Any, int], Entropy]] = {
-    "checkerboard": CheckerboardModel,
-    "hyperprior": HyperpriorModel,
-    "charm": CharmModel,
-    "space_channel": SpaceChannelModel,
-}
 
 
 class Output(NamedTuple):
@@ -63,12 +33,12 @@ class ImageModel(nn.Module):
         super().__init__()
         self.config = config
         m = config.latent_channels
-        self.analysis = ANALYSES[config.analysis.kind](config.analysis, m)
-        self.synthesis = SYNTHESES[config.synthesis.kind](config.synthesis, m)
-        self.entropy = ENTROPIES[config.entropy.kind](config.entropy, m)
+        self.analysis = config.analysis.networks()[0](config.analysis, m)
+        self.synthesis = config.synthesis.networks()[1](config.synthesis, m)
+        self.entropy = config.entropy.network()(config.entropy, m)
         self.log_gain = RateVector(m) if config.lmbda is None else None
         # Pictures are padded to multiples of it before they are coded.
-        self.multiple = STRIDE if isinstance(self.entropy, CheckerboardModel) else STRIDE * HYPER_STRIDE
+        self.multiple = config.entropy.multiple
 
     def gain(self, quality: Tensor) -> Tensor:
         """Quantised units per unit of the latents, (B, M, 1, 1); (B, 1, 1, 1) for a model of one rate."""

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rdcodec.models.blocks import down, linear, shrink
-from rdcodec.models.config import SwinStages
+from rdcodec.models.stages import SwinStages
 
 MLP_RATIO = 4
 

@@ -7,13 +7,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rdcodec.models.base import Entropy, ImageModel
+from rdcodec.models.base import ImageModel
 from rdcodec.models.blocks import layers_of
 from rdcodec.models.entropy.charm import CharmModel
 from rdcodec.models.entropy.checkerboard import CheckerboardModel
 from rdcodec.models.entropy.gaussian import LOG_SCALE_MIN
 from rdcodec.models.entropy.hyper import SCALE_START, HyperModel
 from rdcodec.models.entropy.hyperprior import HyperpriorModel
+from rdcodec.models.entropy.model import EntropyModel
 from rdcodec.models.rate import anchor_qualities, lmbda_of_quality
 from rdcodec.models.transforms.conv import GDN, ConvAnalysis, ConvSynthesis
 from rdcodec.models.transforms.light import PATCH, PIXEL_MEAN, LightAnalysis, LightSynthesis
@@ -101,7 +102,7 @@ def _set_pair(down: nn.Conv2d, up: nn.ConvTranspose2d, kernels: Tensor, larger: 
 
 
 @torch.no_grad()
-def start_entropy(entropy: Entropy, deviation: Tensor) -> None:
+def start_entropy(entropy: EntropyModel, deviation: Tensor) -> None:
     """Let an entropy model of one rate begin with scales that fit latents of this deviation (M,), whatever it sees.
 
     The hyper-analysis sees all latents equally large, or their means would drown what they vary by; its densities are

@@ -19,10 +19,10 @@ import torch
 from torch import Tensor, nn
 
 from rdcodec.models.blocks import convolutions, down, shrink
-from rdcodec.models.config import CharmEntropy
 from rdcodec.models.entropy.checkerboard import Noise, Rated, Search
 from rdcodec.models.entropy.gaussian import gaussian_bits, straight_round
-from rdcodec.models.entropy.hyper import SCALE_START, HyperModel, build_hyper_synthesis
+from rdcodec.models.entropy.hyper import SCALE_START, HyperModel
+from rdcodec.models.entropy.kinds import CharmEntropy
 from rdcodec.models.precision import in_float32
 
 LRP_REACH = 0.5  # rounding moves a latent by no more
@@ -80,7 +80,7 @@ class CharmModel(HyperModel):
         super().__init__(config, latent_channels)
         self.config = config
         extra, reduction = config.scale_synthesis, config.reduction
-        self.scale_synthesis = build_hyper_synthesis(extra, config.hyper_channels) if extra else None
+        self.scale_synthesis = extra.build_synthesis(config.hyper_channels) if extra else None
         count = len(config.slices)
         self.reduce = down(config.features, count * reduction.channels, reduction.kernel, 1) if reduction else None
         self.slices = nn.ModuleList(

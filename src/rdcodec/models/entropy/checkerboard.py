@@ -15,9 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rdcodec.models.blocks import depthwise, pad_to_multiple, pointwise, shrink
-from rdcodec.models.config import CheckerboardEntropy
 from rdcodec.models.entropy.factorized import FactorizedPrior
 from rdcodec.models.entropy.gaussian import gaussian_bits, straight_round
+from rdcodec.models.entropy.kinds import CheckerboardEntropy
+from rdcodec.models.entropy.model import EntropyModel
 from rdcodec.models.rate import RateVector
 
 HYPER_STRIDE = 4  # one hyper-latent for 4 x 4 latents
@@ -49,7 +50,7 @@ class Search(NamedTuple):
     quantise: Quantise
 
 
-class CheckerboardModel(nn.Module):
+class CheckerboardModel(EntropyModel):
     """Rate of y (B, M, h, w) given hyper-latents z (B, N, h/4, w/4) and the pass before."""
 
     def __init__(self, config: CheckerboardEntropy, latent_channels: int) -> None:

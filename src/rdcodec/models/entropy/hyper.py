@@ -5,32 +5,27 @@ from collections.abc import Callable
 from torch import Tensor, nn
 
 from rdcodec.models.blocks import down, pad_to_multiple, up
-from rdcodec.models.config import (
-    CharmEntropy,
-    HyperAnalysis,
-    HyperpriorEntropy,
-    HyperSynthesis,
-    LayerChain,
-    SpaceChannelEntropy,
-)
 from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, Noise, Search
 from rdcodec.models.entropy.factorized import DeepFactorizedPrior
 from rdcodec.models.entropy.gaussian import straight_round
-from rdcodec.models.swin import channels_first, down_stages, up_stages
+from rdcodec.models.entropy.kinds import HyperEntropy, LayerChain
+from rdcodec.models.entropy.model import EntropyModel
+from rdcodec.models.stages import SwinStages
+from rdcodec.models.swin import channels_first, down_stages
 
 # A scale that starts far below that of the latents leaves them beyond the reach of its gradient.
 SCALE_START = 4.0
 
 
-class HyperModel(nn.Module):
+class HyperModel(EntropyModel):
     """Hyper-analysis h_a, hyper-synthesis h_s and the density of z (B, N, h/4, w/4). Nothing depends on quality."""
 
-    def __init__(self, config: HyperpriorEntropy | CharmEntropy | SpaceChannelEntropy, latent_channels: int) -> None:
+    def __init__(self, config: HyperEntropy, latent_channels: int) -> None:
         super().__init__()
         self.hyper_channels = config.hyper_channels
         self.factorized_prior = DeepFactorizedPrior(config.hyper_channels, config.filters)
-        self.hyper_analysis = build_hyper_analysis(config.hyper_analysis, latent_channels)
-        self.hyper_synthesis = build_hyper_synthesis(config.hyper_synthesis, config.hyper_channels)
+        self.hyper_analysis = config.hyper_analysis.build_analysis(latent_channels)
+        self.hyper_synthesis = config.hyper_synthesis.build_synthesis(config.hyper_channels)
 
     def analyse(self, y: Tensor, quality: Tensor) -> Tensor:
         """y (B, M, h, w), h and w multiples of 4 -> z (B, N, h/4, w/4), not yet rounded."""
@@ -53,18 +48,19 @@ class HyperModel(nn.Module):
         return features
 
 
-def build_hyper_analysis(config: HyperAnalysis, latent_channels: int) -> nn.Sequential:
-    """(B, M, 4h, 4w) -> (B, N, h, w)."""
-    if isinstance(config, LayerChain):
-        return _chain(latent_channels, config, down)
-    return nn.Sequential(*down_stages(latent_channels, config), channels_first())
+def chain_down(inputs: int, config: LayerChain) -> nn.Sequential:
+    """Hyper-analysis of convolutions, (B, inputs, 4h, 4w) -> (B, N, h, w)."""
+    return _chain(inputs, config, down)
 
 
-def build_hyper_synthesis(config: HyperSynthesis, hyper_channels: int) -> nn.Sequential:
-    """(B, N, h, w) -> (B, config.outputs, 4h, 4w)."""
-    if isinstance(config, LayerChain):
-        return _chain(hyper_channels, config, _up_or_same)
-    return up_stages(config, config.outputs)
+def chain_up(inputs: int, config: LayerChain) -> nn.Sequential:
+    """Hyper-synthesis of convolutions, (B, inputs, h, w) -> (B, config.outputs, 4h, 4w)."""
+    return _chain(inputs, config, _up_or_same)
+
+
+def swin_down(inputs: int, config: SwinStages) -> nn.Sequential:
+    """Hyper-analysis of Swin blocks, (B, inputs, 4h, 4w) -> (B, N, h, w)."""
+    return nn.Sequential(*down_stages(inputs, config), channels_first())
 
 
 def _chain(inputs: int, config: LayerChain, layer: Callable[..., nn.Module]) -> nn.Sequential:

@@ -9,10 +9,10 @@ from collections.abc import Callable
 from torch import Tensor
 
 from rdcodec.models.blocks import layers_of, shrink
-from rdcodec.models.config import HyperpriorEntropy
 from rdcodec.models.entropy.checkerboard import Noise, Rated, Search
 from rdcodec.models.entropy.gaussian import gaussian_bits, straight_round
 from rdcodec.models.entropy.hyper import SCALE_START, HyperModel
+from rdcodec.models.entropy.kinds import HyperpriorEntropy
 
 
 class HyperpriorModel(HyperModel):

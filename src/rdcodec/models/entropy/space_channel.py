@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, nn
 
 from rdcodec.models.blocks import convolutions, down, linear, shrink
-from rdcodec.models.config import SpaceChannelEntropy
 from rdcodec.models.entropy.checkerboard import Noise, Rated
 from rdcodec.models.entropy.gaussian import gaussian_bits, straight_round
 from rdcodec.models.entropy.hyper import SCALE_START, HyperModel
+from rdcodec.models.entropy.kinds import SpaceChannelEntropy
 
 
 class Group(NamedTuple):

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from rdcodec.models.blocks import down, lower_bound, matrix_product, up
-from rdcodec.models.config import ConvTransform, Norm
+from rdcodec.models.transforms.kinds import ConvTransform, Norm
 from rdcodec.models.transforms.staged import StagedAnalysis, StagedSynthesis
 
 # GDN learns roots; the pedestal keeps the gradient of a square alive at zero (Balle et al., TFC `gdn.py`).

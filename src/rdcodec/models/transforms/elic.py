@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from rdcodec.models.blocks import down, shrink, up
-from rdcodec.models.config import ElicTransform
+from rdcodec.models.transforms.kinds import ElicTransform
 from rdcodec.models.transforms.staged import StagedAnalysis, StagedSynthesis
 
 ATTENTION_BLOCKS = 3  # in each branch

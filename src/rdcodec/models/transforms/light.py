@@ -11,9 +11,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rdcodec.models.blocks import LightBlock, matrix_product, on_gpu, pointwise, shrink
-from rdcodec.models.config import LightTransform
 from rdcodec.models.precision import in_float32
 from rdcodec.models.rate import RateVector
+from rdcodec.models.transforms.kinds import LightTransform
+from rdcodec.models.transforms.network import TransformNetwork
 
 PATCH = 16
 PIXEL_MEAN = 118.0
@@ -45,7 +46,7 @@ class PatchTransform(nn.Module):
         return F.pixel_shuffle(patches, PATCH)
 
 
-class LightAnalysis(nn.Module):
+class LightAnalysis(TransformNetwork):
     """Analysis transform g_a: (B, 3, 16h, 16w) samples on the 0..255 scale -> (B, M, h, w) latents."""
 
     def __init__(self, config: LightTransform, latent_channels: int) -> None:
@@ -75,7 +76,7 @@ class LightAnalysis(nn.Module):
         return [self.trunk]
 
 
-class LightSynthesis(nn.Module):
+class LightSynthesis(TransformNetwork):
     """Synthesis transform g_s: (B, M, h, w) latents -> (B, 3, 16h, 16w) samples on the 0..255 scale.
 
     `tint` scales the channels of the 1/16 trunk with quality: it tells the trunk how coarse the latents are.

@@ -9,12 +9,13 @@ from torch import Tensor, nn
 from rdcodec.models.blocks import layers_of, shrink
 from rdcodec.models.precision import in_float32
 from rdcodec.models.transforms.light import PIXEL_MEAN
+from rdcodec.models.transforms.network import TransformNetwork
 
 PIXEL_UNIT = 64.0  # about the deviation of natural images
 LATENT_UNIT = 4.0  # latents start this many steps wide, where rounding still lets them through
 
 
-class StagedAnalysis(nn.Module):
+class StagedAnalysis(TransformNetwork):
     """Analysis transform g_a: (B, 3, 16h, 16w) samples on the 0..255 scale -> (B, M, h, w) latents.
 
     The last stage runs in float32: bfloat16 holds latents beyond 64 in half steps only.
@@ -36,7 +37,7 @@ class StagedAnalysis(nn.Module):
         return [*layers_of(self.trunk)]
 
 
-class StagedSynthesis(nn.Module):
+class StagedSynthesis(TransformNetwork):
     """Synthesis transform g_s: (B, M, h, w) latents -> (B, 3, 16h, 16w) samples on the 0..255 scale."""
 
     def __init__(self, trunk: nn.Sequential) -> None:

@@ -2,8 +2,8 @@
 
 from torch import nn
 
-from rdcodec.models.config import SwinTransform
 from rdcodec.models.swin import channels_first, down_stages, up_stages
+from rdcodec.models.transforms.kinds import SwinTransform
 from rdcodec.models.transforms.staged import StagedAnalysis, StagedSynthesis
 
 
