@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from safetensors import safe_open
 from safetensors.torch import save_file
 
+from rdcodec.cli.main import main
 from rdcodec.codec.pipeline import Codec
 from rdcodec.errors import NeedsModel, RdcError
 from rdcodec.exact.tables import build_gaussian_tables
@@ -19,6 +20,7 @@ from rdcodec.models.base import ImageModel
 from rdcodec.models.weights import (
     FILE_NAME,
     FORMAT,
+    PACKAGED,
     Weights,
     find_weights,
     read_weights,
@@ -391,18 +393,38 @@ def test_named_folders_go_before_the_package(shelf: Path) -> None:
     [
         ("Tiny.3", "no model Tiny.3.*Tiny.10"),
         ("Nobody", "no model Nobody; known are A, B, .* H, I, J, A-whole, .*Tiny.2"),
-        ("H.7777", "no weights of H.7777 are here .*RDCODEC_WEIGHTS"),
+        ("H.7777", "no weights of H.7777 are here .* in weights/ of a checkout .* in RDCODEC_WEIGHTS$"),
+        ("A", "no weights of A are here .* in weights/ of a checkout .* in RDCODEC_WEIGHTS, or train it$"),
         ("runs/first", "no weights.safetensors in this folder; make one with `rdc train"),
         ("mine", "no model mine; for the folder write ./mine; known are"),
         ("H", "no weights of H are here .*; for the folder write ./H"),
     ],
 )
 def test_unknown_models(shelf: Path, model: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("rdcodec.models.weights.PACKAGED", shelf / "a")
+    monkeypatch.setattr("rdcodec.models.weights.weight_folders", lambda: [shelf / "a", shelf / "b"])
     for name in ("mine", "H"):
         Path(name).mkdir()
     with pytest.raises(NeedsModel, match=message):
         find_weights(model)
+
+
+def test_the_package_has_the_newest_weights_alone_and_whole() -> None:
+    packaged = {path.stem: path for path in PACKAGED.glob("*.safetensors")}
+    assert {tag.rpartition(".")[0] for tag in packaged} >= {"H", "I", "J"}
+    assert {find_weights(tag.rpartition(".")[0]) for tag in packaged} == set(packaged.values())
+    assert not any(read_weights(path).decodes_only for path in packaged.values())
+
+
+def test_a_file_of_earlier_weights_says_where_they_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Where only the package is installed."""
+    monkeypatch.setattr("rdcodec.models.weights.weight_folders", lambda: [PACKAGED])
+    coded = Path(__file__).parents[1] / "golden" / "released-I.1.rdc"
+    assert main(["decompress", str(coded), "-o", str(tmp_path / "picture.png")]) == 4
+    said = capsys.readouterr().err
+    assert "no weights of I.1 are here" in said and "in weights/ of a checkout" in said and said.count("\n") == 1
+    assert not list(tmp_path.iterdir())
 
 
 def test_without_a_setting_no_folder_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

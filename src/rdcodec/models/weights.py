@@ -4,7 +4,8 @@ The file holds the float networks (bfloat16, the linear shortcuts and rate vecto
 integers that encoder and decoder run the entropy model with, under `tables.` the entropy tables, and in its
 metadata the configuration of the model, the tag, and where known the training computation behind it. Two hashes
 tell decoders whether a file was coded with these weights: of what decides symbols, and of what makes pixels of them.
-Of tags that have a successor the package keeps only what decodes (`for_decoding`): integers, tables, synthesis.
+Of tags that have a successor only what decodes is kept (`for_decoding`: integers, tables, synthesis), and in weights/
+of a checkout: the package has the newest.
 """
 
 import hashlib
@@ -319,7 +320,9 @@ def _missing(model: str, tags: Iterable[str]) -> str:
     name = model.rpartition(".")[0] if TAG.fullmatch(model) else model
     folder = f"; for the folder write .{os.sep}{model}" if Path(model).is_dir() else ""
     if name in config_names():
-        return f"no weights of {model} are here (there are: {here}); set RDCODEC_WEIGHTS or train it{folder}"
+        or_train = "" if TAG.fullmatch(model) else ", or train it"
+        where = f"look in weights/ of a checkout and name that folder in RDCODEC_WEIGHTS{or_train}"
+        return f"no weights of {model} are here (there are: {here}); {where}{folder}"
     return f"no model {model}{folder}; known are {', '.join(config_names())} (with weights: {here})"
 
 
