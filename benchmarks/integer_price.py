@@ -26,11 +26,12 @@ from rdcodec.codec.container import unpack
 from rdcodec.codec.image import read_image
 from rdcodec.codec.pipeline import Codec, load
 from rdcodec.exact.arithmetic import exact_arithmetic
+from rdcodec.export.checkerboard import quantise_checkerboard
 from rdcodec.measure.machine import machine
 from rdcodec.models.base import ImageModel
 from rdcodec.models.config import CONFIGS, load_config
 from rdcodec.models.entropy.charm import CharmModel
-from rdcodec.models.entropy.integer import IntegerCheckerboard, quantise_checkerboard
+from rdcodec.models.entropy.integer import IntegerCheckerboard
 
 HEIGHT, WIDTH = 512, 768
 LIGHT = ("H", "I", "J")

@@ -139,11 +139,10 @@ def fair_run(tiny_config: "ModelConfig", photo: Picture, tmp_path_factory: pytes
 
 
 def _run_folder(model: "ImageModel", photo: Picture, folder: Path) -> Path:
+    from rdcodec.export.weights import export
     from rdcodec.models.weights import FILE_NAME
-    from rdcodec.training.data import Photo
-    from rdcodec.training.run import export
 
-    export(model, folder / FILE_NAME, [Photo("photo", photo)])
+    export(model, folder / FILE_NAME, [photo])
     return folder
 
 

@@ -57,9 +57,9 @@ Rdc = Callable[..., Done]
 @pytest.fixture(scope="session")
 def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of weights that holds the tiny model as the newest of the name I."""
+    from rdcodec.export.weights import export
     from rdcodec.models.base import ImageModel
     from rdcodec.models.config import load_config
-    from rdcodec.training.run import export
 
     folder = tmp_path_factory.mktemp("weights")
     (folder / "tiny.toml").write_text(TINY)

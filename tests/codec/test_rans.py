@@ -16,7 +16,8 @@ from rdcodec.codec.rans import (
     reference_encode,
 )
 from rdcodec.errors import BadInput
-from rdcodec.exact.tables import LEVELS, TOTAL, Tables, build_gaussian_tables, build_tables, scale_table
+from rdcodec.exact.tables import LEVELS, TOTAL, Tables
+from rdcodec.export.tables import build_gaussian_tables, build_tables, scale_table
 
 Symbols = NDArray[np.int32]
 Indexes = rans.Indexes

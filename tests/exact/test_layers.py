@@ -9,17 +9,8 @@ from torch import nn
 
 from rdcodec.errors import NeedsModel
 from rdcodec.exact.fixed import CARRIER_LIMIT, QUALITIES, SUM_LIMIT, interpolate
-from rdcodec.exact.layers import (
-    ACTIVATION,
-    FINE_WEIGHT_MAX,
-    WEIGHT_MAX,
-    IntegerChain,
-    IntegerConv,
-    Range,
-    Reach,
-    calibrate,
-    reference,
-)
+from rdcodec.exact.layers import ACTIVATION, IntegerChain, IntegerConv, Range, Reach, reference
+from rdcodec.export.layers import FINE_WEIGHT_MAX, WEIGHT_MAX, calibrate
 
 SIGNED = Range(-4095, 4095)
 OUTPUT = Range(-32767, 32767)

@@ -15,7 +15,6 @@ from rdcodec.exact.nonlinear import (
     IntegerLinear,
     check_exponent,
     check_normal,
-    exponent_table,
     floor_divide,
     integer_sqrt,
     inverse,
@@ -23,6 +22,7 @@ from rdcodec.exact.nonlinear import (
     normalise,
     soft_shares,
 )
+from rdcodec.export.layers import exponent_table
 
 OUT = Range(-(1 << 22), 1 << 22)
 

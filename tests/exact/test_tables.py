@@ -8,15 +8,8 @@ from hypothesis import strategies as st
 from safetensors.numpy import load, save
 
 from rdcodec.errors import NeedsModel
-from rdcodec.exact.tables import (
-    LEVELS,
-    SKIP_BELOW,
-    TOTAL,
-    Tables,
-    build_gaussian_tables,
-    build_tables,
-    scale_table,
-)
+from rdcodec.exact.tables import LEVELS, TOTAL, Tables
+from rdcodec.export.tables import SKIP_BELOW, build_gaussian_tables, build_tables, scale_table
 
 TABLES = build_gaussian_tables()
 

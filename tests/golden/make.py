@@ -26,12 +26,12 @@ from rdcodec.codec.container import SINGLE_RATE, Header, Section, pack, read_hea
 from rdcodec.codec.crc import crc32c
 from rdcodec.codec.pipeline import Codec, _Encoder, load
 from rdcodec.exact.fixed import MEAN_ONE
+from rdcodec.export.weights import export
 from rdcodec.models.base import ImageModel
 from rdcodec.models.blocks import layers_of
 from rdcodec.models.config import CheckerboardEntropy, LightTransform, ModelConfig, Trunk, parse_record
 from rdcodec.models.weights import read_weights
 from rdcodec.training.data import Photo
-from rdcodec.training.export import export
 from rdcodec.training.start import start_model
 
 TRUNK = Trunk(width=8, blocks=1)
@@ -192,7 +192,7 @@ def main() -> None:
         weights = folder / f"{tag}.safetensors"
         if weights.exists():
             continue
-        export(make_model(Photo("astronaut", photo)), weights, [Photo("astronaut", photo[:256, :256])], tag)
+        export(make_model(Photo("astronaut", photo)), weights, [photo[:256, :256]], tag)
         codec = Codec(read_weights(weights), torch.device("cpu"))
         kind = codec.model.config.entropy.kind
         start = f"{kind}-" if codec.single_rate else ""

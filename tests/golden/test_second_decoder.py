@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 import second_decoder
 from rdcodec.codec.container import unpack
 from rdcodec.codec.pipeline import Codec
+from rdcodec.export.weights import export
 from rdcodec.models.base import ImageModel
-from rdcodec.training.export import export
 
 RELU = {"activation": "relu"}
 CONV = LEAKY | {"channels": (8, 12, 32)}

@@ -21,7 +21,9 @@ from rdcodec.codec.pipeline import Codec, Encoded
 from rdcodec.errors import BadInput, NeedsModel, UsageError
 from rdcodec.exact.fixed import MEAN_ONE
 from rdcodec.exact.layers import Arrays, Range, reference
-from rdcodec.exact.tables import LEVELS, build_gaussian_tables, scale_table
+from rdcodec.exact.tables import LEVELS
+from rdcodec.export.tables import build_gaussian_tables, scale_table
+from rdcodec.export.weights import export
 from rdcodec.models.base import ImageModel
 from rdcodec.models.blocks import layers_of
 from rdcodec.models.config import ModelConfig
@@ -29,8 +31,6 @@ from rdcodec.models.entropy.checkerboard import Search
 from rdcodec.models.entropy.forms import integer_form
 from rdcodec.models.entropy.integer import Part
 from rdcodec.models.weights import FILE_NAME, Weights
-from rdcodec.training.data import Photo
-from rdcodec.training.export import export
 
 PUBLISHED = {"reduction": None, "max_support": 1, "merge_kernel": None}  # CHARM before the paper changed it
 LEAKY = {
@@ -92,7 +92,7 @@ def of_size(height: int, width: int) -> NDArray[np.uint8]:
 
 def exported(model: ImageModel) -> Weights:
     with TemporaryDirectory() as folder:
-        return export(model, Path(folder) / FILE_NAME, [Photo("photo", of_size(192, 256))])
+        return export(model, Path(folder) / FILE_NAME, [of_size(192, 256)])
 
 
 @cache

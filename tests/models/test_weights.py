@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from rdcodec.cli.main import main
 from rdcodec.codec.pipeline import Codec
 from rdcodec.errors import NeedsModel, RdcError
-from rdcodec.exact.tables import build_gaussian_tables
+from rdcodec.export.tables import build_gaussian_tables
 from rdcodec.models.base import ImageModel
 from rdcodec.models.weights import (
     FILE_NAME,

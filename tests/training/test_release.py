@@ -12,11 +12,11 @@ from test_start import convolutional, started
 
 from rdcodec.codec.pipeline import load
 from rdcodec.errors import BadInput, NeedsModel, UsageError
+from rdcodec.export.weights import export
 from rdcodec.measure.bdrate import load_curve, rate_at
 from rdcodec.measure.rd import Evaluation, Row
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.weights import FILE_NAME, read_weights, save_weights
-from rdcodec.training.export import export
 from rdcodec.training.plan import RUN_FILE, Plan
 from rdcodec.training.recipe import Stage, load_recipe
 from rdcodec.training.release import release

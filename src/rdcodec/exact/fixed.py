@@ -11,8 +11,6 @@ prove that bound from their weights before they run.
     log-scale        steps of 1/16 of a level of the scale table
 """
 
-from typing import Any
-
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
@@ -45,9 +43,3 @@ def interpolate(anchors: NDArray[np.int32], tenths: int) -> NDArray[np.int32]:
     mixed = (wide[low] * (QUALITIES - part) + wide[low + 1] * part) // QUALITIES
     out: NDArray[np.int32] = mixed.astype(np.int32)
     return out
-
-
-def to_integers(value: Tensor, dtype: Any = np.int32) -> NDArray[Any]:
-    """Round a tensor of floats to a NumPy array of integers; used when a model is exported, never to decode."""
-    integers: NDArray[Any] = np.rint(value.detach().cpu().double().numpy()).astype(dtype)
-    return integers

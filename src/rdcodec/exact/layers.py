@@ -1,4 +1,4 @@
-"""Convolutions on integers, and how a trained chain of convolutions and activations becomes one of them.
+"""Convolutions on integers.
 
     out = clamp(activation(floor((sum of weight * input + bias) / 2^shift)), low, high)
 
@@ -7,7 +7,7 @@ Scales of activations are folded into the weights, so that nothing but powers of
 arXiv:2202.07513, use fixed-point multipliers there). `reference` is the definition, in NumPy int64.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -19,12 +19,8 @@ from torch import Tensor, nn
 
 from rdcodec.errors import NeedsModel
 from rdcodec.exact.arithmetic import convolve
-from rdcodec.exact.fixed import ACTIVATION_MAX, CARRIER_LIMIT, SUM_LIMIT, shift_right, to_integers
+from rdcodec.exact.fixed import ACTIVATION_MAX, CARRIER_LIMIT, SUM_LIMIT, shift_right
 
-# In float32 carriers the width of a weight costs no time while sums stay below 2^24: ten bits always, twelve where
-# there is that room (docs/adr/0002-ten-bit-weights.md).
-WEIGHT_MAX = 511
-FINE_WEIGHT_MAX = 2047
 MAX_SHIFT = 23
 LEAK, LEAK_BITS = 41, 12  # LeakyReLU's slope of 1/100 as 41/4096
 LEAK_REACH = 1 << 16  # lower inputs of a LeakyReLU are raised to this: its output is beyond the clamp anyway
@@ -78,7 +74,7 @@ class IntegerConv:
         activation: Activation = None,
     ) -> None:
         weight, bias, shift = (arrays[name].astype(np.int64) for name in ("weight", "bias", "shift"))
-        terms = _terms(weight, groups, inputs, up)
+        terms = sum_terms(weight, groups, inputs, up)
         reach = int((terms.sum(0) + np.resize(np.abs(bias), terms.shape[1])).max())
         self.wide = reach >= CARRIER_LIMIT
         too_far = reach >= SUM_LIMIT or terms.max() >= CARRIER_LIMIT or (self.wide and groups > 1)
@@ -118,7 +114,7 @@ class IntegerConv:
         return self
 
 
-def _terms(weight: NDArray[np.int64], groups: int, inputs: Range | Reach, up: int) -> NDArray[np.int64]:
+def sum_terms(weight: NDArray[np.int64], groups: int, inputs: Range | Reach, up: int) -> NDArray[np.int64]:
     """What each input channel of a group adds to |sum| at most, (channels, sums).
 
     A transposed convolution has a sum for each output channel and place in the stride: a result there takes only
@@ -159,13 +155,13 @@ class IntegerChain:
         self, chain: nn.Sequential, arrays: Mapping[str, Arrays], inputs: Range | Reach, outputs: Range
     ) -> None:
         self.steps: list[IntegerConv | nn.PixelShuffle] = []
-        for index, layer, activation in _layers(chain):
+        for index, layer, activation in chain_layers(chain):
             if isinstance(layer, nn.PixelShuffle):
                 self.steps.append(layer)
             else:
                 after = AFTER.get(activation, outputs)
                 found = _shaped(arrays, index, layer)
-                self.steps.append(IntegerConv(found, layer.groups, inputs, after, _up(layer), activation))
+                self.steps.append(IntegerConv(found, layer.groups, inputs, after, up_of(layer), activation))
                 inputs = after
 
     def __call__(self, x: Tensor) -> Tensor:
@@ -183,7 +179,7 @@ class IntegerChain:
 Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
-def _layers(chain: nn.Sequential) -> Iterator[tuple[str, Convolution | nn.PixelShuffle, Activation]]:
+def chain_layers(chain: nn.Sequential) -> Iterator[tuple[str, Convolution | nn.PixelShuffle, Activation]]:
     """Convolutions, each with the activation that follows, and pixel shuffles; named by their place in the chain."""
     layers = [(name, layer) for name, layer in chain.named_modules() if not isinstance(layer, nn.Sequential)]
     for (index, layer), (_, follower) in pairwise([*layers, ("", None)]):
@@ -196,7 +192,7 @@ def _layers(chain: nn.Sequential) -> Iterator[tuple[str, Convolution | nn.PixelS
             raise TypeError(f"{type(layer).__name__} has no form on integers")
 
 
-def _up(layer: Convolution) -> int:
+def up_of(layer: Convolution) -> int:
     """How many times larger it makes the sides."""
     return layer.stride[0] if isinstance(layer, nn.ConvTranspose2d) else 1
 
@@ -241,93 +237,3 @@ def reference(
     if activation is nn.LeakyReLU:
         out = np.where(out < 0, np.maximum(out, -LEAK_REACH) * LEAK + (1 << LEAK_BITS - 1) >> LEAK_BITS, out)
     return np.clip(out, outputs.low, outputs.high)
-
-
-# From trained floats to integers
-
-
-@dataclass(frozen=True)
-class Calibrated:
-    """A chain as integers: the arrays of each convolution, the samples after it, the value of one step after it."""
-
-    arrays: dict[str, Arrays]
-    samples: list[Tensor]
-    step: Tensor
-
-
-def calibrate(
-    chain: nn.Sequential,
-    samples: Sequence[Tensor],
-    step: Tensor,
-    inputs: Range | Reach,
-    output_step: Tensor | Range | None = None,
-    limit: int = CARRIER_LIMIT,
-) -> Calibrated:
-    """Quantise a chain of convolutions and activations after training.
-
-    samples: float inputs (B, I, h, w) as the trained chain sees them. step (I,): the float value of an input
-    integer of 1, per channel. After each activation the steps are such that the largest sample of a channel is
-    ACTIVATION_MAX; output_step (O,) gives those of a last layer without one, or the range that they are to fill.
-    limit: of sums; beyond 2^24 they are split, which costs time, where otherwise weights lose bits.
-    """
-    arrays: dict[str, Arrays] = {}
-    current = list(samples)
-    layers = list(_layers(chain))
-    for place, (index, layer, activation) in enumerate(layers):
-        current = [layer(x) for x in current]
-        if isinstance(layer, nn.PixelShuffle):
-            step = step[:: layer.upscale_factor**2]
-            continue
-        if activation is not None:
-            current = [activation()(x) for x in current]
-        after = AFTER.get(activation, output_step)
-        assert after is not None, "a last layer without activation needs output_step"
-        if isinstance(after, Range):
-            follower = layers[place + 1][1] if place + 1 < len(layers) else None
-            group = follower.upscale_factor**2 if isinstance(follower, nn.PixelShuffle) else 1
-            after = _activation_step(current, group, after.high)
-        arrays[index] = _quantise(layer, step, after, inputs, limit)
-        step, inputs = after, AFTER.get(activation, ACTIVATION)
-    return Calibrated(arrays, current, step)
-
-
-def _activation_step(samples: Sequence[Tensor], group: int, high: int) -> Tensor:
-    """Largest size per channel over `high`; channels that a pixel shuffle merges share theirs."""
-    largest = torch.stack([x.abs().amax((0, 2, 3)) for x in samples]).amax(0).double()
-    shared = largest.reshape(-1, group).amax(1).repeat_interleave(group)
-    return shared.clamp(min=1e-6) / high
-
-
-def _quantise(layer: Convolution, step: Tensor, after: Tensor, inputs: Range | Reach, limit: int) -> Arrays:
-    """Weights with the largest power of two per output channel that keeps weights and sums in range."""
-    assert layer.bias is not None
-    up = _up(layer)
-    limit = limit if layer.groups == 1 else CARRIER_LIMIT
-    per_output = (-1, 1, 1) if up > 1 else (-1, 1, 1, 1)
-    rest = (0, 2, 3) if up > 1 else (1, 2, 3)
-    if up > 1:
-        per_channel = step.double()[:, None, None, None]
-    else:
-        grouped = step.double().reshape(layer.groups, -1)
-        per_channel = grouped.repeat_interleave(layer.out_channels // layer.groups, 0)[:, :, None, None]
-    weight = layer.weight.detach().double() * per_channel / after.reshape(per_output)
-    bias = layer.bias.detach().double() / after
-    largest = weight.abs().amax(rest).clamp(min=1e-12)
-    shift = torch.floor(torch.log2(FINE_WEIGHT_MAX / largest)).clamp(-MAX_SHIFT, MAX_SHIFT)
-    while True:
-        unit = torch.exp2(shift)
-        rounded = (weight * unit.reshape(per_output)).round()
-        offset = (bias * unit + unit / 2).floor()
-        terms = _terms(rounded.long().numpy(), layer.groups, inputs, up)
-        sums = torch.from_numpy(terms.sum(0)).reshape(-1, layer.out_channels).amax(0) + offset.abs()
-        single = torch.from_numpy(terms.max(0)).reshape(-1, layer.out_channels).amax(0)
-        widest = torch.where(sums < CARRIER_LIMIT, FINE_WEIGHT_MAX, WEIGHT_MAX)
-        too_far = (sums >= limit) | (single >= CARRIER_LIMIT) | (rounded.abs().amax(rest) > widest)
-        if not too_far.any():
-            break
-        shift = shift - too_far.double()
-    return {
-        "weight": to_integers(rounded, np.int16),
-        "bias": to_integers(offset, np.int32),
-        "shift": to_integers(shift, np.int8),
-    }

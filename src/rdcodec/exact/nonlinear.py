@@ -14,8 +14,8 @@ from torch import Tensor
 
 from rdcodec.errors import NeedsModel
 from rdcodec.exact.arithmetic import linear
-from rdcodec.exact.fixed import CARRIER_LIMIT, to_integers
-from rdcodec.exact.layers import MAX_SHIFT, WEIGHT_MAX, Arrays, Range
+from rdcodec.exact.fixed import CARRIER_LIMIT
+from rdcodec.exact.layers import MAX_SHIFT, Arrays, Range
 
 WIDE_LIMIT = 1 << 52  # of integers in float64, with a bit to spare for the next square
 INVERSE_BITS = 40
@@ -98,14 +98,6 @@ def check_exponent(exponent: NDArray[Any]) -> Tensor:
     if exponent[0] < 1 or exponent[-1] != 0 or exponent.min() < 0 or exponent.max() > EXPONENT_MAX:
         raise NeedsModel(OVERFLOW)
     return torch.from_numpy(exponent).double()
-
-
-def exponent_table() -> NDArray[np.int32]:
-    """e^-(i / 128) in steps of 1/65535, the last place 0; int32 (1536,)."""
-    curve = EXPONENT_MAX * np.exp(-np.arange(EXPONENTS) / EXPONENT_ONE)
-    table: NDArray[np.int32] = np.rint(curve).astype(np.int32)
-    table[-1] = 0
-    return table
 
 
 def look_up(table: Tensor, index: Tensor) -> Tensor:
@@ -201,24 +193,3 @@ def pick_layer(arrays: Mapping[str, NDArray[Any]], name: str, shape: tuple[int, 
     """weight, bias and shift of a linear layer (O, I) or of a scale (C,), without their prefix."""
     kinds = {"weight": (np.int16, shape), "bias": (np.int32, shape[:1]), "shift": (np.int8, shape[:1])}
     return {kind: pick(arrays, f"{name}.{kind}", dtype, size) for kind, (dtype, size) in kinds.items()}
-
-
-# From trained floats to integers
-
-
-def quantise_linear(weight: Tensor, bias: Tensor, step: Tensor, after: Tensor) -> Arrays:
-    """Integers of a layer whose inputs come in steps `step` (I,) and outputs in `after` (O,); weight (O, I) or (O,).
-
-    Per output the largest power of two that keeps the weights within 10 bits and the bias within 31.
-    """
-    scaled = weight.detach().double() * step / (after[:, None] if weight.ndim > 1 else after)
-    offset = bias.detach().double() / after
-    largest = scaled.abs().reshape(len(scaled), -1).amax(1).clamp(min=1e-12)
-    room = torch.minimum(WEIGHT_MAX / largest, 2.0**29 / (offset.abs() + 1))
-    shift = room.log2().floor().clamp(-MAX_SHIFT, MAX_SHIFT)
-    unit = shift.exp2()
-    return {
-        "weight": to_integers(scaled * (unit[:, None] if weight.ndim > 1 else unit), np.int16),
-        "bias": to_integers((offset * unit + unit / 2).floor(), np.int32),
-        "shift": to_integers(shift, np.int8),
-    }

@@ -5,8 +5,7 @@ then on they are only read, hashed and compared, and no machine's rounding can r
 """
 
 import hashlib
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -22,22 +21,8 @@ SCALE_MAX = 256.0
 PRECISION = 16
 TOTAL = 1 << PRECISION
 
-# What a row may leave to its escape. More, and escapes cost bits; less, and the frequencies of at least 1 far
-# out take too much from the middle. With 2^-13 rows of scale 0.2 and up cost at most 0.04 % more than their
-# Gaussian's entropy.
-TAIL_MASS = 2.0**-13
-
-# Levels 0, 1 and 2 (scales 0.110, 0.117, 0.124) are not coded. A Gaussian of scale 0.124 leaves +-0.5 once in
-# 18,000 positions and has an entropy of 0.0009 bit: coding it costs time and saves nothing.
-SKIP_BELOW = 3
-
 MAX_ROWS = 1 << 16  # a table index is at most two bytes
 BUCKET_BITS = 8  # a decoder finds the first candidate of a slot by the slot's upper PRECISION - 8 bits
-
-
-def scale_table() -> NDArray[np.float64]:
-    """The scales of the Gaussian rows: (128,) float64, evenly spaced in the logarithm from 0.11 to 256."""
-    return np.geomspace(SCALE_MIN, SCALE_MAX, LEVELS)
 
 
 @dataclass(frozen=True, eq=False)
@@ -114,51 +99,3 @@ def _array(arrays: Mapping[str, NDArray[Any]], name: str, dtype: type) -> NDArra
 def _require(holds: bool, what: str) -> None:
     if not holds:
         raise NeedsModel(f"damaged entropy tables ({what}): fetch or export the model's weights again")
-
-
-def build_gaussian_tables(
-    scales: NDArray[np.float64] | None = None,
-    tail_mass: float = TAIL_MASS,
-    skip_below: int = SKIP_BELOW,
-    more: Sequence[NDArray[np.float64]] = (),
-) -> Tables:
-    """Integer CDFs of zero-mean Gaussians that are rounded to integers, one row per scale, and rows of other masses.
-
-    Scales are in symbols (quantisation steps). A row reaches as far as both tails together hold at most
-    `tail_mass`; what lies beyond is escaped. more: as `build_tables` takes them, for rows behind the Gaussians'.
-    """
-    scales = scale_table() if scales is None else scales
-    return build_tables([*(_gaussian_mass(float(scale), tail_mass) for scale in scales), *more], skip_below)
-
-
-def build_tables(masses: Sequence[NDArray[np.float64]], skip_below: int) -> Tables:
-    """Integer CDFs from the probabilities of -radius..radius and the escape, one (2 * radius + 2,) per row.
-
-    Uses floats: run it when a model is exported, never to read a file.
-    """
-    rows = [_frequencies(mass) for mass in masses]
-    tables = Tables(
-        cdf=np.concatenate([np.cumsum(row) - row for row in rows]).astype(np.uint16),
-        radius=np.array([len(row) // 2 - 1 for row in rows], np.int32),
-        skip_below=skip_below,
-    )
-    return Tables.from_arrays(tables.to_arrays())
-
-
-def _gaussian_mass(scale: float, tail_mass: float) -> NDArray[np.float64]:
-    """Probabilities of -radius..radius and of the escape, (2 * radius + 2,)."""
-    tail = [1.0]  # tail[k] is the probability of |s| >= k
-    while tail[-1] > tail_mass or len(tail) < 3:
-        tail.append(math.erfc((len(tail) - 0.5) / (scale * math.sqrt(2))))
-    sides = -np.diff(tail) / 2
-    return np.concatenate([sides[:0:-1], [2 * sides[0]], sides[1:], [tail[-1]]])
-
-
-def _frequencies(mass: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Integers >= 1 of sum 65536, with which symbols of these probabilities cost all but the fewest bits."""
-    frequency = np.maximum(1, np.rint(mass * TOTAL)).astype(np.int64)
-    while rest := TOTAL - int(frequency.sum()):
-        step = 1 if rest > 0 else -1
-        saved_bits = mass * np.log2(np.maximum(frequency + step, 0.5) / frequency)
-        frequency[np.argmax(np.where(frequency + step > 0, saved_bits, -np.inf))] += step
-    return frequency

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from rdcodec.errors import UsageError
+from rdcodec.export.weights import export
 from rdcodec.measure.bench import matmul_gflop_per_s
 from rdcodec.measure.flops import count_parts
 from rdcodec.models.base import ImageModel
@@ -18,7 +19,6 @@ from rdcodec.models.precision import fast_dtype
 from rdcodec.models.weights import FILE_NAME, Weights, read_weights
 from rdcodec.training.checkpoint import RESTART, Progress, load_checkpoint, save_restart
 from rdcodec.training.data import Batch, BatchMaker, Photo, Photos, first_few, load_photos
-from rdcodec.training.export import export
 from rdcodec.training.feed import Feed
 from rdcodec.training.follow import can_follow, follow
 from rdcodec.training.group import Group, processes
@@ -127,7 +127,7 @@ def _carry_out(run: Run, plan: Plan, setting: Setting, say: Say) -> None:
     if finished:
         save_restart(run.folder, run.progress, run.average)  # for as long as there are no weights
         eflop = plan.whole_eflop(run.progress.flops / 1e18)
-        export(run.average, run.folder / FILE_NAME, run.validation, eflop=eflop)
+        export(run.average, run.folder / FILE_NAME, [photo.pixels for photo in run.validation], eflop=eflop)
         (run.folder / RESTART).unlink(missing_ok=True)
     else:
         save_restart(run.folder, run.progress, run.model)

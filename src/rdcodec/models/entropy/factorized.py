@@ -4,20 +4,16 @@ import math
 from collections.abc import Sequence
 from itertools import pairwise
 
-import numpy as np
 import torch
 import torch.nn.functional as F
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rdcodec.exact.tables import TAIL_MASS
 from rdcodec.models.blocks import lower_bound
 from rdcodec.models.entropy.gaussian import gaussian_bits
 from rdcodec.models.precision import in_float32
 from rdcodec.models.rate import RateVector
 
 START_WIDTH = 10.0  # the free density starts logistic, of about this scale, unless it is told another
-RADIUS_MAX = 255  # of a channel's row in the tables; what lies beyond is escaped
 MIN_RISE = 1e-9  # of the cumulative logit over one step: far out float32 no longer tells two neighbours apart
 
 
@@ -77,28 +73,9 @@ class DeepFactorizedPrior(nn.Module):
             bits = self._bits(self.logits(values - 0.5), self.logits(values + 0.5))
         return bits.reshape(channels, batch, height, width).transpose(0, 1)
 
-    @torch.no_grad()
-    def masses(self) -> list[NDArray[np.float64]]:
-        """Of each channel the probabilities of -radius..radius and of what lies beyond, (2 * radius + 2,) each.
-
-        As `exact.tables.build_tables` takes them; the radius is at most RADIUS_MAX.
-        """
-        limits = torch.arange(-RADIUS_MAX - 1, RADIUS_MAX + 1, device=self.matrices[0].device) + 0.5
-        logits = self.logits(limits.expand(len(self.matrices[0]), 1, -1)).double().cpu()
-        mass = torch.sigmoid(logits).diff(dim=-1).clamp(min=0).numpy()[:, 0]
-        return [_within_reach(channel) for channel in mass]
-
     @staticmethod
     def _bits(lower: Tensor, upper: Tensor) -> Tensor:
         # sigmoid(u) - sigmoid(l) = sigmoid(u) sigmoid(-l) (1 - exp(l - u)): no tail is too far out for its gradient.
         rise = lower_bound(upper - lower, MIN_RISE)
         log_mass = torch.log(-torch.expm1(-rise)) - F.softplus(-upper) - F.softplus(lower)
         return log_mass / -math.log(2)
-
-
-def _within_reach(mass: NDArray[np.float64]) -> NDArray[np.float64]:
-    """The middle of symmetric columns, with so many that what is beyond them is at most TAIL_MASS, or all; its rest."""
-    centre = len(mass) // 2
-    inside = mass[centre] + np.concatenate([[0], np.cumsum(mass[centre + 1 :] + mass[centre - 1 :: -1])])
-    radius = min(int(np.sum(inside < 1 - TAIL_MASS)), centre)
-    return np.append(mass[centre - radius : centre + radius + 1], max(1 - inside[radius], 0))

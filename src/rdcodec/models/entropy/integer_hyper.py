@@ -1,14 +1,11 @@
 """Hyperprior and CHARM on integers: what encoder and decoder both run, with the same result everywhere.
 
-As in `integer.py`: the float models learn, `quantise_hyperprior` and `quantise_charm` turn what the decoder needs of
-them into integer arrays, and the classes here run these. Hyper-latents have a free density, one row of the tables
+As in `integer.py`: the float models learn, `export` turns what the decoder needs of them into integer arrays, and the
+classes here run these. Hyper-latents have a free density, one row of the tables
 for each channel, behind those of the scales.
 """
 
-import copy
-import math
 from collections.abc import Sequence
-from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -19,7 +16,6 @@ from rdcodec.errors import NeedsModel
 from rdcodec.exact.arithmetic import exact_arithmetic
 from rdcodec.exact.fixed import (
     ACTIVATION_MAX,
-    CARRIER_LIMIT,
     FREE_HYPER_MAX,
     LATENT_MAX,
     LATENT_ONE,
@@ -27,36 +23,30 @@ from rdcodec.exact.fixed import (
     MEAN_MAX,
     MEAN_ONE,
     shift_right,
-    to_integers,
 )
-from rdcodec.exact.layers import Arrays, Calibrated, IntegerChain, Range, Reach, calibrate
+from rdcodec.exact.layers import Arrays, IntegerChain, Range, Reach
 from rdcodec.exact.nonlinear import OVERFLOW, pick
-from rdcodec.exact.tables import LEVELS, SCALE_MIN
-from rdcodec.models.blocks import layers_of
-from rdcodec.models.entropy.charm import LRP_REACH, CharmModel, Seen, SliceNetworks
+from rdcodec.exact.tables import LEVELS
+from rdcodec.models.entropy.charm import CharmModel, Seen, SliceNetworks
 from rdcodec.models.entropy.checkerboard import HYPER_STRIDE
-from rdcodec.models.entropy.hyper import SCALE_START, HyperModel
+from rdcodec.models.entropy.hyper import HyperModel
 from rdcodec.models.entropy.hyperprior import HyperpriorModel
 from rdcodec.models.entropy.integer import (
-    LOG_LEVEL,
     PARAMETER,
     Part,
     SymbolCoder,
     level_indexes,
-    named,
     nested,
 )
-from rdcodec.models.entropy.integer_swin import CalibratedSwin, IntegerSwin, calibrate_swin
+from rdcodec.models.entropy.integer_swin import IntegerSwin
 from rdcodec.models.swin import SwinBlock
 
 HYPER = Range(-FREE_HYPER_MAX, FREE_HYPER_MAX)
 FEATURE = Range(-ACTIVATION_MAX, ACTIVATION_MAX)  # what the networks of the slices see of the hyper-latents
-WIDE_LIMIT = 8 * CARRIER_LIMIT  # some ten sums, which cost little time; rather than more, weights lose bits
 BEFORE_STEPS = Range(-8191, 8191)  # means and levels as Swin blocks leave them
 SYNTHESIS = "hyper_synthesis."
 TANH_INPUT = Range(-255, 255)  # of the residual, in steps of 1/64: beyond +-4 it no longer changes
 TANH_OUTPUT = Range(-MEAN_ONE, MEAN_ONE)
-REACH_LEAST = 4  # quantisation steps
 
 
 class IntegerHyperprior:
@@ -68,7 +58,7 @@ class IntegerHyperprior:
         self.parameters: IntegerChain | None = None
         if has_swin(model):
             self.parameters = IntegerChain(
-                _to_steps(2 * model.latent_channels), nested(arrays, "parameters"), BEFORE_STEPS, PARAMETER
+                to_steps(2 * model.latent_channels), nested(arrays, "parameters"), BEFORE_STEPS, PARAMETER
             )
         outputs = PARAMETER if self.parameters is None else BEFORE_STEPS
         self.hyper_synthesis = _hyper_synthesis(model, arrays, outputs)
@@ -108,7 +98,7 @@ class IntegerCharm:
             self.reduce = IntegerChain(nn.Sequential(model.reduce), nested(arrays, "reduce"), FEATURE, FEATURE)
         reaches = [_reach(arrays, i, channels) for i, channels in enumerate(model.config.slices)]
         self.slices = [
-            IntegerSlice(networks, arrays, i, _seen_reach(networks, reaches[: model.supports(i)]), reaches[i])
+            IntegerSlice(networks, arrays, i, seen_reach(networks, reaches[: model.supports(i)]), reaches[i])
             for i, networks in enumerate(model.networks)
         ]
 
@@ -150,11 +140,11 @@ class IntegerSlice:
 
         self.mean = chain("mean", networks.mean, seen, PARAMETER)
         self.scale = chain("scale", networks.scale, seen, PARAMETER)
-        self.lrp = chain("lrp", networks.lrp, _join(seen, own), TANH_INPUT)
+        self.lrp = chain("lrp", networks.lrp, join(seen, own), TANH_INPUT)
         tanh = _checked(arrays, "tanh", TANH_INPUT.high - TANH_INPUT.low + 1, TANH_OUTPUT)
         self.merge: IntegerChain | None = None
         if networks.merge is not None:
-            reach = _merge_reach(len(own.largest), int(np.abs(tanh).max()))
+            reach = merge_reach(len(own.largest), int(np.abs(tanh).max()))
             self.merge = chain("merge", nn.Sequential(networks.merge), reach, PARAMETER)
         self.tanh = torch.from_numpy(tanh).float()
         self.reach = torch.from_numpy(own.largest).float()[:, None, None]
@@ -196,7 +186,7 @@ def _hyper_synthesis(model: HyperModel, arrays: Arrays, outputs: Range) -> Integ
     return IntegerChain(model.hyper_synthesis, nested(arrays, "hyper_synthesis"), HYPER, outputs)
 
 
-def _to_steps(channels: int) -> nn.Sequential:
+def to_steps(channels: int) -> nn.Sequential:
     """Each channel by itself: Swin blocks leave each in steps of its own."""
     same = nn.Conv2d(channels, channels, 1, groups=channels)
     nn.init.ones_(same.weight)
@@ -233,18 +223,18 @@ def _reach(arrays: Arrays, index: int, channels: int) -> Reach:
     return Reach(_checked(arrays, f"slices.{index}.reach", channels, Range(0, LATENT_MAX)).astype(np.int64))
 
 
-def _seen_reach(networks: SliceNetworks, before: Sequence[Reach]) -> Reach:
+def seen_reach(networks: SliceNetworks, before: Sequence[Reach]) -> Reach:
     """Of what a slice sees: its own features, then the earlier slices."""
     earlier = np.concatenate([np.zeros(0, np.int64), *(reach.largest for reach in before)])
     own = networks.seen - len(earlier)
     return Reach(np.append(np.full(own, FEATURE.high), earlier))
 
 
-def _join(*reaches: Reach) -> Reach:
+def join(*reaches: Reach) -> Reach:
     return Reach(np.concatenate([reach.largest for reach in reaches]))
 
 
-def _merge_reach(channels: int, residual: int) -> Reach:
+def merge_reach(channels: int, residual: int) -> Reach:
     """Of the latents and the residual in steps of 1/64."""
     return Reach(np.repeat([MEAN_MAX, residual], channels))
 
@@ -254,120 +244,3 @@ def _checked(arrays: Arrays, name: str, size: int, within: Range) -> NDArray[np.
     if found.min() < within.low or found.max() > within.high:
         raise NeedsModel(OVERFLOW)
     return found
-
-
-# From trained floats to integers
-
-
-@torch.no_grad()
-def quantise_hyperprior(model: HyperpriorModel, latents: Sequence[Tensor]) -> Arrays:
-    """Integer arrays of a trained model; latents: y of photographs, (1, M, h, w), sides multiples of 4."""
-    m, unit = model.latent_channels, torch.ones(model.hyper_channels)
-    z_hat = _rounded_hyper_latents(model, latents)
-    steps = torch.cat([_steps(m, MEAN_ONE), _level_steps(m)])
-    if not has_swin(model):
-        network = _with_levels(model.hyper_synthesis, m)
-        return named("hyper_synthesis", calibrate(network, z_hat, unit, HYPER, steps, WIDE_LIMIT).arrays)
-    swin = calibrate_swin(model.hyper_synthesis, z_hat, unit, HYPER, BEFORE_STEPS)
-    done = calibrate(_with_levels(_to_steps(2 * m), m), swin.samples, swin.step, BEFORE_STEPS, steps)
-    return {SYNTHESIS + name: array for name, array in swin.arrays.items()} | named("parameters", done.arrays)
-
-
-@torch.no_grad()
-def quantise_charm(model: CharmModel, latents: Sequence[Tensor]) -> Arrays:
-    """As `quantise_hyperprior`."""
-    unit = torch.ones(model.hyper_channels)
-    z_hat = _rounded_hyper_latents(model, latents)
-    hyper: Calibrated | CalibratedSwin
-    if has_swin(model):
-        hyper = calibrate_swin(model.hyper_synthesis, z_hat, unit, HYPER, FEATURE)
-        arrays: Arrays = {SYNTHESIS + name: array for name, array in hyper.arrays.items()}
-    else:
-        hyper = calibrate(model.hyper_synthesis, z_hat, unit, HYPER, FEATURE, WIDE_LIMIT)
-        arrays = named("hyper_synthesis", hyper.arrays)
-    if model.reduce is not None:
-        hyper = calibrate(nn.Sequential(model.reduce), hyper.samples, hyper.step, FEATURE, FEATURE, WIDE_LIMIT)
-        arrays |= named("reduce", hyper.arrays)
-    steps = model.share(hyper.step[None, :, None, None])
-    own = [model.share(x) for x in hyper.samples]
-    parts = [model.split(y) for y in latents]
-    decoded: list[list[Tensor]] = [[] for _ in latents]
-    inputs: list[Tensor] = []  # steps of the slices so far
-    reaches: list[Reach] = []
-    for index, networks in enumerate(model.networks):
-        seen = [model.see(index, shares[index], before) for shares, before in zip(own, decoded, strict=True)]
-        step = model.see(index, steps[index], inputs)
-        reach = _seen_reach(networks, reaches[: model.supports(index)])
-        found = _quantise_slice(networks, seen, [part[index] for part in parts], step, reach)
-        arrays |= {f"slices.{index}.{name}": array for name, array in found.arrays.items()}
-        reaches.append(Reach(found.arrays["reach"].astype(np.int64)))
-        inputs.append(_steps(len(reaches[-1].largest), LATENT_ONE)[None, :, None, None])
-        for before, y_hat in zip(decoded, found.samples, strict=True):
-            before.append(y_hat)
-    grid = torch.arange(TANH_INPUT.low, TANH_INPUT.high + 1, dtype=torch.float64) / MEAN_ONE
-    arrays["tanh"] = to_integers(MEAN_ONE * LRP_REACH * torch.tanh(grid))
-    return arrays
-
-
-class QuantisedSlice(NamedTuple):
-    """The arrays of a slice, and its samples as later slices see them."""
-
-    arrays: Arrays
-    samples: list[Tensor]
-
-
-def _quantise_slice(
-    networks: SliceNetworks, seen: Sequence[Seen], parts: Sequence[Tensor], step: Seen, reach: Reach
-) -> QuantisedSlice:
-    """seen and parts: what its networks see, and the latents themselves, of each photograph."""
-    count = parts[0].shape[1]
-    fine = _steps(count, MEAN_ONE)
-    mean_step, scale_step = (x.flatten() for x in step)
-    mean = calibrate(networks.mean, [x.mean for x in seen], mean_step, reach, fine, WIDE_LIMIT)
-    network = _with_levels(networks.scale, 0)
-    scale = calibrate(network, [x.scale for x in seen], scale_step, reach, _level_steps(count), WIDE_LIMIT)
-    y_hat = [(y - mean).round() + mean for y, mean in zip(parts, mean.samples, strict=True)]
-    samples = [networks.combine(y, networks.predict_residual(s, y)) for s, y in zip(seen, y_hat, strict=True)]
-    own = _reach_of([*y_hat, *samples])
-    both = [torch.cat([s.mean, y], 1) for s, y in zip(seen, y_hat, strict=True)]
-    lrp_step = torch.cat([mean_step, _steps(count, LATENT_ONE)])
-    lrp = calibrate(networks.lrp, both, lrp_step, _join(reach, Reach(own.astype(np.int64))), fine, WIDE_LIMIT)
-    chains = {"mean": mean, "scale": scale, "lrp": lrp}
-    if networks.merge is not None:
-        pairs = [torch.cat([y, y], 1) for y in y_hat]  # the reach of a last layer is given, so that samples say nothing
-        merge = nn.Sequential(networks.merge)
-        chains["merge"] = calibrate(
-            merge, pairs, fine.repeat(2), _merge_reach(count, round(LRP_REACH * MEAN_ONE)), fine, WIDE_LIMIT
-        )
-    arrays: Arrays = {"reach": own}
-    for name, chain in chains.items():
-        arrays |= named(name, chain.arrays)
-    return QuantisedSlice(arrays, samples)
-
-
-def _rounded_hyper_latents(model: HyperModel, latents: Sequence[Tensor]) -> list[Tensor]:
-    quality = torch.zeros(1)  # on which nothing depends
-    return [model.analyse(y, quality).round().clamp(HYPER.low, HYPER.high) for y in latents]
-
-
-def _steps(channels: int, one: int) -> Tensor:
-    return torch.full((channels,), 1 / one, dtype=torch.float64)
-
-
-def _level_steps(channels: int) -> Tensor:
-    return torch.full((channels,), LOG_LEVEL / LEVEL_ONE, dtype=torch.float64)
-
-
-def _with_levels(network: nn.Sequential, first: int) -> nn.Sequential:
-    """The network with outputs from `first` on as logarithms of the scale over the table's smallest."""
-    changed = copy.deepcopy(network)
-    last = layers_of(changed)[-1]
-    assert last.bias is not None
-    last.bias[first:] += math.log(SCALE_START / SCALE_MIN)
-    return changed
-
-
-def _reach_of(samples: Sequence[Tensor]) -> NDArray[np.int32]:
-    """How far each channel may reach as an input, in steps of 1/16: twice as far as the samples do."""
-    largest = torch.stack([x.abs().amax((0, 2, 3)) for x in samples]).amax(0)
-    return to_integers((2 * largest).clamp(min=REACH_LEAST).mul(LATENT_ONE).ceil().clamp(max=LATENT_MAX))

@@ -1,0 +1,97 @@
+"""From a trained model to a weights file: integers measured on photographs, tables, hashes."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from rdcodec.exact.layers import Arrays
+from rdcodec.exact.tables import Tables
+from rdcodec.export.checkerboard import quantise_checkerboard
+from rdcodec.export.hyper import quantise_charm, quantise_hyperprior
+from rdcodec.export.tables import build_gaussian_tables, free_masses
+from rdcodec.models.base import ImageModel
+from rdcodec.models.entropy.charm import CharmModel
+from rdcodec.models.entropy.checkerboard import CheckerboardModel
+from rdcodec.models.entropy.forms import has_integer_form
+from rdcodec.models.entropy.hyper import HyperModel
+from rdcodec.models.entropy.hyperprior import HyperpriorModel
+from rdcodec.models.weights import UNRELEASED, Weights, save_weights, stored
+
+Image = NDArray[np.uint8]
+
+CALIBRATION_PHOTOS = 12
+CALIBRATION_QUALITIES = (5.0, 50.0, 95.0)
+
+
+def export(
+    model: ImageModel,
+    path: Path,
+    photos: Sequence[Image] = (),
+    tag: str | None = None,
+    eflop: float | None = None,
+) -> Weights:
+    """Write a weights file: floats as they are stored, integers made from these, fresh tables.
+
+    photos: uint8 (H, W, 3), cut to multiples of 64: what the reach of the integers is measured on, beside two hard
+    pictures. The tag says that the weights are unreleased unless it is given.
+    eflop: training computation behind the model, for the file to say.
+    """
+    state = stored(model)
+    kept = copy.deepcopy(model).cpu().float().eval()
+    kept.load_state_dict({name: tensor.float() for name, tensor in state.items()})
+    coded = has_integer_form(kept.entropy)
+    entropy = quantise(kept.entropy, calibration_latents(kept, photos[:CALIBRATION_PHOTOS])) if coded else {}
+    tag = tag or f"{model.config.name}.{UNRELEASED}"
+    weights = Weights(tag, model.config, state, entropy, build_tables_of(kept.entropy), eflop)
+    save_weights(path, weights)
+    return weights
+
+
+@torch.inference_mode()
+def calibration_latents(model: ImageModel, photos: Sequence[Image]) -> list[tuple[Tensor, float]]:
+    """y in quantised units of each photograph, and of two hard pictures, at low, middle and high quality.
+
+    A model of one rate has one y of each.
+    """
+    qualities = CALIBRATION_QUALITIES if model.config.lmbda is None else (0.0,)
+    found: list[tuple[Tensor, float]] = []
+    for photo in [*photos, *hard_pictures()]:
+        height, width = (side // 64 * 64 for side in photo.shape[:2])
+        x = torch.from_numpy(photo[:height, :width].copy()).permute(2, 0, 1)[None].float()
+        latents = model.analysis(x.contiguous(memory_format=torch.channels_last))
+        for quality in qualities:
+            found.append((latents * model.gain(torch.tensor([quality])), quality))
+    return found
+
+
+def hard_pictures() -> list[Image]:
+    """Noise, and black and white blocks as of text: without them such pictures saturate, at +18 % of rate."""
+    rng = np.random.default_rng(0)
+    noise = rng.integers(0, 256, (256, 256, 3), np.uint8)
+    blocks = np.kron(rng.integers(0, 2, (128, 64, 1), np.uint8) * np.uint8(255), np.ones((2, 4, 3), np.uint8))
+    return [noise, blocks]
+
+
+def quantise(model: nn.Module, latents: Sequence[tuple[Tensor, float]]) -> Arrays:
+    """Integer arrays of a trained entropy model.
+
+    latents: y in quantised units (1, M, h, w), sides multiples of 4, each with its quality, to measure how far
+    activations reach: a score of photographs, at low, middle and high quality if the model knows these.
+    """
+    if isinstance(model, CheckerboardModel):
+        return quantise_checkerboard(model, latents)
+    y = [latent for latent, _ in latents]
+    if isinstance(model, HyperpriorModel):
+        return quantise_hyperprior(model, y)
+    assert isinstance(model, CharmModel)
+    return quantise_charm(model, y)
+
+
+def build_tables_of(model: nn.Module) -> Tables:
+    """The Gaussian rows for the scales of y, and behind them a row for each channel of z if its density is free."""
+    return build_gaussian_tables(more=free_masses(model.factorized_prior) if isinstance(model, HyperModel) else ())
