@@ -30,7 +30,7 @@ from rdcodec.exact.fixed import MEAN_ONE
 from rdcodec.models.blocks import pad_to_multiple
 from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, Search
 from rdcodec.models.entropy.integer import Part
-from rdcodec.models.precision import fast_dtype, in_fast_dtype, pick_device
+from rdcodec.models.precision import fast_dtype, in_fast_dtype, in_float32, pick_device
 from rdcodec.models.weights import UNRELEASED, Weights, find_weights, no_encoder, read_weights
 
 Image = NDArray[np.uint8]
@@ -146,15 +146,21 @@ class Encoded:
 
 
 class Codec:
-    """A model with weights and tables: pictures to files and back."""
+    """A model with weights and tables: pictures to files and back.
 
+    Threads may share it. Files do not depend on what the caller has set in torch: default type and device, autocast,
+    inference mode, gradients.
+    """
+
+    @torch.inference_mode(False)  # its tensors outlive the caller's mode, and a search needs gradients
     def __init__(self, weights: Weights, device: torch.device) -> None:
         model = weights.build()
         self.decodes_only = weights.decodes_only
         self.device = device
         self.tables = weights.tables
         self.hashes = weights.entropy_hash, weights.synthesis_hash
-        self.entropy = weights.build_entropy(model).to(device)
+        with torch.device("cpu"):
+            self.entropy = weights.build_entropy(model).to(device)
         model.requires_grad_(False)
         self.model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.dtype = fast_dtype(device)
@@ -202,7 +208,8 @@ class Codec:
         """y and z in quantised units, not yet rounded."""
         at = self._at(tenths)
         y = analysed.latents * self.model.gain(at)
-        return y, self.model.entropy.analyse(pad_to_multiple(y, HYPER_STRIDE), at)
+        with in_float32(self.device):
+            return y, self.model.entropy.analyse(pad_to_multiple(y, HYPER_STRIDE), at)
 
     def _samples(self, image: Image) -> Tensor:
         """(1, 3, H, W) float32 on the 0..255 scale."""
@@ -242,7 +249,8 @@ class Codec:
     @torch.inference_mode()
     def estimate_bits(self, y: Tensor, z: Tensor, quality: float | None = None) -> float:
         """Rate of y (1, M, h, w) and z (1, N, h/4, w/4), quantised units, under the float model, in bits."""
-        rated = self.model.entropy(y, self._at(self._tenths(quality)), None, Search(z, torch.round))
+        with in_float32(self.device):
+            rated = self.model.entropy(y, self._at(self._tenths(quality)), None, Search(z, torch.round))
         return float(rated.bits_y.double().sum() + rated.bits_z.double().sum())
 
     def encode_target(

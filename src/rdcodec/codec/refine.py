@@ -14,7 +14,7 @@ from torch import Tensor
 
 from rdcodec.models.base import STRIDE, ImageModel
 from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, Quantise, Search
-from rdcodec.models.precision import in_fast_dtype
+from rdcodec.models.precision import in_fast_dtype, in_float32
 
 # Chosen on held-out photographs, in fifty steps. Gradients are in bits per quantised unit; those well below EPSILON
 # move a latent in proportion to their size, so that latents that hardly matter do not drift on Adam's noise.
@@ -41,7 +41,7 @@ def refine(model: ImageModel, x: Tensor, y: Tensor, z: Tensor, quality: Tensor, 
     x (1, 3, H, W) float32 on the 0..255 scale, not padded; y (1, M, h, w) and z (1, N, h/4, w/4) in quantised units,
     as the analysis gives them for the padded picture. Fewer than a dozen steps can end behind where they began.
     """
-    with torch.inference_mode(False), torch.enable_grad():  # whatever holds outside
+    with torch.inference_mode(False), torch.enable_grad(), in_float32(x.device):  # whatever holds outside
         x, y, z, quality = (part.clone() for part in (x, y, z, quality))
         for window in windows(y.shape[2], y.shape[3]):
             _refine_window(model, x, y, z, quality, steps, window)

@@ -79,7 +79,8 @@ class Weights:
         Where they are for decoding only, the encoder's networks are random.
         """
         self._check_shapes()  # before a configuration that lies can ask for memory
-        model = ImageModel(self.config)
+        with torch.device("cpu"):  # torch's default device and type are the caller's
+            model = ImageModel(self.config).float()
         self._load(model)
         return model.eval().requires_grad_(False)
 

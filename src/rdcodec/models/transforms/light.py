@@ -31,7 +31,7 @@ class PatchTransform(nn.Module):
 
     def __init__(self, latent_channels: int) -> None:
         super().__init__()
-        basis = torch.empty(3 * PATCH * PATCH, latent_channels)
+        basis = torch.empty(3 * PATCH * PATCH, latent_channels, dtype=torch.float32)  # other types know no QR
         self.weight = nn.Parameter(nn.init.orthogonal_(basis))
 
     def analysis(self, x: Tensor) -> Tensor:
