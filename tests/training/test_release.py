@@ -12,6 +12,7 @@ from test_start import convolutional, started
 
 from rdcodec.codec.pipeline import load
 from rdcodec.errors import BadInput, NeedsModel, UsageError
+from rdcodec.exact.tables import LEVELS
 from rdcodec.export.weights import export
 from rdcodec.measure.bdrate import load_curve, rate_at
 from rdcodec.measure.rd import Evaluation, Row
@@ -41,12 +42,12 @@ RECIPE = load_recipe("short").model_copy(
 
 
 @pytest.fixture
-def finished(fair_run: Path, tiny_config: ModelConfig, tmp_path: Path) -> Path:
+def finished(fair_run: Path, tiny_config: ModelConfig, picture_folder: Path, tmp_path: Path) -> Path:
     """A run folder as training leaves it, but for its checkpoint."""
     folder = tmp_path / "run"
     folder.mkdir()
     (folder / FILE_NAME).write_bytes((fair_run / FILE_NAME).read_bytes())
-    Plan(tiny_config, RECIPE, ("photos/train.zip",), seed=0).save(folder)
+    Plan(tiny_config, RECIPE, (str(picture_folder),), seed=0).save(folder)
     write_log(
         folder,
         record("validation", 0, **CURVE, bd_rate_percent={"jpeg": 5.0, "webp": None}),
@@ -71,14 +72,15 @@ def test_released_weights_are_those_of_the_run(finished: Path, tmp_path: Path, m
     assert codec.hashes == (run.entropy_hash, run.synthesis_hash)
 
 
-def test_the_card(finished: Path, tmp_path: Path) -> None:
-    text = release(finished, "Tiny.3", tmp_path, notes="Trained on nothing.").with_suffix(".md").read_text("utf-8")
-    weights = read_weights(finished / FILE_NAME)
+def test_the_card(finished: Path, picture_folder: Path, tmp_path: Path) -> None:
+    path = release(finished, "Tiny.3", tmp_path, notes="Trained on nothing.")
+    text, weights = path.with_suffix(".md").read_text("utf-8"), read_weights(path)
     assert text.startswith("# Tiny.3\n") and text.endswith("Trained on nothing.\n")
-    for expected in ("train.zip", weights.entropy_hash.hex(), weights.synthesis_hash.hex(), "| 40 | 0.270 | 31.00 |"):
-        assert expected in text
+    for part in (weights.entropy_hash, weights.synthesis_hash, weights.tables.hash()):
+        assert part.hex() in text
+    assert picture_folder.name in text and "| 40 | 0.270 | 31.00 |" in text
     assert "jpeg -12.3 %" in text and "webp" not in text
-    assert "photos/" not in text  # paths of a machine
+    assert str(picture_folder.parent) not in text  # paths of a machine
 
 
 def test_the_card_names_the_gpu(finished: Path, tmp_path: Path) -> None:
@@ -89,9 +91,13 @@ def test_the_card_names_the_gpu(finished: Path, tmp_path: Path) -> None:
     assert "| machine | Some GPU, Some CPU, 16 cores, torch 2.11.0 |" in text
 
 
-def test_the_card_counts_what_the_start_had_cost(finished: Path, tiny_config: ModelConfig, tmp_path: Path) -> None:
+def test_the_card_counts_what_the_start_had_cost(
+    finished: Path, tiny_config: ModelConfig, picture_folder: Path, tmp_path: Path
+) -> None:
     def card_from(start: str, eflop: float | None, tag: str) -> str:
-        Plan(tiny_config, RECIPE, (), 0, warm_start=f"/home/{start}.safetensors", earlier_eflop=eflop).save(finished)
+        Plan(
+            tiny_config, RECIPE, (str(picture_folder),), 0, warm_start=f"/home/{start}.safetensors", earlier_eflop=eflop
+        ).save(finished)
         return release(finished, tag, tmp_path).with_suffix(".md").read_text("utf-8")
 
     text = card_from("I.1", 2e-6, "Tiny.1")
@@ -117,7 +123,9 @@ def test_weights_say_what_training_they_had(finished: Path, tmp_path: Path) -> N
     assert read_weights(tmp_path / "told.safetensors").eflop == 1.25e-3
 
 
-def test_the_card_says_how_it_was_trained(finished: Path, tiny_config: ModelConfig, tmp_path: Path) -> None:
+def test_the_card_says_how_it_was_trained(
+    finished: Path, tiny_config: ModelConfig, picture_folder: Path, tmp_path: Path
+) -> None:
     text = release(finished, "Tiny.1", tmp_path).with_suffix(".md").read_text("utf-8")
     stages = "to 80% of the budget 8 crops of 256 pixels, to 100% of the budget 8 crops of 384 pixels"
     for expected in (f"60: {stages}", "adam, learning rate 0.0015", "KLT of the photographs' patches"):
@@ -127,16 +135,16 @@ def test_the_card_says_how_it_was_trained(finished: Path, tiny_config: ModelConf
         (None, "| start | random |"),
         ("some/where/Tiny.1.safetensors", "| start | the weights Tiny.1 |"),
     ):
-        Plan(tiny_config, other, ("train.zip",), seed=0, warm_start=warm_start).save(finished)
+        Plan(tiny_config, other, (str(picture_folder),), seed=0, warm_start=warm_start).save(finished)
         text = release(finished, f"Tiny.{len(expected)}", tmp_path).with_suffix(".md").read_text("utf-8")
         assert expected in text and "muon, learning rate" in text
 
 
-def test_the_card_of_one_rate(finished: Path, photo: Picture, tmp_path: Path) -> None:
+def test_the_card_of_one_rate(finished: Path, photo: Picture, picture_folder: Path, tmp_path: Path) -> None:
     """A point has no BD-rate: its rate at the same PSNR stands there, on files and over the training."""
     config = convolutional().model_copy(update={"name": "Small"})
     export(started(config, photo), finished / FILE_NAME)
-    Plan(config, RECIPE, ("photos/train.zip",), seed=0).save(finished)
+    Plan(config, RECIPE, (str(picture_folder),), seed=0).save(finished)
     look = {"quality": [0.0], "lmbda": [0.013]}
     write_log(
         finished,
@@ -149,6 +157,9 @@ def test_the_card_of_one_rate(finished: Path, photo: Picture, tmp_path: Path) ->
     evaluation.save(tmp_path / "kodak.json")
     path = release(finished, "Small.1", tmp_path, evaluations=[tmp_path / "kodak.json"])
     text = path.with_suffix(".md").read_text("utf-8")
+    run, tables = read_weights(finished / FILE_NAME).tables, read_weights(path).tables
+    assert tables.hash() != run.hash() and len(tables.radius) > LEVELS  # those of the hyper-latents stand behind
+    assert not np.array_equal(tables.cdf[tables.start[LEVELS] :], run.cdf[run.start[LEVELS] :])
     assert "Rate at equal PSNR there against jpeg +12.3 %." in text
     assert "| 0 | 0.00 | 0.000000 | +60.0 % |" in text and "by the tangent at lmbda" in text
     over = 100 * (0.5 / rate_at(load_curve("bpg_444"), 33.0) - 1)
@@ -182,6 +193,44 @@ def test_a_run_that_cannot_be_released_leaves_nothing(finished: Path, tmp_path: 
     with pytest.raises(NeedsModel):
         release(finished, "Tiny.1", shelf)
     assert not shelf.exists() or not list(shelf.iterdir())
+
+
+def test_a_released_tag_gets_tables_of_its_own_under_the_next(
+    finished: Path, fair_run: Path, picture_folder: Path, tmp_path: Path
+) -> None:
+    """As a tag is where tables were still Gaussian."""
+    first = tmp_path / "Tiny.1.safetensors"
+    old = replace(read_weights(fair_run / FILE_NAME), tag="Tiny.1")
+    save_weights(first, old)
+    first.with_suffix(".md").write_text("# Tiny.1\n\nFor tests.\n\n## Training\n\nNone.\n", encoding="utf-8")
+    path = release(first, "Tiny.2", tmp_path / "shelf", notes="More.", sources=[picture_folder])
+    new = read_weights(path)
+    assert new.tag == "Tiny.2" and new.tables.hash() != old.tables.hash()
+    assert (new.entropy_hash, new.synthesis_hash) == (old.entropy_hash, old.synthesis_hash)
+    assert new.tables.hash() == read_weights(release(finished, "Tiny.3", tmp_path)).tables.hash()
+    text = path.with_suffix(".md").read_text("utf-8")
+    assert text.startswith("# Tiny.2\n") and "\n\nMore.\n" in text and new.tables.hash().hex() in text
+    assert "\n## Tiny.1\n" in text and "\n### Training\n\nNone.\n" in text
+
+
+def test_a_released_tag_without_photographs_or_card(finished: Path, picture_folder: Path, tmp_path: Path) -> None:
+    first = release(finished, "Tiny.1", tmp_path)
+    with pytest.raises(UsageError, match="--data"):
+        release(first, "Tiny.2", tmp_path)
+    with pytest.raises(UsageError, match="next tag"):
+        release(first, "Tiny.1", tmp_path / "elsewhere", sources=[picture_folder])
+    first.with_suffix(".md").unlink()
+    with pytest.raises(BadInput, match=r"Tiny\.1\.md"):
+        release(first, "Tiny.2", tmp_path, sources=[picture_folder])
+    assert [path.name for path in tmp_path.glob("Tiny*")] == ["Tiny.1.safetensors"]
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_photographs_that_are_gone(finished: Path, tiny_config: ModelConfig, tmp_path: Path) -> None:
+    Plan(tiny_config, RECIPE, (str(tmp_path / "gone.zip"),), seed=0).save(finished)
+    with pytest.raises(UsageError, match=r"gone\.zip"):
+        release(finished, "Tiny.1", tmp_path / "shelf")
+    assert not (tmp_path / "shelf").exists()
 
 
 def test_a_run_that_held_nothing_out(finished: Path, tmp_path: Path) -> None:

@@ -10,7 +10,10 @@ from rdcodec.errors import RdcError
 
 
 def release(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run.")],
+    run: Annotated[
+        str,
+        typer.Argument(metavar="RUN", help="Folder of a finished run, or a released tag that gets new tables only."),
+    ],
     tag: Annotated[str, typer.Argument(metavar="TAG", help="Model name, dot, number: I.1.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where weights and card go.")],
     notes: Annotated[
@@ -21,16 +24,27 @@ def release(
         list[Path] | None,
         typer.Option("--results", metavar="FILE", help="Result file of `rdc eval` for the card; may be repeated."),
     ] = None,
+    data: Annotated[
+        list[Path] | None,
+        typer.Option(
+            "--data",
+            metavar="PHOTOS",
+            help="Folder, zip or tar file to fit the entropy tables to; may be repeated. Without it: what RUN was "
+            "trained on.",
+        ),
+    ] = None,
     verbose: io.Verbose = 0,
 ) -> None:
-    """Give a finished run's weights a tag, and write their model card beside them.
+    """Fit the entropy tables of a finished run to photographs, give its weights a tag, and write their model card.
 
     Example: [bold]rdc release runs/first I.2 -o weights --notes data.md[/bold]
     """
+    from rdcodec.models.weights import TAG, find_weights
     from rdcodec.training.release import release as write
 
     try:
         text = notes.read_text(encoding="utf-8") if notes else ""
     except OSError as error:
         raise RdcError(f"{notes}: {error.strerror}; check the path") from error
-    io.say(str(write(run, tag, output, text, results or [])))
+    source = find_weights(run) if TAG.fullmatch(run) else Path(run)
+    io.say(str(write(source, tag, output, text, results or [], data or [])))

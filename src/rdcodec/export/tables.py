@@ -19,6 +19,10 @@ TAIL_MASS = 2.0**-13
 # 18,000 positions and has an entropy of 0.0009 bit: coding it costs time and saves nothing.
 SKIP_BELOW = 3
 
+# As many symbols, distributed as the row was, beside those counted: rows that hardly occur stay as they are. Anything
+# from 30 to 10,000 gives the same on held-out photographs.
+PRIOR_SYMBOLS = 1000.0
+
 RADIUS_MAX = 255  # of a channel's row in the tables; what lies beyond is escaped
 
 
@@ -93,3 +97,18 @@ def _within_reach(mass: NDArray[np.float64]) -> NDArray[np.float64]:
     inside = mass[centre] + np.concatenate([[0], np.cumsum(mass[centre + 1 :] + mass[centre - 1 :: -1])])
     radius = min(int(np.sum(inside < 1 - TAIL_MASS)), centre)
     return np.append(mass[centre - radius : centre + radius + 1], max(1 - inside[radius], 0))
+
+
+def fit(tables: Tables, counts: NDArray[np.int64]) -> Tables:
+    """Tables of the same rows, reach and escapes, for symbols as counted, (start[-1],)."""
+    bounds = tables.start[1:-1]
+    edges = np.split(tables.cdf.astype(np.int64), bounds)
+    priors = [np.diff(row, append=TOTAL) / TOTAL for row in edges]
+    seen = np.split(counts.astype(np.float64), bounds)
+    return build_tables([_blend(n, prior) for n, prior in zip(seen, priors, strict=True)], tables.skip_below)
+
+
+def _blend(seen: NDArray[np.float64], prior: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Shares of the columns -radius..radius and the escape, from counts and what is expected without any."""
+    mass: NDArray[np.float64] = (seen + PRIOR_SYMBOLS * prior) / (seen.sum() + PRIOR_SYMBOLS)
+    return mass

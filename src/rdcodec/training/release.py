@@ -1,4 +1,4 @@
-"""From a finished run to released weights: a tagged file and the model card beside it."""
+"""From a finished run to released weights: tables fitted to photographs, a tagged file, the model card beside it."""
 
 import json
 import math
@@ -16,42 +16,59 @@ from rdcodec.models.base import blueprint
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.rate import LMBDA_0, LMBDA_100
 from rdcodec.models.weights import FILE_NAME, TAG, Weights, read_weights, save_weights
+from rdcodec.training.data import load_photos
 from rdcodec.training.plan import RUN_FILE, Plan
 from rdcodec.training.recipe import Recipe
+from rdcodec.training.tables import with_fitted_tables
 from rdcodec.training.validation import bd_rates
 
 MOST_BYTES = 40_000_000  # in one file; code hosts refuse larger ones from 50 or 100 MB on
 STARTS = {"klt": "KLT of the photographs' patches", "random": "random"}
 
 
-def release(run: Path, tag: str, folder: Path, notes: str = "", evaluations: Sequence[Path] = ()) -> Path:
-    """Write FOLDER/TAG.safetensors, in pieces where it is large, and FOLDER/TAG.md from a run folder; returns its path.
+def release(
+    run: Path,
+    tag: str,
+    folder: Path,
+    notes: str = "",
+    evaluations: Sequence[Path] = (),
+    sources: Sequence[Path] = (),
+) -> Path:
+    """Write FOLDER/TAG.safetensors, in pieces where it is large, and FOLDER/TAG.md; returns the path of the weights.
 
+    run: a run folder, or the file of a released tag, whose networks get the new tag and other tables.
     notes: Markdown on the data, their licences and that of the weights. evaluations: result files of
-    `rdc eval` of these weights. UsageError if the tag does not fit the model or is taken: a released tag
-    never changes.
+    `rdc eval` of these weights. sources: photographs to which the entropy tables are fitted; of a run by default those
+    that it was trained on. UsageError if the tag does not fit the model or is taken: a released tag never changes.
     """
-    weights = read_weights(run / FILE_NAME)
+    again = run.is_file()
+    path = run if again else run / FILE_NAME
+    weights = read_weights(path)
     match = TAG.fullmatch(tag)
     if match is None or match["name"] != weights.config.name or int(match["number"]) == 0:
         raise UsageError(f"{tag}: a tag of this model is {weights.config.name}.1, {weights.config.name}.2, ...")
     target = folder / f"{tag}.safetensors"
-    if target.exists():
+    if tag == weights.tag or target.exists():
         raise UsageError(f"{target}: exists, and released weights never change: give the next tag")
+    if again and not sources:
+        raise UsageError(f"{weights.tag} is released: give the photographs that {tag} is fitted to with --data")
+    origin = _of_tag(path) if again else _of_run(run)
+    evaluated = [f"## {_title(result)}\n\n{_evaluation(result)}" for result in evaluations]
     released = replace(weights, tag=tag)
-    text = card(run, released, notes, evaluations)
+    if weights.entropy:  # others cannot code files, whatever their tables
+        photos = load_photos(sources or [Path(source) for source in Plan.read(run).sources])
+        released = with_fitted_tables(released, photos.train)
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(target, released, MOST_BYTES)
-    target.with_suffix(".md").write_text(text, encoding="utf-8")
+    target.with_suffix(".md").write_text(card(released, [*origin, *evaluated, notes.strip()]), encoding="utf-8")
     return target
 
 
-def card(run: Path, weights: Weights, notes: str, evaluations: Sequence[Path]) -> str:
-    """The model card, Markdown."""
-    plan, log = Plan.read(run), read_log(run)
+def card(weights: Weights, parts: Sequence[str]) -> str:
+    """The model card, Markdown: what the weights are, then the parts."""
     model = blueprint(weights.config)
     parameters = sum(p.numel() for p in model.parameters())
-    parts = [
+    about = [
         f"# {weights.tag}\n\n{weights.config.summary[:1].upper()}{weights.config.summary[1:]}.",
         _table(
             ("model", f"{weights.config.name}, {parameters / 1e6:.2f} M parameters"),
@@ -60,13 +77,29 @@ def card(run: Path, weights: Weights, notes: str, evaluations: Sequence[Path]) -
             ("entropy path", f"integers, hash {weights.entropy_hash.hex()}; tables {weights.tables.hash().hex()}"),
             ("synthesis", f"hash {weights.synthesis_hash.hex()}"),
         ),
-        "## Training\n\n" + _table(*_training(run, plan, log)),
-        "## Validation\n\n" + _validation(log),
-        _progress(log),
-        *(f"## {_title(path)}\n\n{_evaluation(path)}" for path in evaluations),
-        notes.strip(),
     ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return "\n\n".join(part for part in [*about, *parts] if part) + "\n"
+
+
+def _of_run(run: Path) -> list[str]:
+    """How a run trained its networks, and how they did."""
+    plan, log = Plan.read(run), read_log(run)
+    training = "## Training\n\n" + _table(*_training(run, plan, log))
+    return [training, "## Validation\n\n" + _validation(log), _progress(log)]
+
+
+def _of_tag(path: Path) -> list[str]:
+    """Where the networks of a released tag come from: its card, one level further down."""
+    try:
+        text = path.with_suffix(".md").read_text(encoding="utf-8").strip()
+    except OSError as error:
+        raise BadInput(
+            f"{path.with_suffix('.md')}: {error.strerror}; the new card needs that of {path.stem}"
+        ) from error
+    about = (
+        f"The networks of {path.stem} as they are, with entropy tables fitted to photographs. Of {path.stem} itself:"
+    )
+    return [about, "#" + text.replace("\n#", "\n##")]
 
 
 def _rates(config: ModelConfig) -> str:
