@@ -12,24 +12,18 @@ import pytest
 from rdcodec.cli.main import main
 from rdcodec.errors import UsageError
 from rdcodec.measure.bdrate import load_curve, psnr_at, rate_at
-from rdcodec.report.charts import (
-    Chart,
-    Missing,
-    families,
-    family,
-    loss_by_flops,
-    rate_by_training,
-    saving_by_flops,
-    saving_by_rate,
-    saving_by_speed,
-    saving_by_training,
-    study_charts,
-    time_by_flops,
-)
+from rdcodec.report import figures
+from rdcodec.report.charts import Chart, Missing
 from rdcodec.report.crops import Version, contact_sheet, parse_box
+from rdcodec.report.families import families, family, loss_by_flops
+from rdcodec.report.figures import Figure, study_charts
+from rdcodec.report.files import report_files
 from rdcodec.report.plots import rate_axis
+from rdcodec.report.savings import saving_by_flops, saving_by_rate, saving_by_speed, saving_by_training
 from rdcodec.report.study import Laboratory, read_laboratory, read_studies
 from rdcodec.report.tables import paper_table, results_page
+from rdcodec.report.times import time_by_flops
+from rdcodec.report.trainings import rate_by_training
 from rdcodec.store.db import Store
 from rdcodec.store.records import Provenance, Result
 
@@ -95,8 +89,8 @@ def data(chart: Chart | Missing) -> list[dict[str, str]]:
         (saving_by_flops, "kflops_per_px", "saving_percent"),
         (saving_by_speed, "decode_mpx_per_s", "saving_percent"),
         (saving_by_training, "eflop", "saving_percent"),
-        (lambda lab, study: families(study), "bpp", "psnr_db"),
-        (lambda lab, study: saving_by_rate(study), "bpp", "saving_percent"),
+        (families, "bpp", "psnr_db"),
+        (saving_by_rate, "bpp", "saving_percent"),
         (lambda lab, study: time_by_flops(lab), "kflops_per_px", "decode_ms_per_mpx"),
     ],
 )
@@ -119,7 +113,7 @@ def test_savings_are_those_of_the_curves(lab: Laboratory) -> None:
     vtm = load_curve("vtm_18.0")
     expected = 100 * (1 - 0.46 / rate_at(BPG, psnr_at(vtm, 0.46)))
     assert float(rows[vtm.name, "published"]["saving_percent"]) == pytest.approx(expected, abs=1e-3)
-    over_rates = [row for row in data(saving_by_rate(study)) if row["curve"] == "rdcodec I.1"]
+    over_rates = [row for row in data(saving_by_rate(lab, study)) if row["curve"] == "rdcodec I.1"]
     assert np.allclose([float(row["saving_percent"]) for row in over_rates], -25, atol=1)
 
 
@@ -165,7 +159,7 @@ def test_the_frontier_of_a_sweep_is_of_losses(lab: Laboratory) -> None:
     assert [(row["codec"], row["on_frontier"]) for row in data(loss_by_flops(sweep, study))] == [
         *(("a", "1"), ("b", "0"), ("c", "1")),
     ]
-    assert all(row["letter"] == "" and row["family"] for row in data(families(study)))
+    assert all(row["letter"] == "" and row["family"] for row in data(families(lab, study)))
     assert isinstance(loss_by_flops(lab, lab.studies[0]), Missing)
 
 
@@ -356,6 +350,15 @@ def test_what_is_missing_is_said(lab: Laboratory) -> None:
     alone, unknown = study_charts(laboratory(other), laboratory(other).studies[0])
     assert isinstance(unknown, Missing) and "known family" in unknown.reason
     assert isinstance(alone, Missing) and "--anchor" in alone.reason
+
+
+def test_a_figure_is_one_entry(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Page, data and pictures of a new one come without a change elsewhere."""
+    new = replace(families(lab, lab.studies[0]), stem="mine", title="A figure of mine")
+    monkeypatch.setattr(figures, "FIGURES", (*figures.FIGURES, Figure(lambda _lab, _study: new)))
+    files = report_files(lab)
+    assert {"mine.csv", "mine.svg", "mine.png"} <= set(files)
+    assert "![A figure of mine](mine.svg)" in files["results.md"].decode()
 
 
 def test_the_command_writes_every_figure(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """The files of a report: the page, and every figure and table with its data."""
 
-from rdcodec.report.charts import Chart, Missing, rate_by_training, study_charts, time_by_flops
+from rdcodec.report.charts import Chart, Missing
+from rdcodec.report.figures import LABORATORY_FIGURES, study_charts
 from rdcodec.report.plots import rd_figure, render, styles
 from rdcodec.report.study import Laboratory, Study
 from rdcodec.report.tables import chart_text, curves_csv, paper_table, results_page, table_text
@@ -15,10 +16,10 @@ def report_files(laboratory: Laboratory) -> dict[str, bytes]:
     with styles():
         for study in laboratory.studies:
             sections.append((study, _study_section(laboratory, study, files)))
-        time = time_by_flops(laboratory)
-        ending = ["## Speed\n", _drawn(time, files)] if laboratory.speeds else []
-        if isinstance(training := rate_by_training(laboratory), Chart):
-            ending += ["## Training\n", _drawn(training, files)]
+        ending = []
+        for heading, make in LABORATORY_FIGURES:
+            if isinstance(chart := make(laboratory), Chart) or (heading == "Speed" and laboratory.speeds):
+                ending += [f"## {heading}\n", _drawn(chart, files)]
     return {PAGE: results_page(sections, ending).encode(), **files}
 
 

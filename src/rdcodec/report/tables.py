@@ -11,17 +11,10 @@ from rdcodec.errors import BadInput, UsageError
 from rdcodec.measure.bdrate import REPORTING_WINDOW, Curve, bd_rate, rate_at, saving
 from rdcodec.measure.codecs import model_of, tag_of
 from rdcodec.measure.published import table_1
-from rdcodec.report.charts import (
-    Chart,
-    Missing,
-    kflops_per_px,
-    paper_standings,
-    reference,
-    standings,
-    training_of,
-    way,
-)
+from rdcodec.report.charts import Chart, Missing
+from rdcodec.report.standings import kflops_per_px, paper_standings, reference, standings, training_of
 from rdcodec.report.study import KODAK, SPEED_QUALITY, Laboratory, Measured, Study
+from rdcodec.report.times import way
 from rdcodec.store.records import Result, Value
 
 README_ANCHORS = {"JPEG": "kodak_jpeg_pillow", "WebP": "kodak_webp_pillow", "BPG": "bpg_444"}

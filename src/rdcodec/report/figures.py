@@ -1,0 +1,47 @@
+"""The figures of a report, but for rate and distortion. To add one: a function that gives a `Chart`, a line here."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from rdcodec.report.charts import Chart, Missing
+from rdcodec.report.families import families, loss_by_flops
+from rdcodec.report.savings import saving_by_flops, saving_by_rate, saving_by_speed, saving_by_training
+from rdcodec.report.study import Laboratory, Study
+from rdcodec.report.times import time_by_flops
+from rdcodec.report.trainings import rate_by_training
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure of the results on one set of pictures. of_files, of_estimates: of which rates it can be."""
+
+    make: Callable[[Laboratory, Study], Chart | Missing]
+    of_files: bool = True
+    of_estimates: bool = False
+    needs_reference: bool = False  # the curve over which savings are taken
+
+
+FIGURES = (
+    Figure(loss_by_flops, of_files=False, of_estimates=True),
+    Figure(saving_by_flops, needs_reference=True),
+    Figure(families, of_estimates=True),
+    Figure(saving_by_rate, needs_reference=True),
+    Figure(saving_by_speed, needs_reference=True),
+    Figure(saving_by_training, needs_reference=True),
+)
+"""Of each set of pictures, in the order of the page."""
+LABORATORY_FIGURES: tuple[tuple[str, Callable[[Laboratory], Chart | Missing]], ...] = (
+    ("Speed", time_by_flops),
+    ("Training", rate_by_training),
+)
+"""Of all results together, each under its heading."""
+
+
+def study_charts(laboratory: Laboratory, study: Study) -> list[Chart | Missing]:
+    """The figures of one set of pictures; of a sweep's estimates those that tell trials apart."""
+    asked = [figure for figure in FIGURES if (figure.of_estimates if study.estimated else figure.of_files)]
+    drawn = [figure.make(laboratory, study) for figure in asked if study.reference or not figure.needs_reference]
+    if len(drawn) == len(asked):
+        return drawn
+    hint = "`rdc eval jpeg --data DIR -o jpeg.json` measures one, `--anchor jpeg.json` names it"
+    return [Missing("Savings", f"need an anchor on the same pictures: {hint}."), *drawn]

@@ -1,0 +1,265 @@
+"""Savings against computation, speed, training and rate: Fig. 1 and 3 of the paper, and the like."""
+
+import itertools
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from rdcodec.errors import UsageError
+from rdcodec.measure.bdrate import Curve, psnr_at, saving
+from rdcodec.measure.codecs import search_of
+from rdcodec.measure.frontier import frontier
+from rdcodec.report.charts import (
+    SAMPLES,
+    Chart,
+    Missing,
+    Row,
+    eval_hint,
+    label_points,
+    looks,
+    name_levels,
+    names_of,
+    new_axes,
+    plain_log_axis,
+    points_of,
+    rounded,
+)
+from rdcodec.report.plots import COLOURS, DASHES, MARKERS, pictures, rate_axis
+from rdcodec.report.standings import (
+    POINT_BPP,
+    Standing,
+    kflops_per_px,
+    paper_standings,
+    published_curves,
+    published_standings,
+    reference,
+    standings,
+    training_eflop,
+)
+from rdcodec.report.study import KODAK, PAPER, SPEED_QUALITY, Laboratory, Study
+from rdcodec.report.times import way
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+LEAST_SAVING = -60.0  # percent: below it the figure of savings over the rate would be all JPEG
+
+
+def _series(standing: Standing) -> str:
+    """Files that a search wrote stand beside those of one pass."""
+    search = search_of(standing.codec)
+    return f"rdcodec, {search}" if search else ""
+
+
+def saving_by_flops(laboratory: Laboratory, study: Study) -> Chart | Missing:
+    """Fig. 1 of the paper."""
+    title = "Saving against decode computation (Fig. 1 of the paper)"
+    points = [(s, kflops_per_px(laboratory, s.codec), _series(s)) for s in standings(study)]
+    counted = [(s, flops, series) for s, flops, series in points if flops]
+    if not counted:
+        return Missing(title, nothing(study, "counted", "`rdc results count MODEL --store DB` counts it"))
+    counted += [(s, flops, "") for s, flops in paper_standings(study).items()]
+    if _is_alone(study, counted):
+        return Missing(title, _alone(counted[0][0]))
+    rows = _cost_rows(counted, "kflops_per_px", less_is_better=True)
+    rows += [_cost_row(s, None, "", "kflops_per_px", False) for s in published_standings(study)]
+    axis = "decoder (kFLOPs per pixel, log scale)"
+    return Chart(
+        f"saving-flops-{study.slug}",
+        title,
+        _cost_columns("kflops_per_px"),
+        tuple(rows),
+        lambda rows: cost_figure(study, rows, "kflops_per_px", axis),
+        "Lines join the models that no other of the same source beats in both. The paper's figures are those of its "
+        f"Table 1; models of many rates stand at {POINT_BPP} bpp, models of one rate at their own."
+        if study.identity == KODAK
+        else "",
+    )
+
+
+def saving_by_speed(laboratory: Laboratory, study: Study) -> Chart | Missing:
+    """The frontier of saving and decoding speed, for every way in which speed was measured."""
+    title = "Saving against decoding speed"
+    found = []
+    for standing in standings(study):
+        for speed in laboratory.comparable_speeds:
+            rate = speed.values.get("decode_mpx_per_s")
+            if speed.codec == standing.codec and speed.tag in (standing.tag, standing.codec) and rate:
+                found.append((standing, float(rate), way(speed, laboratory.speeds)))
+    if not found:
+        return Missing(title, nothing(study, "timed", "`rdc bench MODEL -o FILE` and `rdc results import FILE` do it"))
+    if _is_alone(study, found):
+        return Missing(title, _alone(found[0][0]))
+    rows = _cost_rows(found, "decode_mpx_per_s", less_is_better=False)
+    axis = "decoding of whole files (megapixels per second, log scale)"
+    return Chart(
+        f"saving-speed-{study.slug}",
+        title,
+        _cost_columns("decode_mpx_per_s"),
+        tuple(rows),
+        lambda rows: cost_figure(study, rows, "decode_mpx_per_s", axis),
+        f"Files of quality {SPEED_QUALITY:g}, or of a model's only rate. "
+        "Lines join the models that no other beats in both.",
+    )
+
+
+def saving_by_training(laboratory: Laboratory, study: Study) -> Chart | Missing:
+    """The frontier of saving and of what training cost."""
+    title = "Saving against training computation"
+    found = []
+    for standing in standings(study):
+        eflop = training_eflop(laboratory, standing.codec, standing.tag)
+        if eflop:
+            found.append((standing, eflop, _series(standing)))
+    if not found:
+        how = "`rdc results import RUN --tag TAG --store DB` takes it from a training run"
+        return Missing(title, nothing(study, "with known training", how))
+    if _is_alone(study, found):
+        return Missing(title, _alone(found[0][0]))
+    rows = _cost_rows(found, "eflop", less_is_better=True)
+    return Chart(
+        f"saving-training-{study.slug}",
+        title,
+        _cost_columns("eflop"),
+        tuple(rows),
+        lambda rows: cost_figure(study, rows, "eflop", "training (EFLOP, forward and backward, log scale)"),
+        "With the training of the weights that a model started from. "
+        "Lines join the models that no other beats in both.",
+    )
+
+
+def cost_figure(study: Study, rows: Sequence[Row], cost: str, axis: str) -> "Figure":
+    """Savings over a cost, a frontier for each source and series; codecs without the cost are level lines."""
+    figure, axes = new_axes()
+    axes.set_xscale("log")
+    drawn = [row for row in rows if row[cost] is not None]
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in drawn:
+        groups.setdefault((row["by"], row["series"]), []).append(row)
+    colours, markers = itertools.cycle(c for c in COLOURS if c != "#000000"), itertools.cycle(MARKERS)
+    for (by, series), group in groups.items():
+        paper = by == PAPER
+        colour, marker = ("#000000", "o") if paper else (next(colours), next(markers))
+        on = [row for row in group if row["on_frontier"]]
+        axes.plot([r[cost] for r in on], [r["saving_percent"] for r in on], color=colour, linewidth=1.2, zorder=2)
+        face = "white" if paper else colour
+        name = "paper, Table 1" if paper else (series or by)
+        points = ([r[cost] for r in group], [r["saving_percent"] for r in group])
+        axes.plot(*points, marker, color=colour, markerfacecolor=face, markersize=7, label=name, zorder=3)
+    label_points(axes, [(r[cost], r["saving_percent"], r["codec"], r["by"] == PAPER) for r in drawn])
+    for row, dashes in zip((r for r in rows if r[cost] is None), itertools.cycle(DASHES[1:]), strict=False):
+        axes.axhline(row["saving_percent"], color="#777777", linewidth=1.0, linestyle=dashes, zorder=1)
+    axes.axhline(0, color="#777777", linewidth=1.0, zorder=1)
+    low, high = min(r["saving_percent"] for r in rows), max(r["saving_percent"] for r in rows)
+    room = 0.1 * (max(high, 0) - min(low, 0))  # for the names of points
+    axes.set_ylim(min(low, 0) - room, max(high, 0) + room)
+    levels = [(row["saving_percent"], row["codec"]) for row in rows if row[cost] is None]
+    name_levels(axes, [*levels, (0, reference(study).name)])
+    axes.set(xlabel=axis, ylabel=f"rate saved over {reference(study).name} (%)")
+    plain_log_axis(axes, [row[cost] for row in drawn])
+    axes.set_title(_shown(study), loc="left", fontsize=10)
+    if len(groups) > 1:
+        axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
+    return figure
+
+
+def saving_by_rate(_laboratory: Laboratory, study: Study) -> Chart | Missing:
+    """Fig. 3 of the paper: what is saved at every rate."""
+    title = "Saving over the rates (Fig. 3 of the paper)"
+    rows: list[Row] = []
+    curves = [("result", m.label, m.curve) for m in study.shown]
+    curves += [("anchor", curve.name, curve) for curve in (*published_curves(study)[1:], *study.anchors)]
+    for role, name, curve in curves:
+        if curve.name == reference(study).name or name in {row["curve"] for row in rows}:
+            continue
+        for bpp, psnr_db in sampled(curve):
+            try:
+                percent = saving(bpp, psnr_db, reference(study))
+            except UsageError:  # the reference does not reach that PSNR
+                continue
+            if percent >= LEAST_SAVING:
+                point = {"bpp": bpp, "psnr_db": psnr_db, "saving_percent": percent}
+                rows.append({"curve": name, "role": role, **point})
+    if not any(row["role"] == "result" for row in rows):
+        return Missing(title, f"no result between the PSNR of {reference(study).name}; {eval_hint()}.")
+    columns = ("curve", "role", "bpp", "psnr_db", "saving_percent")
+    note = f"Rate saved over {reference(study).name} at equal PSNR; curves are cut at {LEAST_SAVING:.0f} %."
+    return Chart(
+        f"saving-rate-{study.slug}", title, columns, rounded(rows), lambda rows: rate_figure(study, rows), note
+    )
+
+
+def rate_figure(study: Study, rows: Sequence[Row]) -> "Figure":
+    """Savings over the rate; results bold, anchors thin, single points as marks."""
+    figure, axes = new_axes()
+    ours = names_of(rows, "result")
+    styles = dict(zip(ours, looks(), strict=False))
+    dashes = itertools.cycle(DASHES)
+    for curve in dict.fromkeys(row["curve"] for row in rows):
+        points = [row for row in rows if row["curve"] == curve]
+        xy = ([p["bpp"] for p in points], [p["saving_percent"] for p in points])
+        if curve not in styles:
+            axes.plot(*xy, color="#555555", linestyle=next(dashes), linewidth=1.1, label=curve, zorder=2)
+            continue
+        colour, marker = styles[curve]
+        form = {"marker": marker, "linestyle": "none"} if len(points) == 1 else {"linewidth": 2.4}
+        axes.plot(*xy, color=colour, label=curve, zorder=3, **form)
+    most = 1.05 * max(row["bpp"] for row in rows if row["role"] == "result")
+    axes.axhline(0, color="#777777", linewidth=1.0, zorder=1)
+    axes.set_xlim(0, most)
+    shown = [row["saving_percent"] for row in rows if row["bpp"] <= most]
+    axes.set_ylim(min(shown) - 3, max(shown) + 5)
+    axes.set(xlabel=rate_axis(study), ylabel=f"rate saved over {reference(study).name} (%)")
+    axes.set_title(pictures(study), loc="left", fontsize=10)
+    axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
+    return figure
+
+
+def _cost_columns(cost: str) -> tuple[str, ...]:
+    return ("codec", "by", "series", cost, "bpp", "psnr_db", "saving_percent", "on_frontier")
+
+
+def _cost_rows(found: Sequence[tuple[Standing, float, str]], cost: str, less_is_better: bool) -> list[dict[str, Any]]:
+    """Rows by source and series, each with its own frontier."""
+    rows: list[dict[str, Any]] = []
+    for key in dict.fromkeys((standing.by, series) for standing, _, series in found):
+        group = [(s, value) for s, value, series in found if (s.by, series) == key]
+        costs = [value if less_is_better else -value for _, value in group]
+        on = frontier(costs, [s.saving_percent for s, _ in group])
+        order = sorted(range(len(group)), key=lambda i: costs[i])
+        rows += [_cost_row(group[i][0], group[i][1], key[1], cost, i in on) for i in order]
+    return rows
+
+
+def _cost_row(s: Standing, value: float | None, series: str, cost: str, on: bool) -> dict[str, Any]:
+    row = {"codec": s.label, "by": s.by, "series": series, cost: value, "bpp": s.bpp, "psnr_db": s.psnr_db}
+    return rounded([{**row, "saving_percent": s.saving_percent, "on_frontier": int(on)}])[0]  # type: ignore[return-value]
+
+
+def sampled(curve: Curve) -> list[tuple[float, float]]:
+    """Rates evenly spaced along a curve, and the PSNR there; a single point as it is."""
+    if len(curve.bpp) == 1:
+        return points_of(curve)
+    rates = np.linspace(curve.bpp[0], curve.bpp[-1], SAMPLES)[1:-1]
+    inner = [(float(rate), psnr_at(curve, float(rate))) for rate in rates]
+    return [points_of(curve)[0], *inner, points_of(curve)[-1]]
+
+
+def _is_alone(study: Study, found: Sequence[object]) -> bool:
+    """Whether a chart would hold one point; on Kodak that stands beside the paper's."""
+    return len(found) == 1 and study.identity != KODAK
+
+
+def _alone(standing: Standing) -> str:
+    return f"{standing.codec} is alone there: others of many rates do not reach {POINT_BPP} bpp, or are not known."
+
+
+def nothing(study: Study, what: str, how: str) -> str:
+    if not standings(study):
+        return f"no result reaches {POINT_BPP} bpp within the PSNR of {reference(study).name}; {eval_hint()}."
+    return f"no measured model is {what} in the store; {how}."
+
+
+def _shown(study: Study) -> str:
+    return f"{pictures(study)}; models of many rates at {POINT_BPP} bpp"

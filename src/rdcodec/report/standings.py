@@ -1,0 +1,112 @@
+"""Where codecs stand on a set of pictures, and what they cost: what the figures and Table 1 are made of."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from rdcodec.errors import UsageError
+from rdcodec.measure.bdrate import Curve, load_curve, psnr_at, saving
+from rdcodec.measure.codecs import model_of, search_of, tag_of
+from rdcodec.measure.published import table_1
+from rdcodec.report.study import KODAK, PAPER, PUBLISHED, Laboratory, Measured, Study
+from rdcodec.store.records import Result
+
+if TYPE_CHECKING:
+    pass
+
+KODAK_CURVES = ("bpg_444", "vtm_18.0", "elic")
+"""Published curves that the paper compares with; the first is what savings are over."""
+POINT_BPP = 0.46
+"""Rate at which a model of all rates is set beside the paper's, whose models have about this rate alone."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """Where a codec stands: percent of the reference's rate saved at a PSNR in dB, which it has at a rate in bpp."""
+
+    label: str
+    by: str
+    codec: str
+    tag: str
+    bpp: float | None
+    psnr_db: float | None
+    saving_percent: float
+
+
+def standings(study: Study, among: Sequence[Measured] | None = None) -> list[Standing]:
+    """Where codecs stand at their own point, those of many rates at `POINT_BPP`; outside of their rates, left out.
+
+    among: the codecs; None: those that figures show.
+    """
+    found = []
+    for m in study.shown if among is None else among:
+        bpp = m.curve.bpp[0] if len(m.curve.bpp) == 1 else POINT_BPP
+        try:
+            psnr_db = psnr_at(m.curve, bpp) if len(m.curve.bpp) > 1 else m.curve.psnr_db[0]
+            percent = saving(bpp, psnr_db, reference(study))
+        except UsageError:
+            continue
+        label = tag_of(m.points[0].tag) if m.ours or search_of(m.codec) else m.label
+        found.append(Standing(label, m.by, m.codec, m.points[0].tag, bpp, psnr_db, percent))
+    return found
+
+
+def paper_standings(study: Study) -> dict[Standing, float]:
+    """The rows of Table 1 with their kFLOPs/px; the paper gives neither their rate nor their PSNR."""
+    rows = {published.row: published for published in table_1().values()} if study.identity == KODAK else {}
+    return {
+        Standing(row, PAPER, row, "Table 1", None, None, published.saving_percent): published.kflops_per_px
+        for row, published in rows.items()
+    }
+
+
+def published_standings(study: Study) -> list[Standing]:
+    """The published curves that the paper compares with, at `POINT_BPP`."""
+    curves = [load_curve(name) for name in KODAK_CURVES[1:]] if study.identity == KODAK else []
+    return [
+        Standing(
+            curve.name,
+            PUBLISHED,
+            curve.name,
+            "",
+            POINT_BPP,
+            psnr_at(curve, POINT_BPP),
+            saving(POINT_BPP, psnr_at(curve, POINT_BPP), reference(study)),
+        )
+        for curve in curves
+    ]
+
+
+def reference(study: Study) -> Curve:
+    """What savings are over."""
+    if study.reference is None:
+        raise ValueError(f"{study.name}: no reference")
+    return study.reference
+
+
+def kflops_per_px(laboratory: Laboratory, codec: str) -> float | None:
+    """Headline count of a codec's decoder, where a count or a bench in the store gives it."""
+    for result in (*laboratory.counts, *laboratory.speeds):
+        value = result.values.get("kflops_per_px")
+        if result.codec == model_of(codec) and value is not None:
+            return float(value)
+    return None
+
+
+def training_eflop(laboratory: Laboratory, codec: str, tag: str) -> float | None:
+    """Training behind a codec, with that of what it started from: of that tag or else of any in the store."""
+    run = training_of(laboratory, codec, tag)
+    return float(run.values["eflop"] or 0) if run else None
+
+
+def training_of(laboratory: Laboratory, codec: str, tag: str) -> Result | None:
+    """The training run behind a codec, of that tag or else of any, where the store has it."""
+    runs = [run for run in laboratory.trainings if run.codec == model_of(codec) and run.values.get("eflop")]
+    own = [run for run in runs if run.tag == tag_of(tag)] or runs
+    return own[-1] if own else None
+
+
+def published_curves(study: Study) -> list[Curve]:
+    if study.identity == KODAK:
+        return [load_curve(name) for name in KODAK_CURVES]
+    return list(study.anchors)
