@@ -1,9 +1,11 @@
-"""What many tests share: a photograph, a tiny model in two states, pictures to train on, torch's threads."""
+"""What many tests share: seeds, a photograph, a tiny model in two states, pictures to train on, torch's threads."""
 
 import importlib.util
 import itertools
 import math
 import os
+import random
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import FunctionType, ModuleType
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, settings
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -24,8 +27,30 @@ if TYPE_CHECKING:  # torch takes seconds to import, and many tests do without
 # tests start inherit it. The fixture `threads` sets another number.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
+# Every run tries the same examples, however long one takes.
+settings.register_profile("repeatable", deadline=None, derandomize=True, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("repeatable")
+
 Picture = NDArray[np.uint8]
 ASTRONAUT = Path(rdcodec.__file__).parent / "data" / "astronaut.png"
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_fixture_setup() -> None:
+    _seed()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_call() -> None:
+    _seed()
+
+
+def _seed() -> None:
+    """What draws without a seed of its own draws the same in every run, whichever tests came before."""
+    random.seed(0)
+    np.random.seed(0)
+    if "torch" in sys.modules:  # else whatever imports it finds its default seed, the same in every process
+        sys.modules["torch"].manual_seed(0)
 
 
 def pytest_make_parametrize_id(val: object) -> str | None:

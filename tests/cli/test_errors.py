@@ -251,7 +251,7 @@ def test_no_waiting_for_a_terminal(rdc: Rdc, work: Path, monkeypatch: pytest.Mon
 def test_interrupt(work: Path, jobs: int, sent: signal.Signals) -> None:
     (work / "in").mkdir()
     photo(1000, 1000).save(work / "in" / "0.png", compress_level=1)
-    count = 100  # many seconds of work; the signal comes when the first file is there
+    count = 2000  # many minutes of work; the signal comes when the first file is there
     for n in range(1, count):
         (work / "in" / f"{n}.png").symlink_to("0.png")
     process = subprocess.Popen(

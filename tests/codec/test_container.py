@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rdcodec.codec import container
@@ -90,7 +90,6 @@ headers = st.builds(
 
 
 @given(headers, st.binary(max_size=400))
-@settings(deadline=None)
 def test_reading_undoes_packing(header: Header, stream: bytes) -> None:
     data = pack(header, stream)
     assert unpack(data, NO_LIMIT) == (header, stream)

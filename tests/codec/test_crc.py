@@ -41,7 +41,7 @@ def test_short_inputs(data: bytes) -> None:
 
 
 @given(st.integers(SHORT - 2, SHORT + 20), st.integers(0, 2**32))
-@settings(deadline=None, max_examples=15)
+@settings(max_examples=15)
 def test_long_inputs(size: int, seed: int) -> None:
     data = np.random.default_rng(seed).bytes(size)
     assert crc32c(data) == by_definition(data)

@@ -80,7 +80,7 @@ def test_a_large_picture(tiny: Codec, photo: Picture) -> None:
 
 
 @given(st.integers(1, 70), st.integers(1, 70), st.integers(0, 1000), st.integers(0, 2**32))
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 def test_any_size_any_quality_any_pixels(tiny: Codec, height: int, width: int, tenths: int, seed: int) -> None:
     image = np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
     encoded = tiny.encode(image, tenths / 10)

@@ -38,7 +38,7 @@ ODD = build_tables(
 # The Gaussians and as many rows behind them as only indexes of two bytes can name.
 MANY = build_gaussian_tables(more=[np.array([0.2, 0.3, 0.4, 0.1]), np.array([0.5, 0.2, 0.1, 0.2])] * 150)
 
-quick = settings(deadline=None, max_examples=60)
+quick = settings(max_examples=60)
 
 
 @st.composite
@@ -202,7 +202,7 @@ def either_loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch)
             monkeypatch.setattr(rans, name, getattr(rans, name).py_func)
 
 
-hostile = settings(deadline=None, max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+hostile = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
 def check_hostile(data: bytes, indexes: Indexes, tables: Tables) -> None:

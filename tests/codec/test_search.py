@@ -48,7 +48,7 @@ def rising(draw: st.DrawFn) -> Curve:
 
 
 @given(rising(), st.floats(0, 1), st.integers(0, TENTHS))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_size_is_the_largest_below(curve: Curve, part: float, start: int) -> None:
     target = curve.at(0) + part * (curve.at(TENTHS) - curve.at(0))
     found = curve.largest_below(target, start)
@@ -58,7 +58,7 @@ def test_size_is_the_largest_below(curve: Curve, part: float, start: int) -> Non
 
 
 @given(rising(), st.floats(0, 1), st.integers(0, TENTHS))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_psnr_is_the_smallest_above(curve: Curve, part: float, start: int) -> None:
     target = curve.at(0) + part * (curve.at(TENTHS) - curve.at(0))
     found = curve.smallest_above(min(target, curve.at(TENTHS)), start)

@@ -24,7 +24,7 @@ def random_arrays(rng: np.random.Generator, shape: tuple[int, ...], outputs: int
     }
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=100)
 @given(
     seed=st.integers(0, 2**32 - 1),
     side=st.sampled_from([1, 3, 5]),

@@ -56,7 +56,6 @@ def test_inverse_is_rounded_down(a):
     assert inverse(wide(a)).item() == 2**40 // a
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([2, 12, 128]), st.integers(0, 16), st.integers(1, 10**6))
 def test_normalised_integers_follow_layer_norm_and_stay_within_their_length(seed, channels, bits, epsilon):
     x = torch.from_numpy(np.random.default_rng(seed).integers(-(2**bits) + 1, 2**bits, (5, channels))).float()
@@ -76,7 +75,6 @@ def test_constant_and_lonely_channels():
     assert found[1, 7] == NORMAL.low and found[1].max() == 11  # 256 / sqrt(511)
 
 
-@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 64), st.floats(0.1, 2000))
 def test_shares_follow_softmax(seed, keys, spread):
     rng = np.random.default_rng(seed)
@@ -90,7 +88,7 @@ def test_shares_follow_softmax(seed, keys, spread):
     assert shares.sum(-1).max() <= 4096 + keys // 2
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 @given(st.integers(0, 2**32 - 1), st.sampled_from([7, 64, 500]), st.sampled_from([255, 4095, 65535]))
 def test_linear_is_its_definition_in_every_carrier(seed, inputs, largest):
     rng = np.random.default_rng(seed)

@@ -99,7 +99,7 @@ def test_very_narrow_and_very_wide_rows() -> None:
         max_size=5,
     )
 )
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=50)
 def test_any_masses_give_sound_tables(masses: list[list[float]]) -> None:
     tables = build_tables([np.array(mass) / sum(mass) for mass in masses], skip_below=0)
     for index, mass in enumerate(masses):
@@ -213,7 +213,6 @@ def test_65537_rows_that_are_sound_otherwise_are_refused() -> None:
 
 
 @given(st.data())
-@settings(deadline=None)
 def test_any_change_is_refused_or_gives_sound_tables_of_another_hash(data: st.DataObject) -> None:
     arrays = tiny().to_arrays()
     name = data.draw(st.sampled_from(sorted(arrays)))

@@ -7,7 +7,7 @@ from pathlib import Path
 import bjontegaard
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from scipy.interpolate import PchipInterpolator  # type: ignore[import-untyped]
 
@@ -54,21 +54,18 @@ def curves(draw: st.DrawFn, name: str = "random") -> Curve:
     return Curve(name, tuple(np.exp(log_rate).tolist()), tuple(psnr.tolist()))
 
 
-@settings(deadline=None)
 @given(curves(), st.floats(0.2, 5.0))
 def test_a_constant_factor_of_rate_is_the_delta(curve: Curve, factor: float) -> None:
     dearer = Curve("dearer", tuple(factor * rate for rate in curve.bpp), curve.psnr_db)
     assert bd_rate(dearer, curve).value == pytest.approx(100 * (factor - 1), abs=1e-6)
 
 
-@settings(deadline=None)
 @given(curves(), st.floats(-2.0, 2.0))
 def test_a_constant_gain_of_psnr_is_the_delta(curve: Curve, gain: float) -> None:
     better = Curve("better", curve.bpp, tuple(psnr + gain for psnr in curve.psnr_db))
     assert bd_psnr(better, curve).value == pytest.approx(gain, abs=1e-6)
 
 
-@settings(deadline=None)
 @given(curves(), curves())
 def test_exchanging_test_and_anchor_inverts_the_ratio(a: Curve, b: Curve) -> None:
     there, back = bd_rate(a, b), bd_rate(b, a)
@@ -76,7 +73,6 @@ def test_exchanging_test_and_anchor_inverts_the_ratio(a: Curve, b: Curve) -> Non
     assert (there.low, there.high) == (back.low, back.high)
 
 
-@settings(deadline=None)
 @given(curves())
 def test_interpolant_is_scipys(curve: Curve) -> None:
     x, y = np.array(curve.psnr_db), curve.log_rate

@@ -36,7 +36,7 @@ sizes = st.tuples(st.integers(1, 5).map(lambda half: 2 * half), st.integers(1, 7
 
 
 @given(sizes)
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_two_passes_take_every_element_once(shape: tuple[int, int, int]) -> None:
     x = torch.arange(math.prod(shape)).reshape(1, *shape)
     taken = torch.cat([take_parity(x, step).reshape(-1) for step in (0, 1)])
@@ -44,7 +44,7 @@ def test_two_passes_take_every_element_once(shape: tuple[int, int, int]) -> None
 
 
 @given(sizes, st.sampled_from([0, 1]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_take_and_spread_are_inverse(shape: tuple[int, int, int], step: int) -> None:
     x = torch.arange(1.0, math.prod(shape) + 1).reshape(1, *shape)
     part = take_parity(x, step)
@@ -128,7 +128,7 @@ def reference_bits(residual: float, scale: float) -> float:
 
 
 @given(st.floats(-300, 300), st.floats(math.log(SCALE_MIN), math.log(SCALE_MAX)))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=300)
 def test_bits_are_those_of_the_definition(residual: float, log_scale: float) -> None:
     bits = gaussian_bits(torch.tensor(residual), torch.tensor(log_scale)).item()
     # float32 leaves 2^-24 of each erfc, which is at most 1, beside a mass of at least 0.39 / 256

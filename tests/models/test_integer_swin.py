@@ -56,7 +56,7 @@ def run(integers: IntegerSwin, x: Tensor) -> Tensor:
         return integers(x)
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=20)
 @given(
     seed=st.integers(0, 2**32 - 1),
     depths=st.tuples(st.integers(1, 2), st.integers(1, 3)),

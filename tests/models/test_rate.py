@@ -27,7 +27,7 @@ def test_ends_of_the_lmbda_scale() -> None:
 
 
 @given(st.floats(0, 90, width=32), st.floats(0, 10, width=32))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_lmbda_is_log_linear(quality: float, more: float) -> None:
     """The same rise of quality multiplies lmbda by the same factor, wherever it starts."""
     low, high = lmbda_of_quality(torch.tensor([quality, quality + more])).tolist()
@@ -43,7 +43,7 @@ def test_value_at_an_anchor_is_the_learned_one(vector: RateVector) -> None:
 
 
 @given(st.integers(0, ANCHORS - 2), st.floats(0, 1, width=32))
-@settings(max_examples=50, deadline=None)
+@settings(max_examples=50)
 def test_value_between_anchors_is_linear(vector: RateVector, anchor: int, part: float) -> None:
     quality = torch.tensor([(anchor + part) * 100 / (ANCHORS - 1)])
     expected = torch.lerp(vector.values[anchor], vector.values[anchor + 1], part)

@@ -66,7 +66,7 @@ def test_a_refused_result_takes_all_of_its_call_with_it(tmp_path: Path) -> None:
 def test_two_processes_lose_nothing(tmp_path: Path) -> None:
     path = tmp_path / "a.sqlite"
     writers = [writer(path, name, batch, 1000 // batch) for name, batch in (("one", 10), ("two", 50))]
-    assert [process.wait(120) for process in writers] == [0, 0]
+    assert [process.wait() for process in writers] == [0, 0]
     for process in writers:
         assert process.stdout
         process.stdout.close()
@@ -95,7 +95,7 @@ def test_a_killed_writer_leaves_whole_transactions(tmp_path: Path) -> None:
         process.stdout.readline()
     time.sleep(0.003)  # somewhere in the next
     os.kill(process.pid, signal.SIGKILL)
-    process.wait(60)
+    process.wait()
     process.stdout.close()
     with Store(path, write=False) as store:
         found = store.query()

@@ -39,7 +39,7 @@ def parts(batch: Batch) -> tuple[torch.Tensor, ...]:
 
 
 @given(st.integers(0, 10**9), st.lists(st.integers(0, 1000), min_size=1, max_size=5), st.randoms())
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=30)
 def test_a_sample_depends_on_seed_step_and_index_alone(step: int, indexes: list[int], random: object) -> None:
     """Not on the samples it is asked with, nor on any generator outside."""
     together = parts(maker().batch(step, 64, indexes, 1001))

@@ -60,7 +60,7 @@ def test_batches_made_ahead_are_the_same(feed: Feed, wanted: Wanted) -> None:
 
 
 @given(st.lists(st.booleans(), min_size=1, max_size=12), st.integers(1, 8), st.integers(0, 100))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_steps_come_in_order_however_long_each_takes(larger: list[bool], steps: int, seed: int) -> None:
     """Each is the one that was asked for, and little is made that nobody takes."""
     made: list[tuple[int, Stage]] = []
@@ -103,7 +103,7 @@ def test_on_a_cpu_nothing_is_made_ahead(feed: Feed) -> None:
 
 
 @given(st.integers(1, 40), st.integers(0, 10**6), st.integers(0, 5))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=25)
 def test_stratified_qualities_lie_one_in_each_part(of: int, step: int, seed: int) -> None:
     """Of as many equal parts of the scale, whoever draws which sample and in what order."""
     maker = BatchMaker([photo()], seed, latent_channels=2, hyper_channels=2, stratified=True)

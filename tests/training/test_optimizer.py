@@ -37,7 +37,7 @@ def muon(*weights: Tensor, lr: float = 0.01, weight_decay: float = 0.0) -> Muon:
 
 @pytest.mark.parametrize("shape", SHAPES)
 @given(st.integers(0, 10**6), st.floats(1, 30), st.floats(-6, 6))
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_every_singular_value_comes_near_one(
     shape: tuple[int, int], seed: int, condition: float, log_size: float
 ) -> None:

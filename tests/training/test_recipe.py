@@ -106,7 +106,7 @@ def test_a_recipe_has_a_stage(tmp_path: Path) -> None:
 
 
 @given(untils, st.sampled_from(["adam", "muon"]), st.floats(1e-6, 1), st.booleans())
-@settings(max_examples=15, deadline=None)
+@settings(max_examples=15)
 def test_a_recipe_comes_back_from_its_run(
     tmp_path_factory: pytest.TempPathFactory,
     tiny_config: ModelConfig,
