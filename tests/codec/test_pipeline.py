@@ -5,11 +5,13 @@ import shutil
 import warnings
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
@@ -22,6 +24,7 @@ from rdcodec.errors import BadInput, NeedsModel, RdcError, UsageError
 from rdcodec.models.weights import FILE_NAME, read_weights, save_weights
 
 Picture = NDArray[np.uint8]
+GOLDEN = Path(__file__).parents[1] / "golden"
 
 
 @pytest.fixture(scope="session")
@@ -310,6 +313,45 @@ def test_pixels_are_limited_before_they_are_made(tiny: Codec, coded: Encoded) ->
     assert tiny.decompress(coded.data, max_pixels=13000).shape == (100, 130, 3)
     with pytest.raises(BadInput, match="--max-pixels"):
         tiny.decompress(coded.data, max_pixels=12999)
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize(("model", "multiple"), [("Golden", 16), ("Golden-charm", 64)])
+def test_the_limit_counts_what_padding_makes_of_a_thin_picture(
+    model: str, multiple: int, turned: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By header or array alone, before anything is allocated."""
+
+    class Allocated(Exception):
+        pass
+
+    def allocate(*_: object) -> None:
+        raise Allocated
+
+    codec = Codec(read_weights(GOLDEN / f"{model}.1.safetensors"), torch.device("cpu"))
+    monkeypatch.setattr(codec, "decode_latents", allocate)
+    monkeypatch.setattr(codec, "_samples", allocate)
+    known = read_header((GOLDEN / "one-pixel.rdc").read_bytes()).header
+    for length, limit, allowed in [
+        (1 << 24, 100_000_000, False),
+        (1 << 24, (multiple << 24) // 5 * 4 - 1, False),
+        (1 << 24, (multiple << 24) // 5 * 4 + 9, True),
+        (400_000, 100_000_000, True),
+        (400_000, 400_000, False),
+    ]:
+        height, width = (length, 1) if turned else (1, length)
+        image = np.broadcast_to(np.uint8(7), (height, width, 3))
+        data = pack(replace(known, width=width, height=height), b"")
+        for work in (partial(codec.decompress, data), partial(codec.encode, image)):
+            with pytest.raises(Allocated if allowed else BadInput, match=None if allowed else "padded.*--max-pixels"):
+                work(max_pixels=limit)
+
+
+def test_ordinary_pictures_keep_their_limit(tiny: Codec) -> None:
+    """Just below the default limit, and tiny ones below a tiny limit."""
+    for height, width, limit in [(10_000, 10_000, 10**8), (5000, 20_000, 10**8), (1000, 1000, 10**6), (1, 1, 1)]:
+        tiny._check_padding(height, width, limit)
+    tiny.encode(np.zeros((1, 1, 3), np.uint8), max_pixels=1)
 
 
 def flipped(data: bytes, at: int, bit: int) -> bytes:

@@ -4,6 +4,7 @@ import contextlib
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
@@ -201,7 +202,7 @@ def compress_one(task: CompressTask) -> dict[str, Any]:
     codec = rdcodec.load(task.model, task.device)
     with _naming(item):
         start = time.perf_counter()
-        encoded = _encode(codec, image, task.rate, task.effort)
+        encoded = _encode(codec, image, task)
         enc_s = time.perf_counter() - start
         if task.verify:
             _verify(codec, encoded, task.max_pixels)
@@ -273,10 +274,12 @@ def read_rdc(source: Path | None) -> bytes:
     return io.read_bytes(source, MAGIC)
 
 
-def _encode(codec: "Codec", image: "Picture", rate: Rate, effort: int) -> "Encoded":
+def _encode(codec: "Codec", image: "Picture", task: CompressTask) -> "Encoded":
+    rate, effort, most = task.rate, task.effort, task.max_pixels
     if rate.bpp is rate.file_bytes is rate.psnr_db is None:
-        return codec.encode(image, rate.quality, effort)
-    return codec.encode_target(image, bpp=rate.bpp, file_bytes=rate.file_bytes, psnr_db=rate.psnr_db, effort=effort)
+        return codec.encode(image, rate.quality, effort, most)
+    target = partial(codec.encode_target, bpp=rate.bpp, file_bytes=rate.file_bytes, psnr_db=rate.psnr_db)
+    return target(image, effort=effort, max_pixels=most)
 
 
 def _verify(codec: "Codec", encoded: "Encoded", max_pixels: int) -> None:

@@ -10,6 +10,7 @@ differ only in the coder that they hand it: one looks each symbol up in y, the o
 """
 
 import math
+import os
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -36,6 +37,7 @@ from rdcodec.models.weights import UNRELEASED, Weights, find_weights, no_encoder
 Image = NDArray[np.uint8]
 DEFAULT_QUALITY = 50.0
 EFFORTS = range(1, 10)  # 1 is one pass without a search
+LEAST_LIMIT = 1 << 20  # pixels that padding may make of a picture, whatever the limit
 
 
 @dataclass
@@ -169,29 +171,54 @@ class Codec:
         config = model.config
         self.info = ModelInfo(config.name, weights.tag, config.summary, sum(p.numel() for p in model.parameters()))
 
-    def compress(self, image: Image, quality: float | None = None, effort: int = 1) -> bytes:
+    def compress(
+        self, image: Image, quality: float | None = None, effort: int = 1, max_pixels: int = MAX_PIXELS
+    ) -> bytes:
         """uint8 (H, W, 3) of any size to the bytes of an .rdc file; quality 0..100 in tenths (default 50).
 
         effort: 1 is one pass; 2 to 9 search for a better file, each twice as long as the one before. Decoders have
-        no more to do. UsageError for a quality that a model of one rate cannot have, or an unknown effort.
+        no more to do. UsageError for a quality that a model of one rate cannot have, or an unknown effort. BadInput
+        for a picture so thin that padding makes more of it than `max_pixels` (and a quarter) allows.
         """
-        return self.encode(image, quality, effort).data
+        return self.encode(image, quality, effort, max_pixels).data
 
-    def encode(self, image: Image, quality: float | None = None, effort: int = 1) -> Encoded:
+    def encode(
+        self, image: Image, quality: float | None = None, effort: int = 1, max_pixels: int = MAX_PIXELS
+    ) -> Encoded:
         """As `compress`, with the reconstruction and the estimated rate at hand."""
         self._tenths(quality)  # so that what is wrong costs no analysis
         search_steps(effort)
-        return self.code(self.analyse(image), quality, effort)
+        return self.code(self.analyse(image, max_pixels), quality, effort)
 
     @torch.inference_mode()
-    def analyse(self, image: Image) -> Analysed:
-        """Run the analysis transform, which does not depend on quality. NeedsModel for weights that only decode."""
+    def analyse(self, image: Image, max_pixels: int = MAX_PIXELS) -> Analysed:
+        """Run the analysis transform, which does not depend on quality. NeedsModel for weights that only decode.
+
+        BadInput as `compress`.
+        """
         _check_image(image)
+        height, width = image.shape[:2]
+        self._check_padding(height, width, max(max_pixels, height * width))  # the picture itself is here already
         if self.decodes_only:
             raise no_encoder(self.info.tag)
         x = pad_to_multiple(self._samples(image), self.model.multiple).contiguous(memory_format=torch.channels_last)
         with in_fast_dtype(self.device):
             return Analysed(image, self.model.analysis(x))
+
+    def _padded(self, height: int, width: int) -> tuple[int, int]:
+        """Sides of what the transforms compute for a picture."""
+        multiple = self.model.multiple
+        return -(-height // multiple) * multiple, -(-width // multiple) * multiple
+
+    def _check_padding(self, height: int, width: int, max_pixels: int) -> None:
+        """Refuse a thin picture that costs many times its pixels, before anything is allocated for it.
+
+        A quarter more than the limit is left to the padding of other pictures.
+        """
+        rows, columns = self._padded(height, width)
+        if rows * columns > max(max_pixels + max_pixels // 4, LEAST_LIMIT):
+            padded = f"{width}x{height} is padded to {columns}x{rows}, {rows * columns} pixels"
+            raise BadInput(f"{padded}, more than a quarter above {max_pixels}: allow more with --max-pixels")
 
     def code(self, analysed: Analysed, quality: float | None = None, effort: int = 1) -> Encoded:
         """Quantise and code analysed latents at one quality; with more effort, the better of this and what is found."""
@@ -261,17 +288,19 @@ class Codec:
         file_bytes: int | None = None,
         psnr_db: float | None = None,
         effort: int = 1,
+        max_pixels: int = MAX_PIXELS,
     ) -> Encoded:
         """The largest file not over `bpp` or `file_bytes`, or the smallest that reaches `psnr_db`.
 
         Give exactly one. The analysis runs once; a search of more effort begins at the quality that one pass needs.
-        RdcError with the reachable range if there is no such quality, UsageError for a model of one rate.
+        RdcError with the reachable range if there is no such quality, UsageError for a model of one rate, BadInput as
+        `compress`.
         """
         self.refuse_single_rate()
         targets = [target for target in (bpp, file_bytes, psnr_db) if target is not None]
         if len(targets) != 1 or not targets[0] > 0:
             raise UsageError("give one of bpp, file_bytes and psnr_db, above 0")
-        analysed = self.analyse(image)
+        analysed = self.analyse(image, max_pixels)
 
         def meet(effort: int, start: int) -> Encoded:
             def at(tenths: int) -> Encoded:
@@ -293,12 +322,14 @@ class Codec:
     def decompress(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Image:
         """The bytes of an .rdc file to uint8 (H, W, 3).
 
-        BadInput for a damaged file, NeedsModel for one that was made with other weights.
+        BadInput for a damaged file and for more than `max_pixels`, with padding a quarter more; NeedsModel for a file
+        that was made with other weights.
         """
-        return self.decode(*unpack(data, max_pixels))
+        return self.decode(*unpack(data, max_pixels), max_pixels)
 
-    def decode(self, header: Header, stream: bytes) -> Image:
+    def decode(self, header: Header, stream: bytes, max_pixels: int = MAX_PIXELS) -> Image:
         """Entropy decoding and synthesis of an unpacked file; errors as `decompress`."""
+        self._check_padding(header.height, header.width, max_pixels)
         y_hat = self.decode_latents(header, stream)
         quality = None if self.single_rate else header.quality / 10
         return self.synthesise(y_hat, quality, header.height, header.width)
@@ -313,9 +344,7 @@ class Codec:
                 "a quality in the file, but a single rate" if self.single_rate else "no quality in the file, but rates"
             )
             raise BadInput(f"{wrong} in {header.tag}: get the file again from its source")
-        multiple = self.model.multiple
-        height, width = (-(-side // multiple) * multiple for side in (header.height, header.width))
-        (_, rows, columns), _ = self.model.latent_shapes(height, width)
+        (_, rows, columns), _ = self.model.latent_shapes(*self._padded(header.height, header.width))
         decoder = _Decoder(rans.Decoder(stream, self.tables))
         y_hat = self.entropy.code(rows, columns, header.quality, decoder)
         decoder.stream.finish()
@@ -381,10 +410,21 @@ def _symbols_crc(symbols: NDArray[np.int32]) -> int:
 def load(model: str | Path = "I", device: str = "cpu") -> Codec:
     """A codec by name ("I": its newest weights), tag ("I.1") or run folder (a Path, or text with a slash: "./I").
 
-    NeedsModel if it or its weights are not here; UsageError for a device that is not here.
+    NeedsModel if it or its weights are not here; UsageError for a device that is not here. A process that is forked
+    afterwards has one thread in torch; start processes with "spawn" to have more.
     """
     path = find_weights(model)
     return _load(path, path.stat().st_mtime_ns, pick_device(device))
+
+
+def _after_fork() -> None:
+    """In a forked child: one thread. Those of the parent's pool did not come along, and torch would wait for them."""
+    if _load.cache_info().misses:
+        torch.set_num_threads(1)
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 @lru_cache(maxsize=4)
@@ -411,4 +451,4 @@ def compress(image: Image, model: str | Path = "I", quality: float | None = None
 def decompress(data: bytes, max_pixels: int = MAX_PIXELS) -> Image:
     """Decode the bytes of an .rdc file to uint8 (H, W, 3)."""
     header, stream = unpack(data, max_pixels)
-    return codec_for(header).decode(header, stream)
+    return codec_for(header).decode(header, stream, max_pixels)
