@@ -24,7 +24,8 @@ QUALITIES = (10.0, 35.0, 60.0, 85.0)
 PAGE = """# What the encoder's search brings
 
 Written by `benchmarks/effort.py`: {tag}, {count} Kodak pictures at qualities 10, 35, 60 and 85, real files, {cpu},
-{threads} thread. Rate: BD-rate against effort 1. Time: of an encoding, over that of one pass. Decoding takes the same.
+{threads} thread. Rate: BD-rate against effort 1, negative: smaller. Time: of encoding, as a multiple of one pass; that
+of decoding does not change. So few pictures give an indication, not a result that holds in general.
 
 | effort | steps | rate | time of an encoding |
 | ---: | ---: | ---: | ---: |

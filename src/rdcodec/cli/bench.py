@@ -28,7 +28,7 @@ def bench(
         str | None, typer.Option("--size", metavar="WxH", help="Size of the picture, made of a bundled photo; 768x512.")
     ] = None,
     data: Annotated[
-        Path | None, typer.Option("--data", metavar="DIR", help="Folder of pictures to take instead.")
+        Path | None, typer.Option("--data", metavar="DIR", help="Folder of pictures to use instead.")
     ] = None,
     quality: Annotated[
         float | None, typer.Option("-q", "--quality", min=0, max=100, metavar="Q", help="Quality of the files.")
@@ -48,11 +48,11 @@ def bench(
     ] = None,
     device: io.Device = "cpu",
     repeats: Annotated[int, typer.Option("--repeats", min=1, metavar="N", help="Passes after warm-up.")] = 5,
-    parts: Annotated[bool, typer.Option("--parts", metavar=io.FLAG, help="A line for each part as well.")] = False,
-    cold: Annotated[bool, typer.Option("--cold", metavar=io.FLAG, help="Also from process start to picture.")] = False,
+    parts: Annotated[bool, typer.Option("--parts", metavar=io.FLAG, help="Also print a line for each part.")] = False,
+    cold: Annotated[bool, typer.Option("--cold", metavar=io.FLAG, help="Also time from process start.")] = False,
     output: Annotated[Path | None, typer.Option("-o", "--output", metavar="FILE", help="Result file (JSON).")] = None,
     store: Annotated[
-        Path | None, typer.Option("--store", metavar="DB", help="Add each result to this store as soon as it is there.")
+        Path | None, typer.Option("--store", metavar="DB", help="Add each result to this store once measured.")
     ] = None,
     force: io.Force = False,
     as_json: io.Json = False,

@@ -77,15 +77,15 @@ def compress(
     ] = "I",
     quality: Annotated[
         float | None,
-        typer.Option("-q", "--quality", min=0, max=100, metavar="Q", help="0 to 100, in tenths; usually 50."),
+        typer.Option("-q", "--quality", min=0, max=100, metavar="Q", help="0 to 100, in tenths; default 50."),
     ] = None,
     target_bpp: Annotated[
         float | None,
-        typer.Option("--target-bpp", min=0.001, metavar="B", help="Best quality in B bits per pixel."),
+        typer.Option("--target-bpp", min=0.001, metavar="B", help="Best quality within B bits per pixel."),
     ] = None,
     target_size: Annotated[
         int | None,
-        typer.Option("--target-size", parser=io.parse_bytes, metavar="SIZE", help="Best quality in SIZE: 60000, 60kB."),
+        typer.Option("--target-size", parser=io.parse_bytes, metavar="SIZE", help="Best quality within SIZE: 60kB."),
     ] = None,
     target_psnr: Annotated[
         float | None,
@@ -129,7 +129,7 @@ def decompress(
     output: Output = None,
     format: Annotated[
         str | None,
-        typer.Option("--format", metavar="FORMAT", help="png, jpeg, webp, ppm or npy; else as OUT says, or png."),
+        typer.Option("--format", metavar="FORMAT", help="png, jpeg, webp, ppm or npy; default by OUT, or png."),
     ] = None,
     quality: Annotated[
         int | None,
@@ -167,7 +167,7 @@ def decompress(
 def info(
     inputs: Annotated[list[str], typer.Argument(metavar="FILE", help=".rdc files, folders of them, or '-'.")],
     check: Annotated[
-        bool, typer.Option("--check", metavar=io.FLAG, help="Check every byte, not the header alone.")
+        bool, typer.Option("--check", metavar=io.FLAG, help="Check every byte, not only the header.")
     ] = False,
     as_json: io.Json = False,
     verbose: io.Verbose = 0,

@@ -154,13 +154,13 @@ def eval_(
 
 
 def anchors(
-    codecs: Annotated[list[str] | None, typer.Argument(metavar="CODEC", help="Codecs; all that are here.")] = None,
+    codecs: Annotated[list[str] | None, typer.Argument(metavar="CODEC", help="Codecs; all available ones.")] = None,
     data: Annotated[Path | None, typer.Option("--data", metavar="DIR", help="Folder of pictures.")] = None,
     output: Annotated[Path, typer.Option("-o", "--output", metavar="DIR", help="Folder of the results.")] = Path(),
     store: Annotated[
         Path | None, typer.Option("--store", metavar="DB", help="Add the results to this store as well.")
     ] = None,
-    listing: Annotated[bool, typer.Option("--list", metavar=io.FLAG, help="Show which there are.")] = False,
+    listing: Annotated[bool, typer.Option("--list", metavar=io.FLAG, help="List the codecs.")] = False,
     force: io.Force = False,
     jobs: io.Jobs = 1,
     no_progress: io.NoProgress = False,
@@ -229,7 +229,7 @@ def bdrate(
     ] = POINT_BPP,
     listing: Annotated[bool, typer.Option("--list", metavar=io.FLAG, help="Show built-in curves.")] = False,
     dataset: Annotated[
-        str | None, typer.Option("--dataset", metavar="NAME", help="With --list: pictures whose name holds this.")
+        str | None, typer.Option("--dataset", metavar="NAME", help="With --list: data sets whose name contains this.")
     ] = None,
     as_json: io.Json = False,
     verbose: io.Verbose = 0,

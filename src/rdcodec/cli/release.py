@@ -14,7 +14,7 @@ def release(
         str,
         typer.Argument(metavar="RUN", help="Folder of a finished run, or a released tag that gets new tables only."),
     ],
-    tag: Annotated[str, typer.Argument(metavar="TAG", help="Model name, dot, number: I.1.")],
+    tag: Annotated[str, typer.Argument(metavar="TAG", help="Model name, dot, number: I.4.")],
     output: Annotated[Path, typer.Option("-o", "--output", metavar="FOLDER", help="Where weights and card go.")],
     notes: Annotated[
         Path | None,

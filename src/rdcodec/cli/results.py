@@ -24,10 +24,10 @@ StorePath = Annotated[
 ]
 STORE = Path("rdc.sqlite")
 KindOption = Annotated[
-    Literal["quality", "speed", "count", "training"] | None, typer.Option("--kind", help="Results of this kind alone.")
+    Literal["quality", "speed", "count", "training"] | None, typer.Option("--kind", help="Only results of this kind.")
 ]
-Codec = Annotated[str | None, typer.Option("--codec", metavar="NAME", help="Results of this codec alone.")]
-Dataset = Annotated[str | None, typer.Option("--dataset", metavar="NAME", help="Results on these pictures alone.")]
+Codec = Annotated[str | None, typer.Option("--codec", metavar="NAME", help="Only results of this codec.")]
+Dataset = Annotated[str | None, typer.Option("--dataset", metavar="NAME", help="Only results on these pictures.")]
 
 
 @results.command("import")

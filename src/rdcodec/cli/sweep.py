@@ -26,7 +26,7 @@ TYPICAL_SHARE = 0.35  # of a matrix product's speed, that training reaches
 def sweep(
     file: Annotated[Path, typer.Argument(metavar="SWEEP", help="TOML file of the sweep.")],
     output: Annotated[
-        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder of its trials; to go on, the same.")
+        Path | None, typer.Option("-o", "--output", metavar="DIR", help="Folder of its trials; repeat it to continue.")
     ] = None,
     data: Annotated[
         list[Path] | None,
@@ -42,7 +42,7 @@ def sweep(
         str | None,
         typer.Option("--ray", metavar="ADDRESS", help="Run on a Ray cluster: auto, ray://HOST:PORT, or local."),
     ] = None,
-    jobs: Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Trials beside each other.")] = 1,
+    jobs: Annotated[int, typer.Option("--jobs", min=1, metavar="N", help="Trials in parallel.")] = 1,
     device: io.Device = "cpu",
     threads: io.Threads = 0,
     no_progress: io.NoProgress = False,

@@ -37,15 +37,13 @@ def train(
     ] = None,
     minutes: Annotated[
         float | None,
-        typer.Option("--minutes", min=0.01, metavar="X", help="Budget in minutes of summed step time."),
+        typer.Option("--minutes", min=0.01, metavar="X", help="Budget in minutes spent in training steps."),
     ] = None,
     tflop: Annotated[
         float | None,
         typer.Option("--tflop", min=0.01, metavar="X", help="Budget in training computation, 10^12 FLOPs."),
     ] = None,
-    resume: Annotated[
-        Path | None, typer.Option("--resume", metavar="RUN", help="Go on with a run that was interrupted.")
-    ] = None,
+    resume: Annotated[Path | None, typer.Option("--resume", metavar="RUN", help="Continue an interrupted run.")] = None,
     finish_in: Annotated[
         str | None,
         typer.Option("--finish-in", metavar="TIME", help="With --resume: begin the decay now, end in 90s, 30m, 2h."),
@@ -75,14 +73,14 @@ def train(
     ] = None,
     compiled: Annotated[bool, typer.Option("--compile", help="Run through torch.compile: for long GPU runs.")] = False,
     no_anchors: Annotated[
-        bool, typer.Option("--no-anchors", metavar=io.FLAG, help="Validate without classical codecs beside.")
+        bool, typer.Option("--no-anchors", metavar=io.FLAG, help="Validate without comparing classical codecs.")
     ] = False,
     device: io.Device = "cpu",
     threads: io.Threads = 0,
     no_progress: io.NoProgress = False,
     verbose: io.Verbose = 0,
 ) -> None:
-    """Train a model, or go on with a run. An interrupt saves first; a run that is killed loses three minutes at most.
+    """Train a model or continue a run. An interrupt saves a checkpoint; a killed run loses at most three minutes.
 
     Example: [bold]rdc train I --data photos/ --minutes 60 -o runs/first[/bold]
     """

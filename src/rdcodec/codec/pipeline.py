@@ -408,7 +408,7 @@ def _symbols_crc(symbols: NDArray[np.int32]) -> int:
 
 
 def load(model: str | Path = "I", device: str = "cpu") -> Codec:
-    """A codec by name ("I": its newest weights), tag ("I.1") or run folder (a Path, or text with a slash: "./I").
+    """A codec by name ("I": its newest weights), tag ("I.3") or run folder (a Path, or text with a slash: "./I").
 
     NeedsModel if it or its weights are not here; UsageError for a device that is not here. A process that is forked
     afterwards has one thread in torch; start processes with "spawn" to have more.

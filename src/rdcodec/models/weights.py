@@ -276,7 +276,7 @@ def released() -> dict[str, Path]:
 
 
 def find_weights(model: str | Path) -> Path:
-    """The weights file of a name ("I": the newest tag), a tag ("I.1"), or a run folder: a Path, or text with a slash.
+    """The weights file of a name ("I": the newest tag), a tag ("I.3"), or a run folder: a Path, or text with a slash.
 
     Raises NeedsModel that says what there is.
     """
