@@ -34,7 +34,7 @@ from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.config import CONFIGS, load_config
 from rdcodec.models.entropy.checkerboard import Noise
 from rdcodec.report.tables import markdown_table
-from rdcodec.training.data import Batch, BatchMaker, Photo, load_photos
+from rdcodec.training.data import Batch, BatchMaker, Photo, decoded, load_photos
 from rdcodec.training.loop import rate_distortion
 
 RESULT = Path(__file__).parent.parent / "docs" / "results" / "learn.json"
@@ -68,7 +68,7 @@ def main() -> None:
     torch.set_num_threads(arguments.threads)
     record = kept(arguments.json)
     missing = [name for name in arguments.models if name not in record["models"]]
-    photos = load_photos(arguments.data).train if missing else []
+    photos = decoded(load_photos(arguments.data).train) if missing else []
     crops = [crop(photo) for photo in photos[: SETTING["crops"]]]
     print(HEADER, flush=True)
     for name in arguments.models:

@@ -33,7 +33,7 @@ from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.config import ModelConfig, load_config
 from rdcodec.models.precision import fast_dtype
 from rdcodec.training import loop
-from rdcodec.training.data import MIN_SIDE, BatchMaker, Photos, is_held_out, load_photos
+from rdcodec.training.data import MIN_SIDE, BatchMaker, Photos, decoded, is_held_out, load_photos
 from rdcodec.training.optimizer import make_optimizers
 from rdcodec.training.recipe import load_recipe
 
@@ -133,7 +133,7 @@ def our_turn(config: ModelConfig, photos: Photos, dtype: torch.dtype, arguments:
     model = ImageModel(config).to(memory_format=torch.channels_last)
     average = copy.deepcopy(model)
     optimizers = make_optimizers(model, recipe)
-    batches = BatchMaker(photos.train, 0, config.latent_channels, config.entropy.hyper_channels)
+    batches = BatchMaker(decoded(photos.train), 0, config.latent_channels, config.entropy.hyper_channels)
     taken = 0
 
     def step() -> dict[str, float]:

@@ -38,7 +38,7 @@ from rdcodec.models.entropy.checkerboard import Noise
 from rdcodec.models.precision import fast_dtype
 from rdcodec.models.weights import read_weights
 from rdcodec.training.checkpoint import Progress, save_restart
-from rdcodec.training.data import Batch, BatchMaker, Photo, load_photos
+from rdcodec.training.data import Batch, BatchMaker, CodedPhoto, decoded, load_photos
 from rdcodec.training.follow import can_follow, follow
 from rdcodec.training.grow import contains, grow
 from rdcodec.training.loop import LOG_STEPS, SPIKE, Losses, Meter, rate_distortion, update_average
@@ -117,6 +117,11 @@ class Pool:
         return self.samples[first + at[:, None] * down + at * right].permute(0, 3, 1, 2).float()
 
 
+def say(line: str) -> None:
+    """A line of the log on standard output, at once."""
+    print(line, flush=True)
+
+
 class Watch(threading.Thread):
     """Brings the zip files of a folder into the pool, those that come later too."""
 
@@ -125,6 +130,8 @@ class Watch(threading.Thread):
         self.folder, self.pool = folder, pool
         self.rng = np.random.default_rng(seed)
         self.seen: list[Path] = []
+        self.skipped: list[Path] = []
+        self.nothing = False  # whether a whole look found only files that cannot be read
 
     def run(self) -> None:
         on_card = self.pool.device.type == "cuda"
@@ -138,13 +145,20 @@ class Watch(threading.Thread):
     def look(self) -> None:
         """Take what is new."""
         for path in sorted(self.folder.glob("*.zip")):
-            if path in self.seen:
+            if path in self.seen or path in self.skipped:
                 continue
             began = time.perf_counter()
-            for photo in load_photos([path]).train:
+            try:
+                photos = decoded(load_photos([path]).train, say)
+            except RdcError as error:  # a file that is no archive must not end the watch
+                say(f"skipped: {error}")
+                self.skipped.append(path)
+                continue
+            for photo in photos:
                 self.pool.add(photo.pixels, self.rng.uniform(1, 2))
             self.seen.append(path)
             print(f"{path.name}: {self.pool.used / 1e6:.0f} MP in {time.perf_counter() - began:.1f} s", flush=True)
+        self.nothing = bool(self.skipped) and not self.pool.whole
 
 
 class Stepper:
@@ -387,7 +401,7 @@ def first_state(plan: Plan, data: Path) -> tuple[State, float | None]:
     return model.state_dict(), earlier
 
 
-def first_photos(data: Path) -> list[Photo]:
+def first_photos(data: Path) -> list[CodedPhoto]:
     """Of the zip files that are there when it begins."""
     return load_photos(sorted(data.glob("*.zip"))[:FIRST_ZIPS]).train
 
@@ -461,7 +475,7 @@ def plan_of(args: argparse.Namespace) -> Plan:
 def wait(watch: Watch, after: Path | None) -> None:
     """Until there are photographs, and the file."""
     while not watch.pool.whole or (after is not None and not after.exists()):
-        if not watch.is_alive():
+        if watch.nothing or not watch.is_alive():
             raise UsageError(f"{watch.folder}: photographs cannot be read")
         time.sleep(0.1)
 

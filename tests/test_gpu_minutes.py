@@ -210,3 +210,19 @@ def test_a_gradient_that_is_no_number_changes_nothing(minutes: ModuleType, folde
     gradients[3].view(-1)[0] = torch.nan
     assert not stepper._clip()
     assert not any(gradient.any() for gradient in gradients) and torch.equal(stepper.usual_norm, usual)
+
+
+def test_a_zip_file_that_is_none_does_not_end_the_watch(
+    minutes: ModuleType, folder: Path, picture_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is named, and no source of the run; alone it is an error."""
+    pool = minutes.Pool(torch.device("cpu"), CROP, 0.01)
+    watch = minutes.Watch(folder / "data", pool, 0)
+    (folder / "data" / "bad.zip").write_text("no archive")
+    watch.look()
+    with pytest.raises(UsageError, match="photographs cannot be read"):
+        minutes.wait(watch, None)
+    pack(folder / "data" / "good.zip", sorted(picture_folder.iterdir())[:2])
+    watch.look()
+    assert pool.whole and watch.seen == [folder / "data" / "good.zip"]
+    assert capsys.readouterr().out.count("skipped: ") == 1

@@ -50,6 +50,12 @@ def test_lines() -> None:
     assert screen.line(VALIDATION).endswith("12.200 bpp 37.00 dB  jpeg -33.3 %  webp +112.1 %  x265_444 -")
 
 
+def test_rows_without_classical_codecs() -> None:
+    assert screen.validation_rows({**VALIDATION, "bd_rate_percent": {}}).splitlines()[0] == (
+        "step 12400  validation  loss 0.8123"
+    )
+
+
 def test_without_a_terminal_there_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
     with screen.training_log(enabled=True) as show:
         show(TRAIN)

@@ -4,8 +4,6 @@ import gzip
 import io
 import tarfile
 import zipfile
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +15,19 @@ from PIL import Image
 
 from rdcodec.errors import BadInput, RdcError, UsageError
 from rdcodec.training import data
-from rdcodec.training.data import HOLD_OUT, Batch, BatchMaker, Photo, Photos, first_few, is_held_out, load_photos
+from rdcodec.training.data import (
+    HOLD_OUT,
+    Batch,
+    BatchMaker,
+    CodedPhoto,
+    Photo,
+    Photos,
+    Room,
+    decoded,
+    first_few,
+    is_held_out,
+    load_photos,
+)
 from rdcodec.training.sources import expand_braces
 
 
@@ -161,21 +171,57 @@ def names(photos: Photos) -> tuple[list[str], list[str], list[str]]:
 def test_a_folder(mixed: Path, picture_folder: Path) -> None:
     photos = load_photos([mixed])
     train, validation, unreadable = names(photos)
-    assert len(train) == 8 and len(validation) == 1 and "grey.PNG" in train
+    assert len(train) == 9 and len(validation) == 1 and {"grey.PNG", "cut.png"} <= set(train)
     assert any(name.startswith("below") for name in train)
     assert all(is_held_out(name) for name in validation) and not any(map(is_held_out, train))
-    assert unreadable == ["cut.png", "damaged.jpg", "folder.png"]
-    for photo in photos.train + photos.validation:
+    assert unreadable == ["damaged.jpg", "folder.png"]
+    said: list[str] = []
+    whole = decoded(photos.train + photos.validation, said.append)
+    assert len(whole) == 9 and said == ["skipped: cut.png: damaged picture"]
+    for photo in whole:
         with Image.open(mixed / photo.name) as picture:
             np.testing.assert_array_equal(photo.pixels, np.array(picture.convert("RGB")))
-    assert photos.megapixels == pytest.approx(sum(p.pixels.shape[0] * p.pixels.shape[1] for p in photos.train) / 1e6)
+    assert photos.megapixels == pytest.approx(sum(p.height * p.width for p in photos.train) / 1e6)
+
+
+def test_nothing_is_decoded_before_it_is_needed(picture_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An hour of photographs would pass before the first step."""
+    seen: list[str] = []
+    decode = data._decode
+
+    def counting(name: str, content: bytes) -> np.ndarray:
+        seen.append(name)
+        return decode(name, content)
+
+    monkeypatch.setattr(data, "_decode", counting)
+    photos = load_photos([picture_folder])
+    assert photos.megapixels > 0 and not seen
+    BatchMaker(photos.train, 0, 2, 2).batch(0, 64, [0], 1)
+    assert len(seen) == 1
+
+
+def test_a_photograph_that_turns_out_to_be_damaged(mixed: Path) -> None:
+    """Another takes its place, the same one whenever the step is made; it is named once."""
+    said: list[str] = []
+    photos = load_photos([mixed])
+    makers = [BatchMaker(photos.train, 0, 2, 2, say=said.append) for _ in range(2)]
+    makers[1].damaged.update(n for n, photo in enumerate(photos.train) if photo.name == "cut.png")
+    first, second = (maker.batch(0, 64, range(64), 64).x for maker in makers)
+    assert torch.equal(first, second) and said == ["skipped: cut.png: damaged picture"]
+
+
+def test_reading_says_how_far_it_is(picture_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(data, "TELL_SECONDS", -1.0)
+    said: list[str] = []
+    load_photos([picture_folder], said.append)
+    assert said == [f"{n} picture files read" for n in range(1, 9)]
 
 
 def test_a_zip_file_is_as_good_as_its_folder(mixed: Path, tmp_path: Path) -> None:
     archive = zipped(mixed, tmp_path / "pictures.zip")
     folder, zip_file = load_photos([mixed]), load_photos([archive])
     assert names(folder)[:2] == names(zip_file)[:2]
-    assert names(zip_file)[2] == ["cut.png", "damaged.jpg"]
+    assert names(zip_file)[2] == ["damaged.jpg"]
     order = [[photo.name for photo in photos.train] for photos in (folder, zip_file)]
     assert order[0] == order[1]
     both = load_photos([mixed, archive])
@@ -200,7 +246,7 @@ def test_a_damaged_entry_of_a_zip_file(mixed: Path, tmp_path: Path) -> None:
     data[at] ^= 0xFF
     archive.write_bytes(data)
     photos = load_photos([archive])
-    assert "grey.PNG" in photos.unreadable and len(photos.train) == 7
+    assert "grey.PNG" in photos.unreadable and len(photos.train) == 8
 
 
 @pytest.mark.parametrize(
@@ -253,7 +299,7 @@ def _add(archive: tarfile.TarFile, name: str, content: bytes) -> None:
 def assert_same(ours: Photos, theirs: Photos) -> None:
     for a, b in ((ours.train, theirs.train), (ours.validation, theirs.validation)):
         assert [photo.name for photo in a] == [photo.name for photo in b]
-        for one, other in zip(a, b, strict=True):
+        for one, other in zip(decoded(a), decoded(b), strict=True):
             np.testing.assert_array_equal(one.pixels, other.pixels)
 
 
@@ -264,7 +310,7 @@ def test_a_tar_file_is_as_good_as_its_folder(mixed: Path, tmp_path: Path, name: 
     archive = tarred(mixed, tmp_path / name, prefix)
     photos = load_photos([archive])
     assert_same(photos, load_photos([mixed]))
-    assert sorted(photos.unreadable) == ["cut.png", "damaged.jpg"]
+    assert photos.unreadable == ["damaged.jpg"]
     assert sorted(tmp_path.rglob("*")) == sorted([*before, archive])  # nothing was unpacked
 
 
@@ -357,27 +403,22 @@ def test_braces(pattern: str, paths: list[str]) -> None:
 # Memory and messages
 
 
-def test_few_files_are_held_while_they_are_decoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data, "WINDOW", 4)
-    taken = 0
-
-    def items() -> Iterator[int]:
-        nonlocal taken
-        while taken < 100:
-            taken += 1
-            yield taken
-
-    with ThreadPoolExecutor(2) as pool:
-        for done, item in enumerate(data._in_window(pool, int, items()), 1):
-            assert item == done and taken - done < 4
-    assert taken == 100
+def test_what_is_decoded_is_kept_while_there_is_room(picture_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    files = {path.name: path.read_bytes() for path in sorted(picture_folder.iterdir())[:3]}
+    sizes = [np.array(Image.open(io.BytesIO(content)).convert("RGB")).nbytes for content in files.values()]
+    room = Room(sizes[0] + sizes[1])
+    photos = [CodedPhoto(name, content, room) for name, content in files.items()]
+    for photo in photos:
+        assert (photo.height, photo.width) == photo.pixels.shape[:2]
+        np.testing.assert_array_equal(photo.pixels, photo.pixels)
+    assert [photo.pixels is photo.pixels for photo in photos] == [True, True, False]
 
 
 def test_no_memory_for_a_picture_is_no_damage(picture_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def decode(file: object) -> None:
+    def look(file: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(Image, "open", decode)
+    monkeypatch.setattr(Image, "open", look)
     with pytest.raises(RdcError, match="out of memory while reading photographs: give fewer sources"):
         load_photos([picture_folder])
 

@@ -43,7 +43,7 @@ from rdcodec.models.rate import lmbda_of_quality
 from rdcodec.models.weights import FILE_NAME, read_weights
 from rdcodec.training import loop, run, validation
 from rdcodec.training.checkpoint import CHECKPOINT, Progress, load_checkpoint
-from rdcodec.training.data import Batch, Photo, is_held_out, load_photos
+from rdcodec.training.data import Batch, Photo, decoded, is_held_out, load_photos
 from rdcodec.training.feed import Feed
 from rdcodec.training.group import Group
 from rdcodec.training.interrupt import noted_interrupts
@@ -675,7 +675,7 @@ def test_a_damaged_plan(tmp_path: Path, text: str) -> None:
 
 @pytest.fixture
 def held_out(picture_folder: Path) -> list[Photo]:
-    return load_photos([picture_folder]).validation
+    return decoded(load_photos([picture_folder]).validation)
 
 
 @pytest.fixture
@@ -683,9 +683,9 @@ def evaluations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The anchors that were run."""
     ran: list[str] = []
 
-    def counting(anchor: Any, *arguments: Any) -> Any:
+    def counting(anchor: Any, *arguments: Any, **options: Any) -> Any:
         ran.append(anchor.name)
-        return evaluate(anchor, *arguments)
+        return evaluate(anchor, *arguments, **options)
 
     monkeypatch.setattr(validation, "evaluate", counting)
     return ran
@@ -694,12 +694,29 @@ def evaluations(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 def test_anchors_run_once(held_out: list[Photo], tmp_path: Path, evaluations: list[str]) -> None:
     said: list[str] = []
     first = anchor_curves(held_out, tmp_path / "cache", said.append)
-    assert evaluations == ["jpeg"] and len(said) == 1
+    assert evaluations == ["jpeg"]
+    assert "with jpeg as" in said[0] and "jpeg took" in said[-1] and "--no-anchors" in said[-1]
+    said.clear()
     assert anchor_curves(held_out, tmp_path / "cache", said.append) == first
-    assert evaluations == ["jpeg"] and len(said) == 1
+    assert evaluations == ["jpeg"] and not said
     other = [Photo(held_out[0].name, held_out[0].pixels[::-1])]
     assert anchor_curves(other, tmp_path / "cache", said.append) != first
     assert evaluations == ["jpeg", "jpeg"]
+
+
+def test_a_run_has_its_folder_before_the_anchors(plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """They may take minutes: an interrupt there is resumed from."""
+
+    def interrupted(*arguments: object) -> None:
+        assert (folder / RUN_FILE).exists()
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(run, "anchor_curves", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            start(plan, folder, 1)
+    resume(folder)
+    assert [record["step"] for record in log(folder)] == [0, 1]
 
 
 def test_a_missing_anchor_is_done_without(

@@ -87,7 +87,9 @@ def bar(record: Record) -> "RenderableType":
 
 def validation_rows(record: Record) -> str:
     """A validation record in four lines: the loss and BD-rates, then a column for each quality."""
-    head = f"step {record['step']}  validation  loss {record['loss']:.4f}  BD-rate: {'  '.join(_bd_rates(record))}"
+    rates = _bd_rates(record)
+    beside = ["BD-rate: " + "  ".join(rates)] if rates else []  # none where no classical codec was run
+    head = "  ".join([f"step {record['step']}", "validation", f"loss {record['loss']:.4f}", *beside])
     rows = [
         ("quality", [f"{quality:.0f}" for quality in record["quality"]]),
         ("bpp", [f"{bpp:.3f}" for bpp in record["bpp"]]),

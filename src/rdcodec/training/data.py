@@ -2,12 +2,13 @@
 
 import hashlib
 import io
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from threading import Lock
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,16 +18,15 @@ from PIL import Image
 from torch import Tensor
 
 from rdcodec.errors import BadInput, UsageError
+from rdcodec.measure.machine import machine
 from rdcodec.models.entropy.checkerboard import Noise
 from rdcodec.training.memory import explain_out_of_memory
-from rdcodec.training.sources import File, open_sources
+from rdcodec.training.sources import open_sources
 
 HOLD_OUT = 32  # one name in 32 is held out for validation
 MIN_SIDE = 256
-WINDOW = 32  # files read and not yet decoded
-
-T = TypeVar("T")
-R = TypeVar("R")
+KEPT_SHARE = 0.5  # of the machine's memory, for decoded photographs; beyond it they are decoded anew each time
+TELL_SECONDS = 10.0
 
 
 class Photo(NamedTuple):
@@ -35,19 +35,72 @@ class Photo(NamedTuple):
     name: str
     pixels: NDArray[np.uint8]
 
+    @property
+    def side(self) -> int:
+        """The shorter one, in pixels."""
+        return int(min(self.pixels.shape[:2]))
+
+
+class Room:
+    """Bytes of decoded pictures that may yet be kept; threads may share it."""
+
+    def __init__(self, size: float) -> None:
+        self._left = size
+        self._lock = Lock()
+
+    def take(self, size: int) -> bool:
+        with self._lock:
+            fits = size <= self._left
+            self._left -= size * fits
+            return fits
+
+
+class CodedPhoto:
+    """A picture file in memory, decoded when its pixels are asked for, and kept so where there is room.
+
+    Its size is known without. Threads may share it. Raises what Pillow does for data that are no picture.
+    """
+
+    def __init__(self, name: str, data: bytes, room: Room) -> None:
+        with Image.open(io.BytesIO(data)) as picture:
+            self.width, self.height = picture.size
+        self.name = name
+        self._data, self._room = data, room
+        self._pixels: NDArray[np.uint8] | None = None
+
+    @property
+    def side(self) -> int:
+        """The shorter one, in pixels."""
+        return min(self.height, self.width)
+
+    @property
+    def pixels(self) -> NDArray[np.uint8]:
+        """uint8 (height, width, 3); BadInput if the file is damaged."""
+        data = self._data  # before the pixels: another thread may drop it once these are there
+        if self._pixels is not None:
+            return self._pixels
+        pixels = _decode(self.name, data)
+        if self._room.take(pixels.nbytes):
+            self._pixels = pixels
+            self._data = b""
+        return pixels
+
+
+AnyPhoto = Photo | CodedPhoto
+
 
 @dataclass(frozen=True)
 class Photos:
     """The training photographs, the validation slice, and the names of what could not be read."""
 
-    train: list[Photo]
-    validation: list[Photo]
+    train: list[CodedPhoto]
+    validation: list[CodedPhoto]
     unreadable: list[str]
 
     @property
     def megapixels(self) -> float:
         """Size of the training part."""
-        return sum(photo.pixels.size for photo in self.train) / 3e6
+        return sum(photo.height * photo.width for photo in self.train) / 1e6
 
 
 def is_held_out(name: str) -> bool:
@@ -56,22 +109,33 @@ def is_held_out(name: str) -> bool:
     return hashlib.sha256(file_name).digest()[0] % HOLD_OUT == 0
 
 
-def load_photos(sources: Sequence[Path]) -> Photos:
-    """Decode every picture of folders, zip files and tar files into memory.
+def load_photos(sources: Sequence[Path], say: Callable[[str], None] = lambda line: None) -> Photos:
+    """Take every picture of folders, zip files and tar files into memory, as files: none is decoded yet.
 
     Those of a source come in the order of their names, whatever kind it is. Pictures with a side under MIN_SIDE are
-    left out. Unreadable ones, and the damaged rest of an archive, are skipped and named in the result.
+    left out. What is no picture, and the damaged rest of an archive, are skipped and named in the result. say: told
+    from time to time how many there are.
     Raises UsageError for a source that is not there, BadInput if nothing could be read.
     """
-    photos = Photos([], [], [])
-    with explain_out_of_memory("reading photographs", "give fewer sources with --data"), ThreadPoolExecutor() as pool:
+    photos, room = Photos([], [], []), Room(KEPT_SHARE * 2**30 * (machine()["memory_gib"] or 4))
+    told, count = time.monotonic(), 0
+    with explain_out_of_memory("reading photographs", "give fewer sources with --data"):
         for files in open_sources(sources):
-            found: list[Photo] = []
-            for name, pixels in _in_window(pool, _decode, files):
-                if pixels is None:
+            found: list[CodedPhoto] = []
+            for name, data in files:
+                count += 1
+                try:
+                    photo = CodedPhoto(name, data, room)
+                except MemoryError:
+                    raise
+                except Exception:  # Pillow's plugins raise anything on damaged files
                     photos.unreadable.append(name)
-                elif min(pixels.shape[:2]) >= MIN_SIDE:
-                    found.append(Photo(name, pixels))
+                    continue
+                if photo.side >= MIN_SIDE:
+                    found.append(photo)
+                if time.monotonic() - told > TELL_SECONDS:
+                    told = time.monotonic()
+                    say(f"{count} picture files read")
             for photo in sorted(found, key=lambda photo: Path(photo.name)):
                 (photos.validation if is_held_out(photo.name) else photos.train).append(photo)
     if not photos.train:
@@ -81,32 +145,34 @@ def load_photos(sources: Sequence[Path]) -> Photos:
     return photos
 
 
+def decoded(photos: Sequence[AnyPhoto], say: Callable[[str], None] = lambda line: None) -> list[Photo]:
+    """Those that can be decoded, by several threads; say: told the names of the others."""
+
+    def decode(photo: AnyPhoto) -> Photo | None:
+        try:
+            return Photo(photo.name, photo.pixels)
+        except BadInput as error:
+            say(f"skipped: {error}")
+            return None
+
+    with ThreadPoolExecutor() as pool:
+        return [photo for photo in pool.map(decode, photos) if photo is not None]
+
+
 def first_few(names: Sequence[str], most: int = 5) -> str:
     """A list for a message: 'a, b, c, d, e and 7 more'."""
     more = f" and {len(names) - most} more" if len(names) > most else ""
     return ", ".join(names[:most]) + more
 
 
-def _in_window(pool: ThreadPoolExecutor, work: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
-    """As pool.map, but an item is only taken when there are fewer than WINDOW under way: they may be large."""
-    under_way: deque[Future[R]] = deque()
-    for item in items:
-        under_way.append(pool.submit(work, item))
-        if len(under_way) == WINDOW:
-            yield under_way.popleft().result()
-    while under_way:
-        yield under_way.popleft().result()
-
-
-def _decode(file: File) -> tuple[str, NDArray[np.uint8] | None]:
-    name, data = file
+def _decode(name: str, data: bytes) -> NDArray[np.uint8]:
     try:
         with Image.open(io.BytesIO(data)) as picture:
-            return name, np.array(picture.convert("RGB"))
+            return np.array(picture.convert("RGB"))
     except MemoryError:
         raise
-    except Exception:  # Pillow's plugins raise anything on damaged files; the caller names what was skipped
-        return name, None
+    except Exception as error:  # Pillow's plugins raise anything on damaged files
+        raise BadInput(f"{name}: damaged picture") from error
 
 
 class Batch(NamedTuple):
@@ -128,14 +194,19 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True)
 class BatchMaker:
-    """Draws crops with flips, transposes and some down-scaling."""
+    """Draws crops with flips, transposes and some down-scaling.
 
-    photos: Sequence[Photo]
+    Another photograph takes the place of one that turns out to be damaged; say: told its name, once.
+    """
+
+    photos: Sequence[AnyPhoto]
     seed: int
     latent_channels: int
     hyper_channels: int
     stratified: bool = False
     down_scaled: float = 0.25
+    say: Callable[[str], None] = lambda line: None
+    damaged: set[int] = field(default_factory=set)
 
     def batch(self, step: int, size: int, indexes: Sequence[int], of: int) -> Batch:
         """The samples `indexes` of the global batch, `of` samples, of a step; crops of size x size, a multiple of 64.
@@ -176,7 +247,13 @@ class BatchMaker:
 
     def _draw(self, rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
         for _ in range(1000):
-            pixels = self.photos[int(rng.integers(len(self.photos)))].pixels
-            if min(pixels.shape[:2]) >= size:
-                return pixels
-        raise UsageError(f"no photograph has {size} pixels a side: lower the crop size")
+            index = int(rng.integers(len(self.photos)))
+            if index in self.damaged or self.photos[index].side < size:
+                continue
+            try:
+                return self.photos[index].pixels
+            except BadInput as error:
+                if index not in self.damaged:
+                    self.damaged.add(index)
+                    self.say(f"skipped: {error}")
+        raise UsageError(f"no photograph that is whole has {size} pixels a side: lower the crop size")

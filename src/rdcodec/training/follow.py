@@ -7,6 +7,7 @@ normal equations is the best there is, and takes seconds.
 """
 
 import math
+from collections.abc import Sequence
 
 import torch
 import torch.nn.functional as F
@@ -19,7 +20,7 @@ from rdcodec.models.rate import LMBDA_0, LMBDA_100
 from rdcodec.models.transforms.conv import ConvAnalysis, ConvSynthesis
 from rdcodec.models.transforms.light import PIXEL_MEAN
 from rdcodec.models.transforms.staged import LATENT_UNIT, PIXEL_UNIT
-from rdcodec.training.data import BatchMaker, Photo
+from rdcodec.training.data import AnyPhoto, BatchMaker
 from rdcodec.training.start import start_entropy, start_model
 
 BATCHES, CROPS, SIDE = 5, 64, 128  # some 20,000 positions of latents, for 3,201 unknowns of each
@@ -41,7 +42,7 @@ def can_follow(config: ModelConfig, teacher: ModelConfig) -> bool:
 
 
 @torch.no_grad()
-def follow(model: ImageModel, teacher: ImageModel, photos: list[Photo], seed: int) -> None:
+def follow(model: ImageModel, teacher: ImageModel, photos: Sequence[AnyPhoto], seed: int) -> None:
     """Let a model begin with about the latents that a teacher has at the model's lmbda; `can_follow` must hold."""
     analysis, synthesis = model.analysis, model.synthesis
     assert isinstance(analysis, ConvAnalysis) and isinstance(synthesis, ConvSynthesis) and model.config.lmbda

@@ -18,7 +18,7 @@ from rdcodec.models.base import ImageModel
 from rdcodec.models.precision import fast_dtype
 from rdcodec.models.weights import FILE_NAME, Weights, read_weights
 from rdcodec.training.checkpoint import RESTART, Progress, load_checkpoint, save_restart
-from rdcodec.training.data import Batch, BatchMaker, Photo, Photos, first_few, load_photos
+from rdcodec.training.data import AnyPhoto, Batch, BatchMaker, Photos, decoded, first_few, load_photos
 from rdcodec.training.feed import Feed
 from rdcodec.training.follow import can_follow, follow
 from rdcodec.training.group import Group, processes
@@ -121,6 +121,8 @@ def _nothing(what: object) -> None:
 
 
 def _carry_out(run: Run, plan: Plan, setting: Setting, say: Say) -> None:
+    if setting.anchors and run.progress.budget.total:  # after the run has a folder and a checkpoint
+        run.anchors = anchor_curves(run.validation, run.folder.parent, say)
     finished = fit(run, setting.pause_after, setting.began) if run.progress.budget.total else True
     if not run.group.leads:
         return
@@ -136,7 +138,7 @@ def _carry_out(run: Run, plan: Plan, setting: Setting, say: Say) -> None:
 
 def _read_photos(plan: Plan, say: Say) -> Photos:
     say("reading photographs")
-    photos = load_photos([Path(source) for source in plan.sources])
+    photos = load_photos([Path(source) for source in plan.sources], say)
     say(
         f"{len(photos.train)} photographs to train on ({photos.megapixels:.0f} MP), "
         f"{len(photos.validation)} held out for validation"
@@ -144,7 +146,7 @@ def _read_photos(plan: Plan, say: Say) -> Photos:
     if photos.unreadable:
         say(f"skipped, unreadable: {first_few(photos.unreadable)}")
     side = plan.recipe.largest_crop
-    if not any(min(photo.pixels.shape[:2]) >= side for photo in photos.train):
+    if not any(photo.side >= side for photo in photos.train):
         raise UsageError(f"no photograph has {side} pixels a side: lower the crops of the recipe")
     return photos
 
@@ -156,7 +158,7 @@ def _first_values(model: ImageModel, plan: Plan, photos: Photos | None) -> None:
         start_model(model, photos.train, plan.seed)
 
 
-def _start_from(model: ImageModel, weights: Weights, photos: list[Photo], seed: int) -> None:
+def _start_from(model: ImageModel, weights: Weights, photos: Sequence[AnyPhoto], seed: int) -> None:
     if contains(model.config, weights.config):
         grow(model, weights.build())
     elif photos and can_follow(model.config, weights.config):
@@ -183,7 +185,7 @@ def _assemble(
     model = ImageModel(plan.config).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     optimizers = make_optimizers(model, plan.recipe)
     parallel = group.parallel(model)
-    held_out = photos.validation if photos and group.leads else []
+    held_out = decoded(photos.validation, say) if photos and group.leads else []
     return Run(
         folder=folder,
         recipe=plan.recipe,
@@ -193,9 +195,9 @@ def _assemble(
         # Sizes change with the stages alone: better a few compilations than one for any size.
         forward=torch.compile(parallel, dynamic=False) if setting.compiled else parallel,  # type: ignore[arg-type]
         optimizers=optimizers,
-        feed=Feed(_maker(plan, photos, setting, group), device),
+        feed=Feed(_maker(plan, photos, setting, group, say), device),
         validation=held_out,
-        anchors=anchor_curves(held_out if setting.anchors else [], folder.parent, say),
+        anchors={},
         progress=progress,
         group=group,
         device=device,
@@ -207,7 +209,9 @@ def _assemble(
     )
 
 
-def _maker(plan: Plan, photos: Photos | None, setting: Setting, group: Group) -> Callable[[int, Stage], list[Batch]]:
+def _maker(
+    plan: Plan, photos: Photos | None, setting: Setting, group: Group, say: Say
+) -> Callable[[int, Stage], list[Batch]]:
     """What makes this process's micro-batches of a step."""
     batches = BatchMaker(
         photos.train if photos else [],
@@ -215,6 +219,7 @@ def _maker(plan: Plan, photos: Photos | None, setting: Setting, group: Group) ->
         plan.config.latent_channels,
         plan.config.entropy.hyper_channels,
         plan.recipe.stratified,
+        say=say,
     )
 
     def make(step: int, stage: Stage) -> list[Batch]:

@@ -1,12 +1,14 @@
 """The state a model starts from: a transform codec that is fair before its first step."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from rdcodec.errors import BadInput
 from rdcodec.models.base import ImageModel
 from rdcodec.models.blocks import layers_of
 from rdcodec.models.entropy.charm import CharmModel
@@ -19,7 +21,7 @@ from rdcodec.models.rate import anchor_qualities, lmbda_of_quality
 from rdcodec.models.transforms.conv import GDN, ConvAnalysis, ConvSynthesis
 from rdcodec.models.transforms.light import PATCH, PIXEL_MEAN, LightAnalysis, LightSynthesis
 from rdcodec.models.transforms.staged import LATENT_UNIT, PIXEL_UNIT
-from rdcodec.training.data import Photo
+from rdcodec.training.data import AnyPhoto, decoded
 
 # An orthonormal transform is at its best with step^2 = STEP_SQUARED / lmbda (0..255 scale): with D = step^2 / 12
 # per coefficient and a bit per halving of the step, 18 / ln 2 = 26; measured with dead zones, about 20.
@@ -29,12 +31,13 @@ TYPICAL = 0.5
 # So weak a GDN is undone by an inverse GDN as weak but for its square, where features are ten times the usual, too.
 NEARLY_LINEAR = 0.002
 USUAL = 0.7  # the scale of latents to begin with, of their deviation
+SEEN = 128  # photographs are enough for a KLT
 LEAST = 0.1  # deviations count as no smaller
 HYPER_SIZE, HYPER_WIDTH = 3.0, 1.0  # hyper-latents beside those of random weights, and the width of their densities
 BLOCK = slice(2, 4)  # of the 5 taps of a layer of stride 2, those that lie on its own block of 2x2
 
 
-def start_model(model: ImageModel, photos: list[Photo], seed: int, patches: int = 60_000) -> None:
+def start_model(model: ImageModel, photos: Sequence[AnyPhoto], seed: int, patches: int = 60_000) -> None:
     """Make the transforms of a model the KLT of the photographs' patches, and fit its scales to the rate.
 
     Done for the light transforms, by their shortcuts, and for convolutions with GDN, layer by layer; a model of
@@ -127,12 +130,19 @@ def _bias(network: nn.Module) -> Tensor:
     return bias
 
 
-def draw_patches(photos: list[Photo], seed: int, count: int) -> Tensor:
-    """(count, 3, 16, 16) float32 patches of the photographs, PIXEL_MEAN taken off."""
+def draw_patches(photos: Sequence[AnyPhoto], seed: int, count: int) -> Tensor:
+    """(count, 3, 16, 16) float32 patches of the photographs, PIXEL_MEAN taken off; at most SEEN of them are decoded.
+
+    BadInput where none can be.
+    """
     rng = np.random.default_rng(seed)
+    some = photos if len(photos) <= SEEN else [photos[n] for n in rng.choice(len(photos), SEEN, replace=False)]
+    whole = decoded(some)
+    if not whole:
+        raise BadInput(f"none of {len(some)} photographs can be decoded: give others with --data")
     patches = np.empty((count, 3, PATCH, PATCH), np.float32)
     for patch in patches:
-        pixels = photos[rng.integers(len(photos))].pixels
+        pixels = whole[rng.integers(len(whole))].pixels
         top, left = (rng.integers(side - PATCH + 1) for side in pixels.shape[:2])
         patch[:] = pixels[top : top + PATCH, left : left + PATCH].transpose(2, 0, 1)
     patches -= PIXEL_MEAN

@@ -15,7 +15,7 @@ from rdcodec.codec.pipeline import Codec, Encoded
 from rdcodec.exact.tables import Tables
 from rdcodec.export.tables import fit
 from rdcodec.models.weights import Weights
-from rdcodec.training.data import Photo
+from rdcodec.training.data import AnyPhoto, Photo, decoded
 from rdcodec.training.validation import cut
 
 SIDE = 512  # of a photograph, at most this much from its upper left corner
@@ -24,13 +24,13 @@ STEP = (5**0.5 - 1) / 2  # of the scale from one look to the next: they lie even
 MOST_PHOTOS = 300  # evenly taken: with a tenth of the symbols of 350, files are 0.01 % larger
 
 
-def with_fitted_tables(weights: Weights, photos: Sequence[Photo]) -> Weights:
+def with_fitted_tables(weights: Weights, photos: Sequence[AnyPhoto]) -> Weights:
     """The same networks, with tables fitted to the symbols of photographs; the tag is the caller's to change.
 
     NeedsModel for weights that only decode.
     """
     codec = Codec(weights, torch.device("cpu"))
-    chosen = photos[:: -(-len(photos) // MOST_PHOTOS)]
+    chosen = decoded(photos[:: -(-len(photos) // MOST_PHOTOS)])
     return replace(weights, tables=fit(weights.tables, count_symbols(codec, chosen)))
 
 

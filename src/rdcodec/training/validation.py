@@ -1,6 +1,7 @@
 """Rate and distortion on the held-out photographs, beside JPEG, WebP and x265 run once on the same pixels."""
 
 import hashlib
+import time
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from rdcodec.models.base import ImageModel
 from rdcodec.models.precision import fast_dtype
 from rdcodec.models.rate import LMBDA_REFERENCE
 from rdcodec.store.records import Result
-from rdcodec.training.data import Photo
+from rdcodec.training.data import TELL_SECONDS, Photo
 
 CLAIM_QUALITIES = (10, 25, 40, 55, 70, 85)
 PICTURES = "validation slice"
@@ -89,19 +90,32 @@ def anchor_curves(photos: Sequence[Photo], cache: Path, say: Callable[[str], Non
             what = hashlib.sha256(f"{fingerprint(images)} {ANCHORS[name].tag()}".encode()).hexdigest()[:12]
             path = cache / f"validation-{name}-{what}.json"
             if not path.exists():
-                say(f"running {name} on the validation photographs, once")
-                _run_anchor(name, images, path)
+                _run_anchor(name, images, path, say)
             curves[name] = Evaluation.load(path).curve()
         except NeedsModel as error:
             say(f"validation goes without {name}: {error}")
     return curves
 
 
-def _run_anchor(name: str, images: dict[str, NDArray[np.uint8]], path: Path) -> None:
+def _run_anchor(name: str, images: dict[str, NDArray[np.uint8]], path: Path, say: Callable[[str], None]) -> None:
     anchor = ANCHORS[name]
-    rows = evaluate(anchor, images, anchor.settings)
+    began = told = time.monotonic()
+    done, count = 0, len(images) * len(anchor.settings)
+    pixels = sum(image.shape[0] * image.shape[1] for image in images.values())
+
+    def tell(_: object) -> None:
+        nonlocal done, told
+        done += 1
+        if time.monotonic() - told > TELL_SECONDS:
+            told = time.monotonic()
+            say(f"{name}: {done} of {count} files, {told - began:.0f} s")
+
+    what = f"{len(images)} validation photographs ({pixels / 1e6:.0f} MP)"
+    say(f"coding {what} with {name} as {count} files to compare with")
+    rows = evaluate(anchor, images, anchor.settings, progress=tell)
     path.parent.mkdir(parents=True, exist_ok=True)
     Evaluation.stamp(rows, codec=name, tag=anchor.tag(), dataset=PICTURES, images=images).save(path)
+    say(f"{name} took {time.monotonic() - began:.0f} s, once for all runs in {path.parent}; --no-anchors does without")
 
 
 def anchor_results(cache: Path) -> list[Result]:
