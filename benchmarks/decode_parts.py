@@ -68,7 +68,7 @@ def measure(model: ImageModel, dtype_name: str, repeats: int) -> dict[str, Any]:
     }
     with torch.inference_mode(), torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
         parts = model.decode_parts(HEIGHT, WIDTH)
-        square = torch.ones(SIDE, SIDE, dtype=dtype)
+        square = torch.rand(SIDE, SIDE).to(dtype)
         seconds = in_turns({**parts, "product": lambda: square @ square}, repeats)
         peak = 2e-9 * SIDE**3 / seconds.pop("product")
         ways = other_ways(model)

@@ -23,7 +23,7 @@ from rdcodec.measure.codecs import (
 from rdcodec.measure.external import VTM_CFG, picture_of_yuv, yuv_bytes
 from rdcodec.measure.quality import psnr_db
 from rdcodec.measure.rd import evaluate
-from rdcodec.measure.tools import CommandCodec
+from rdcodec.measure.tools import CommandCodec, words_of
 
 Picture = NDArray[np.uint8]
 
@@ -256,3 +256,17 @@ def test_a_search_is_named_after_its_weights() -> None:
     assert (model_of(name), tag_of(name), search_of(name)) == ("G-whole", "G-whole.3", "effort 4")
     for other in ("H", "H.2", "jpeg", "mine.py:Codec", "effort 4"):
         assert (model_of(other), tag_of(other), search_of(other)) == (other, other, "")
+
+
+def test_words_of_a_command_on_windows() -> None:
+    """A backslash parts folders there, and quotes are taken off."""
+    command = r'C:\tools\enc.exe "C:\my folder\{input}.png" -q {setting} {output}'
+    words = [r"C:\tools\enc.exe", r"C:\my folder\{input}.png", "-q", "{setting}", "{output}"]
+    assert words_of(command, windows=True) == words
+    with pytest.raises(ValueError, match="quotation"):
+        words_of('enc "x', windows=True)
+
+
+@pytest.mark.parametrize("command", ["enc a b", r"my\ enc 'a b' \"c # d\"", "enc 'a''b' \"\" x=y;z", "enc\na"])
+def test_words_of_a_command_elsewhere(command: str) -> None:
+    assert words_of(command, windows=False) == shlex.split(command)

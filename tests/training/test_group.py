@@ -6,7 +6,9 @@ import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
+from threading import current_thread
 from typing import Any
 
 import pytest
@@ -24,11 +26,13 @@ from rdcodec.models.entropy.checkerboard import Noise
 from rdcodec.models.weights import FILE_NAME
 from rdcodec.training import loop, run
 from rdcodec.training.checkpoint import CHECKPOINT
-from rdcodec.training.data import Batch
-from rdcodec.training.group import Group, processes
+from rdcodec.training.data import Batch, load_photos
+from rdcodec.training.feed import Feed
+from rdcodec.training.group import Group, own_device, processes
 from rdcodec.training.loop import train_step
 from rdcodec.training.plan import RUN_FILE, Plan
 from rdcodec.training.recipe import Recipe, Stage
+from rdcodec.training.run import Setting
 
 CPU = torch.device("cpu")
 STEPS = 5
@@ -226,3 +230,57 @@ def test_more_processes_than_samples(plan: Plan, tmp_path: Path) -> None:
     for rank in range(3):
         with pytest.raises(UsageError, match=r"3 processes .* batch of 2"):
             assemble(plan, tmp_path / "run", 3, Group(rank, 3))
+
+
+# Cards, which are not here: what would be asked of them
+
+
+@pytest.fixture
+def rank_three(monkeypatch: pytest.MonkeyPatch) -> torch.device:
+    """The card of the fourth process of a machine."""
+    monkeypatch.setenv("LOCAL_RANK", "3")
+    return torch.device("cuda", 3)
+
+
+def test_each_process_has_its_own_card(plan: Plan, rank_three: torch.device, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[torch.device] = []
+
+    def stop(device: torch.device) -> None:
+        seen.append(device)
+        raise InterruptedError
+
+    monkeypatch.setattr(run, "processes", stop)
+    with pytest.raises(InterruptedError):
+        start(plan, Path("none"), 1, device=torch.device("cuda"))
+    assert seen == [rank_three] and own_device(CPU) == CPU
+
+
+def test_batches_go_to_the_card_of_their_process(
+    plan: Plan, rank_three: torch.device, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From threads, whose current card is the first one until they are told."""
+    told: list[tuple[str, torch.device]] = []
+    monkeypatch.setattr(torch.cuda, "set_device", lambda device: told.append((current_thread().name, device)))
+    sent: list[torch.device] = []
+    monkeypatch.setattr(Batch, "to", lambda batch, device: sent.append(device) or batch)
+    photos = load_photos([Path(source) for source in plan.sources])
+    make = run._maker(plan, photos, Setting(device=rank_three), Group(), print)
+    feed = Feed(make, rank_three)
+    feed.take(0, RECIPE.stages[0])
+    feed.pool.shutdown()
+    assert set(sent) == {rank_three} == {device for _, device in told}
+    assert all(name.startswith("ThreadPool") for name, _ in told)
+
+
+def test_processes_wait_for_a_long_validation(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: dict[str, Any] = {}
+
+    def begin(backend: str, **options: Any) -> None:
+        asked.update(options)
+        raise InterruptedError
+
+    monkeypatch.setattr(torch.distributed, "init_process_group", begin)
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(InterruptedError), processes(CPU):
+        pass
+    assert asked["timeout"] >= timedelta(hours=1)

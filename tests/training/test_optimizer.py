@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.config import CONFIGS, ModelConfig, load_config
+from rdcodec.models.precision import fast_dtype
 from rdcodec.training.checkpoint import Progress, load_checkpoint, save_checkpoint
 from rdcodec.training.optimizer import BETAS, Muon, make_optimizers, matrix_names, orthogonalise
 from rdcodec.training.recipe import Budget, Recipe
@@ -236,3 +237,18 @@ def test_without_weight_decay_it_is_adam(tiny_config: ModelConfig) -> None:
             optimizer.step()
     for one, other in zip(model.parameters(), reference.parameters(), strict=True):
         torch.testing.assert_close(one, other, atol=1e-6, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("capability", "dtype"), [((7, 0), "float32"), ((7, 5), "float32"), ((8, 0), "bfloat16")])
+def test_cards_without_bfloat16_compute_in_float32(
+    monkeypatch: pytest.MonkeyPatch, capability: tuple[int, int], dtype: str
+) -> None:
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: capability)
+    assert fast_dtype(torch.device("cuda", 1)) == getattr(torch, dtype)
+
+
+def test_muon_computes_in_the_format_of_its_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    matrices = torch.randn(2, 6, 4, generator=torch.Generator().manual_seed(0))
+    for dtype in (torch.float32, torch.bfloat16):
+        monkeypatch.setattr("rdcodec.training.optimizer.fast_dtype", lambda device, dtype=dtype: dtype)
+        assert orthogonalise(matrices).dtype == dtype

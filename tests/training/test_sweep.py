@@ -4,17 +4,20 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 from tiny_runs import RECIPE, checkpoint, toml
 
 from rdcodec.cli.main import main
 from rdcodec.errors import RdcError, UsageError
 from rdcodec.models.config import ModelConfig, load_config
+from rdcodec.training import trial
 from rdcodec.training.checkpoint import CHECKPOINT
 from rdcodec.training.plan import Plan
 from rdcodec.training.recipe import Budget, load_recipe
@@ -249,6 +252,36 @@ def test_a_killed_process_is_begun_again_from_its_checkpoint(
     assert kinds >= {"count", "training"}
     training = next(result for result in read_results(job) if result.kind == "training")
     assert training.values["steps"] == 400 and training.provenance.source == "rdcodec"
+
+
+def test_a_trial_that_is_stopped_keeps_a_checkpoint(
+    base: Path, picture_folder: Path, quick_start: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Without a signal, which not every system can send."""
+    monkeypatch.delattr(subprocess.Popen, "send_signal")
+    (job,) = real_jobs(base, picture_folder, "stopped", steps=10**6)
+    workers = LocalWorkers(1)
+    workers.begin(job)
+    process, log = workers.processes["stopped"]
+    wait_for(lambda: begun(job))
+    workers.stop()
+    assert process.returncode == 130 and "interrupted" in log.read_text()
+    assert not is_done(job) and steps_done(job) >= 0
+
+
+def test_one_process_at_a_time_works_on_a_trial(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where there is no fcntl, as on Windows."""
+    monkeypatch.setitem(sys.modules, "fcntl", None)
+    (job,) = fake_jobs(tmp_path / "trials", "a")
+    (tmp_path / "trials").mkdir()
+    entered = threading.Event()
+    monkeypatch.setattr(trial, "is_done", lambda job: entered.set() or True)
+    with FileLock(job.folder + ".lock"):
+        thread = threading.Thread(target=carry_out, args=(job,))
+        thread.start()
+        assert not entered.wait(0.3)
+    thread.join()
+    assert entered.is_set()
 
 
 def test_a_folder_without_a_checkpoint_begins_anew(base: Path, picture_folder: Path, quick_start: None) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import re
 import shlex
 import shutil
@@ -142,9 +143,21 @@ def find_tool(program: str) -> str:
     return found
 
 
+def words_of(command: str, windows: bool = os.name == "nt") -> list[str]:
+    """The words of a command as a shell reads them; on Windows a backslash parts folders and quotes nothing.
+
+    ValueError for a quote that is not closed.
+    """
+    reader = shlex.shlex(command, posix=True, punctuation_chars=False)
+    reader.whitespace_split, reader.commenters = True, ""
+    if windows:
+        reader.escape = ""
+    return list(reader)
+
+
 def _split(command: str) -> list[str]:
     try:
-        words = shlex.split(command)
+        words = words_of(command)
     except ValueError as error:
         raise UsageError(f"{command}: cannot be read as a command ({error}); check its quotes") from error
     if not words:

@@ -55,7 +55,11 @@ class ImageModel(nn.Module):
 
     def forward(self, x: Tensor, quality: Tensor, noise: Noise | None = None) -> Output:
         """Training pass. x (B, 3, H, W) on the 0..255 scale, sides multiples of 64; quality (B,) in [0, 100];
-        noise shaped as `latent_shapes` says, or None for the rate of rounded values."""
+        noise shaped as `latent_shapes` says, or None for the rate of rounded values.
+
+        Training and validation run all of it under autocast, the entropy networks too: their rate is an estimate
+        that decides no symbol. What codes files is the integers that are made from the weights afterwards.
+        """
         gain = self.gain(quality)
         rated = self.entropy(self.analysis(x) * gain, quality, noise)
         bits_y, bits_z = rated.bits_y.sum((1, 2, 3)), rated.bits_z.sum((1, 2, 3))

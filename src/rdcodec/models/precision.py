@@ -28,10 +28,11 @@ def pick_device(name: str) -> torch.device:
 def fast_dtype(device: torch.device) -> torch.dtype:
     """bfloat16 where the device multiplies it faster than float32, else float32.
 
-    Without the instructions a CPU emulates bfloat16, 7 to 40 times slower than float32.
+    Without the instructions a CPU emulates bfloat16, 7 to 40 times slower than float32. Cards have it from compute
+    capability 8 on (T4 and V100 have none).
     """
     if device.type == "cuda":
-        return torch.bfloat16
+        return torch.bfloat16 if torch.cuda.get_device_capability(device) >= (8, 0) else torch.float32
     cpu = torch.cpu
     native = cpu._is_avx512_bf16_supported() or cpu._is_amx_tile_supported()
     return torch.bfloat16 if native else torch.float32

@@ -3,6 +3,7 @@
 import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 
 import torch
 
@@ -22,7 +23,9 @@ class Feed:
     def __init__(self, make: Make, device: torch.device) -> None:
         self.make = make
         self.ahead = min(8, max(1, (os.cpu_count() or 2) - 1)) if device.type == "cuda" else 0
-        self.pool = ThreadPoolExecutor(max(1, self.ahead))
+        # A thread's current card is the first one until it is told: pinned memory would be its.
+        begin = partial(torch.cuda.set_device, device) if device.type == "cuda" else None
+        self.pool = ThreadPoolExecutor(max(1, self.ahead), initializer=begin)
         self.coming: dict[tuple[int, Stage], Future[list[Batch]]] = {}
 
     def take(self, step: int, stage: Stage) -> list[Batch]:

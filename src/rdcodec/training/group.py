@@ -5,12 +5,16 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import timedelta
 from importlib import import_module
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
+
+# The others wait while the first process validates or runs the classical codecs; torch's own limit is ten minutes.
+PATIENCE = timedelta(hours=6)
 
 
 @dataclass(frozen=True)
@@ -40,9 +44,16 @@ class Group:
         return total
 
 
+def own_device(device: torch.device) -> torch.device:
+    """The card of this process among those of its machine: torch counts "cuda" anew in each thread, from 0."""
+    if device.type != "cuda":
+        return device
+    return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+
+
 @contextmanager
 def processes(device: torch.device) -> Iterator[Group]:
-    """The group that torchrun's environment describes; one process alone without it.
+    """The group that torchrun's environment describes; one process alone without it. device: as `own_device` has it.
 
     What uses the group must be done with when the block ends. Then the group's threads end there: one that frees its
     last tensor while Python ends would abort the process.
@@ -52,9 +63,9 @@ def processes(device: torch.device) -> Iterator[Group]:
         yield Group()
         return
     if device.type == "cuda":
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+        torch.cuda.set_device(device)
     import_module("torch._dynamo")  # later, optimisers import it, and it would keep the group for ever
-    dist.init_process_group("nccl" if device.type == "cuda" else "gloo")
+    dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield Group(dist.get_rank(), size)
     finally:

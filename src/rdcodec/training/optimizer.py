@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from rdcodec.models.precision import fast_dtype
 from rdcodec.models.transforms.conv import ConvAnalysis
 from rdcodec.models.transforms.light import PatchTransform
 from rdcodec.training.recipe import Recipe
@@ -101,9 +102,9 @@ class Muon(torch.optim.Optimizer):
 
 
 def orthogonalise(matrices: Tensor) -> Tensor:
-    """The nearest orthogonal matrix to each of (n, rows, columns), roughly, in bfloat16."""
+    """The nearest orthogonal matrix to each of (n, rows, columns), roughly, in the device's fast_dtype."""
     a, b, c = NEWTON_SCHULZ
-    x = matrices.bfloat16()
+    x = matrices.to(fast_dtype(matrices.device))
     tall = x.shape[1] > x.shape[2]
     x = x.mT if tall else x
     x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)

@@ -4,7 +4,7 @@ import copy
 import json
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from rdcodec.training.checkpoint import RESTART, Progress, load_checkpoint, save
 from rdcodec.training.data import AnyPhoto, Batch, BatchMaker, Photos, decoded, first_few, load_photos
 from rdcodec.training.feed import Feed
 from rdcodec.training.follow import can_follow, follow
-from rdcodec.training.group import Group, processes
+from rdcodec.training.group import Group, own_device, processes
 from rdcodec.training.grow import contains, grow
 from rdcodec.training.logs import open_tensorboard
 from rdcodec.training.loop import Run, fit, save
@@ -60,6 +60,7 @@ def start(plan: Plan, folder: Path, budget: Budget, report: Report, say: Say, se
         )
     if budget.total and not plan.sources:
         raise UsageError("training needs photographs: give folders, zip or tar files with --data")
+    setting = replace(setting, device=own_device(setting.device))
     with processes(setting.device) as group:
         _start(plan, folder, budget, group, report, say, setting)
 
@@ -94,6 +95,7 @@ def resume(
     plan = Plan.read(folder)
     if sources:
         plan = plan.go_on_with(sources)
+    setting = replace(setting, device=own_device(setting.device))
     with processes(setting.device) as group:
         _resume(plan, folder, finish_in, group, report, say, setting)
 

@@ -2,23 +2,25 @@
 
     python -m rdcodec.training.trial TRIAL.json
 
+It stops, with a checkpoint, when its standard input ends.
+
 A trial that was interrupted anywhere goes on from its last checkpoint; one that is finished is not run again. What it
 found lies beside its weights as results, for the store.
 """
 
+import _thread
 import contextlib
 import json
-import os
 import shutil
 import signal
 import sys
 import threading
-import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
+
+from filelock import FileLock
 
 from rdcodec.errors import RdcError
 from rdcodec.models.config import ModelConfig, family_of, parse_record
@@ -82,7 +84,8 @@ def last_record(job: Job) -> dict[str, Any] | None:
 
 def carry_out(job: Job) -> None:
     """Train it, or what is left of it, and write its results. Only one process at a time works on a trial."""
-    with _alone(Path(job.folder + ".lock")):
+    Path(job.folder).parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(job.folder + ".lock"):  # a process may have outlived the sweep that started it
         if not is_done(job):
             _train(job)
             _write_results(job)
@@ -206,32 +209,18 @@ def _provenance(job: Job) -> Provenance:
     )
 
 
-@contextlib.contextmanager
-def _alone(lock: Path) -> Iterator[None]:
-    """Wait until no other process works on the trial: one may have outlived the sweep that started it."""
-    try:
-        import fcntl
-    except ImportError:  # Windows has none
-        yield
-        return
-    lock.parent.mkdir(parents=True, exist_ok=True)
-    with lock.open("a") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        yield
-
-
-def _leave_with(parent: int) -> None:
-    """Stop, with a checkpoint, when the sweep that started this process is gone."""
-    while os.getppid() == parent:
-        time.sleep(1)
-    os.kill(os.getpid(), signal.SIGINT)
+def _leave_with_input() -> None:
+    """Stop, with a checkpoint, when the sweep that started this process closes its standard input, or is gone."""
+    while sys.stdin.buffer.read(1):
+        pass
+    _thread.interrupt_main()
 
 
 def main(path: str) -> int:
     """Carry out the trial of a file; the exit code."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    threading.Thread(target=_leave_with, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_leave_with_input, daemon=True).start()
     try:
         carry_out(Job.read(Path(path)))
     except RdcError as error:

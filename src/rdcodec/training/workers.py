@@ -86,12 +86,15 @@ class LocalWorkers:
         path = job.save()
         log = path.with_suffix(".log")
         with log.open("ab") as file:
-            # In a session of its own: an interrupt at the terminal is for the sweep, which passes it on.
+            # Apart from the terminal: an interrupt there is for the sweep. A trial ends when its input does, which
+            # works on every system, however the sweep ends.
             process = subprocess.Popen(
                 [sys.executable, "-m", "rdcodec.training.trial", str(path)],
+                stdin=subprocess.PIPE,
                 stdout=file,
                 stderr=file,
-                start_new_session=True,
+                start_new_session=True,  # POSIX
+                creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),  # Windows
             )
         self.processes[job.name] = process, log
 
@@ -107,7 +110,8 @@ class LocalWorkers:
 
     def stop(self) -> None:
         for process, _ in self.processes.values():
-            process.send_signal(signal.SIGINT)
+            if process.stdin is not None:
+                process.stdin.close()
         for process, _ in self.processes.values():
             process.wait()
 
