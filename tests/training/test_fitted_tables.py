@@ -11,7 +11,7 @@ from rdcodec.codec import rans
 from rdcodec.codec.pipeline import Codec
 from rdcodec.errors import NeedsModel
 from rdcodec.exact.tables import LEVELS, TOTAL, Tables
-from rdcodec.export.tables import build_gaussian_tables, fit
+from rdcodec.export.tables import build_gaussian_tables, fit, widen
 from rdcodec.models.weights import FILE_NAME, Weights, read_weights
 from rdcodec.training.data import Photo
 from rdcodec.training.tables import columns_of, count_symbols, with_fitted_tables
@@ -46,8 +46,12 @@ def test_only_the_tables_change(fair: Weights, fitted: Weights) -> None:
     assert fitted.tables.hash() != fair.tables.hash()
     assert (fitted.entropy_hash, fitted.synthesis_hash) == (fair.entropy_hash, fair.synthesis_hash)
     assert fitted.state is fair.state
-    assert np.array_equal(fitted.tables.radius, fair.tables.radius)
+    assert np.array_equal(fitted.tables.radius, widen(fair.tables).radius)
     assert fitted.tables.skip_below == fair.tables.skip_below
+
+
+def test_fitting_again_gives_the_same(fitted: Weights, photo: Picture) -> None:
+    assert with_fitted_tables(fitted, [Photo("photo", photo)] * 4).tables.hash() == fitted.tables.hash()
 
 
 @pytest.mark.parametrize("quality", [10.0, 50.0, 85.0])
@@ -84,6 +88,18 @@ def test_all_of_the_quality_scale_is_counted(fair: Weights, photo: Picture) -> N
     counts = count_symbols(codec, photos)
     assert np.array_equal(counts, count_symbols(codec, photos))
     assert counts.sum() > columns_of(codec.encode(photo, 0), codec.tables).sum()
+
+
+def test_wider_rows_reach_further_and_hold_the_same() -> None:
+    """What they gain has a slot each; tables still fit into a cache."""
+    wide = widen(GAUSSIAN)
+    more = wide.radius - GAUSSIAN.radius
+    assert more.min() == 2 and more.max() == 16 and wide.cdf.nbytes < 80_000
+    assert wide.skip_below == GAUSSIAN.skip_below
+    old, new = (np.split(frequencies(tables), tables.start[1:-1]) for tables in (GAUSSIAN, wide))
+    for before, after, extra in zip(old, new, more, strict=True):
+        assert after[:extra].max() == after[-1 - extra : -1].max() == 1
+        assert np.abs(after[extra : -1 - extra] - before[:-1]).max() <= 2 * extra
 
 
 def test_what_was_not_seen_stays() -> None:
