@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from rdcodec.cli.main import main as rdc
-from rdcodec.measure.bdrate import load_curve, rate_at
+from rdcodec.measure.bdrate import rate_at
+from rdcodec.measure.reading import load_curve
 from rdcodec.models.config import config_names
 from rdcodec.store.db import Store
 from rdcodec.store.records import Provenance, Result

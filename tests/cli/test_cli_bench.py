@@ -9,6 +9,7 @@ import pytest
 
 from conftest import Rdc, listing
 from rdcodec.measure import speed
+from rdcodec.measure.reading import read_results
 
 # Decoding times that FLOPs do not foretell: G, with the most of the three, is faster than H.
 SECONDS = {"G": 0.2, "H": 0.3, "J": 0.1, "I": 0.15}
@@ -78,7 +79,7 @@ def test_file_and_json(rdc: Rdc, work: Path) -> None:
         *(("I", 1), ("J", 1)),
         *(("I", 2), ("J", 2)),
     ]
-    kept = speed.load(work / "new" / "speed.json")
+    kept = read_results(work / "new" / "speed.json")
     assert [{"schema": "rdcodec.speed/1", **result.to_dict()} for result in kept] == records
     assert kept[0].provenance.command is not None and kept[0].provenance.command.startswith("rdc")
     before = (work / "new" / "speed.json").read_bytes()
@@ -94,7 +95,7 @@ def test_the_store_gets_the_same_results(rdc: Rdc, work: Path) -> None:
     assert rdc("bench", "I", "J", "--threads", "1,2", "-o", "speed.json", "--store", "all.sqlite").code == 0
     with Store(work / "all.sqlite", write=False) as store:
         kept = store.query(kind="speed")
-        assert {result.id for result in kept} == {result.id for result in speed.load(work / "speed.json")}
+        assert {result.id for result in kept} == {result.id for result in read_results(work / "speed.json")}
         assert len(kept) == 4
     assert rdc("results", "import", "speed.json", "--store", "all.sqlite").code == 0
     with Store(work / "all.sqlite", write=False) as store:

@@ -16,9 +16,10 @@ from conftest import Rdc, command, photo, shell
 from rdcodec.cli.train import parse_seconds
 from rdcodec.cli.zoo import parse_size
 from rdcodec.errors import UsageError
-from rdcodec.measure.bdrate import bd_rate, load_curve
+from rdcodec.measure.bdrate import bd_rate
 from rdcodec.measure.quality import ms_ssim, psnr_db
 from rdcodec.measure.rd import Evaluation
+from rdcodec.measure.reading import load_curve
 
 
 def records(out: str) -> list[dict[str, object]]:

@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import bjontegaard
@@ -14,18 +15,17 @@ from scipy.interpolate import PchipInterpolator  # type: ignore[import-untyped]
 from rdcodec.errors import BadInput, RdcError, UsageError
 from rdcodec.measure.bdrate import (
     Curve,
-    about_curve,
     bd_psnr,
     bd_rate,
-    builtin_curves,
     excess_at_one_rate,
-    load_curve,
     pchip,
     psnr_at,
     rate_at,
     saving,
     saving_at,
 )
+from rdcodec.measure.reading import about_curve, builtin_curves, load_curve, read_results
+from rdcodec.store.files import dump_results
 
 A = Curve("a", (0.1, 0.25, 0.5, 0.9, 1.6), (27.0, 29.5, 32.0, 34.8, 38.1))
 B = Curve("b", (0.12, 0.3, 0.61, 1.2), (28.2, 31.0, 33.9, 37.5))
@@ -274,10 +274,24 @@ def test_curve_from_a_file(tmp_path: Path) -> None:
     published = tmp_path / "published.json"
     published.write_text(json.dumps({"codec": "X", "bpp": A.bpp, "psnr_rgb": A.psnr_db}))
     assert load_curve(published) == load_curve(str(published)) == Curve("X", A.bpp, A.psnr_db)
-    result = tmp_path / "result.json"
-    lists = {"bpp": [*A.bpp, 9.0], "psnr_db": [*A.psnr_db, None]}  # null: a lossless setting
-    result.write_text(json.dumps({"codec": "X", "curve": lists}))
-    assert load_curve(result) == Curve("X", A.bpp, A.psnr_db)
+    lossless = published.with_name("lossless.json")
+    lossless.write_text(json.dumps({"codec": "X", "bpp": [*A.bpp, 9.0], "psnr_rgb": [*A.psnr_db, None]}))
+    assert load_curve(lossless) == Curve("X", A.bpp, A.psnr_db)
+
+
+def test_curve_from_files_of_other_programs_and_of_the_store(tmp_path: Path) -> None:
+    """Whatever `rdc results import` takes is a curve too, if it holds a single one."""
+    theirs, exported = tmp_path / "theirs.json", tmp_path / "exported.json"
+    lists = {"bpp": A.bpp, "psnr": A.psnr_db, "ms-ssim": [0.9, 0.95, 0.97, 0.98, 0.99]}
+    theirs.write_text(json.dumps({"name": "X", "description": "x", "results": lists}))
+    assert load_curve(theirs) == Curve("X", A.bpp, A.psnr_db)
+    assert load_curve(theirs, "ms_ssim").psnr_db[0] == pytest.approx(10)
+    results = read_results(theirs, "kodak")
+    exported.write_text(dump_results(results))
+    assert load_curve(exported) == Curve("X", A.bpp, A.psnr_db, pictures="kodak")
+    exported.write_text(dump_results([*results, replace(results[0], codec="Y")]))
+    with pytest.raises(BadInput, match="holds 2 curves"):
+        load_curve(exported)
 
 
 @pytest.mark.parametrize(
@@ -327,5 +341,5 @@ def test_a_file_named_as_a_built_in_curve_does_not_take_its_place(tmp_path, monk
     wanted = load_curve("bpg_444")
     Path("bpg_444").write_text("no curve")
     assert load_curve("bpg_444") == wanted
-    with pytest.raises(BadInput, match="not JSON"):
+    with pytest.raises(BadInput, match="no JSON"):
         load_curve("./bpg_444")

@@ -12,10 +12,11 @@ from PIL import Image
 
 from rdcodec.errors import BadInput, CheckFailed, RdcError
 from rdcodec.measure.anchors import ANCHORS
-from rdcodec.measure.bdrate import bd_rate, builtin_curves, load_curve
+from rdcodec.measure.bdrate import bd_rate
 from rdcodec.measure.machine import machine
 from rdcodec.measure.quality import psnr_db
 from rdcodec.measure.rd import Evaluation, ImageFolder, Row, evaluate, fingerprint, mean_curve, means
+from rdcodec.measure.reading import builtin_curves, load_curve
 
 Picture = NDArray[np.uint8]
 
@@ -108,6 +109,47 @@ def test_means_are_over_images_and_psnr_is_averaged_in_db() -> None:
     assert mean["psnr_db"] == pytest.approx(10 * math.log10(255**2 / (10 * 20)))
     assert mean["bpp"] == pytest.approx((rows[0].bpp + rows[1].bpp) / 2)
     assert mean["setting"] == 10 and mean["ms_ssim"] is None
+
+
+def test_ms_ssim_in_db_is_that_of_the_mean_wherever_it_is_read(tmp_path: Path) -> None:
+    """Of a published curve nothing but the mean is known; one convention makes curves comparable."""
+    rows = [
+        Row(name, 8, 8, q, 100 + q, 30.0 + q, 30.0, s, 1.0, 1.0)
+        for q in (1, 2)
+        for name, s in (("a", 0.99), ("b", 0.9))
+    ]
+    mean, _ = means(rows)
+    assert mean["ms_ssim_db"] == pytest.approx(-10 * math.log10(1 - 0.945))
+    evaluation = _stamped(rows)
+    evaluation.save(tmp_path / "a.json")
+    assert load_curve(tmp_path / "a.json", "ms_ssim").psnr_db[0] == pytest.approx(mean["ms_ssim_db"])
+    assert evaluation.results()[0].values["ms_ssim_db"] == pytest.approx(mean["ms_ssim_db"], abs=1e-6)
+
+
+def test_times_are_medians_of_a_codec_that_is_warm(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A codec that starts up with its first picture, on a clock of its own."""
+    now = [0.0]
+    monkeypatch.setattr("rdcodec.measure.rd.time.perf_counter", lambda: now[0])
+
+    class Cold(Offset):
+        started = False
+
+        def encode(self, image: Picture, setting: int, /) -> bytes:
+            now[0] += 2.0 if self.started else 600.0
+            return super().encode(image, setting)
+
+        def decode(self, data: bytes, /) -> Picture:
+            now[0] += 1.0 if self.started else 300.0
+            self.started = True
+            return super().decode(data)
+
+    seen: list[Row] = []
+    rows = evaluate(Cold(), IMAGES, POINTS, progress=seen.append)
+    assert {(row.enc_s, row.dec_s) for row in rows} == {(2.0, 1.0)} and len(seen) == len(rows)
+    (again,) = evaluate(Cold(), {"a.png": IMAGES["a.png"]}, POINTS[:1], done=rows[:1])
+    assert again == rows[0] and now[0] == 900 + 3 * len(rows)  # nothing left to measure: no warm-up
+    slow = [replace(rows[0], image=str(n), dec_s=seconds) for n, seconds in enumerate((1.0, 1.0, 70.0))]
+    assert means(slow)[0]["dec_s"] == 1.0
 
 
 def test_mean_curve_rises_and_leaves_the_lossless_setting_out() -> None:

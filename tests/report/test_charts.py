@@ -11,7 +11,8 @@ import pytest
 
 from rdcodec.cli.main import main
 from rdcodec.errors import UsageError
-from rdcodec.measure.bdrate import load_curve, psnr_at, rate_at
+from rdcodec.measure.bdrate import psnr_at, rate_at
+from rdcodec.measure.reading import load_curve
 from rdcodec.report import figures
 from rdcodec.report.charts import Chart, Missing
 from rdcodec.report.crops import Version, contact_sheet, parse_box

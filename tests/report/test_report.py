@@ -18,9 +18,9 @@ from PIL import Image
 
 from rdcodec.cli.main import main
 from rdcodec.errors import BadInput, RdcError, UsageError
-from rdcodec.measure.bdrate import Curve, load_curve, rate_at
+from rdcodec.measure.bdrate import Curve, rate_at
 from rdcodec.measure.rd import Evaluation, Row
-from rdcodec.measure.results import read_results
+from rdcodec.measure.reading import load_curve, read_results
 from rdcodec.report import plots
 from rdcodec.report.study import Study, read_laboratory
 from rdcodec.report.tables import BEGIN, END, curves_csv, readme_section, replace_results, results_page

@@ -14,8 +14,9 @@ from rdcodec.codec.pipeline import load
 from rdcodec.errors import BadInput, NeedsModel, UsageError
 from rdcodec.exact.tables import LEVELS
 from rdcodec.export.weights import export
-from rdcodec.measure.bdrate import load_curve, rate_at
+from rdcodec.measure.bdrate import rate_at
 from rdcodec.measure.rd import Evaluation, Row
+from rdcodec.measure.reading import load_curve
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.weights import FILE_NAME, read_weights, save_weights
 from rdcodec.training.plan import RUN_FILE, Plan

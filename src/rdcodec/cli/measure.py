@@ -131,9 +131,9 @@ def eval_(
         io.refuse_existing(output, force)
     pool.set_threads(threads)
     subject = _subject(codec, qualities, effort, device, encoder, decoder)
-    from rdcodec.measure.bdrate import load_curve
     from rdcodec.measure.codecs import anchor_subject
     from rdcodec.measure.rd import ImageFolder, mean_curve
+    from rdcodec.measure.reading import load_curve
 
     runners = [anchor_subject(name) for name in _split(anchors)]
     images = ImageFolder(data)
@@ -241,7 +241,7 @@ def bdrate(
 
     Example: [bold]rdc bdrate bpg_444 vtm_18.0 elic[/bold]
     """
-    from rdcodec.measure.bdrate import load_curve
+    from rdcodec.measure.reading import load_curve
 
     if listing:
         _list_curves(dataset, as_json)
@@ -260,7 +260,7 @@ def bdrate(
 def _list_curves(dataset: str | None, as_json: bool) -> None:
     from dataclasses import asdict
 
-    from rdcodec.measure.bdrate import about_curve, builtin_curves
+    from rdcodec.measure.reading import about_curve, builtin_curves
 
     known = [about_curve(name) for name in builtin_curves()]
     wanted = (dataset or "").lower()

@@ -77,7 +77,7 @@ def report(
 
 def _laboratory(files: list[Path], path: Path | None, anchors: list[str] | None) -> "Laboratory":
     """What is reported on. Files go into a store in memory, so that there is one way from results to figures."""
-    from rdcodec.measure.results import read_results
+    from rdcodec.measure.reading import read_results
     from rdcodec.report.study import read_laboratory
     from rdcodec.store.db import Store
 

@@ -151,7 +151,7 @@ def _read(file: Path, dataset: str | None, tag: str | None) -> "list[Result]":
         from rdcodec.training.results import training_result
 
         return [training_result(file, tag)]
-    from rdcodec.measure.results import read_results
+    from rdcodec.measure.reading import read_results
 
     return read_results(file, dataset)
 

@@ -11,26 +11,19 @@ negative where the test needs fewer bits (Bjontegaard, VCEG-M33, 2001, who fitte
 
 from __future__ import annotations
 
-import difflib
-import json
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from importlib import resources
-from importlib.resources.abc import Traversable
-from pathlib import Path
-from typing import Any, Literal, TypeAlias
+from typing import Literal, TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from rdcodec.errors import BadInput, RdcError, UsageError
-from rdcodec.measure.quality import ms_ssim_db
+from rdcodec.errors import UsageError
 
 Array: TypeAlias = NDArray[np.float64]
 Metric = Literal["psnr", "ms_ssim"]
 MIN_POINTS = 4
-PLAIN_FOLDERS = ("kodak", "local")
 REPORTING_WINDOW = (29.0, 36.0)
 """PSNR range in dB that stands beside the full overlap in every report."""
 
@@ -180,111 +173,6 @@ def pchip(x: ArrayLike, y: ArrayLike, at: ArrayLike) -> Array:
         + t**2 * (t - 1) * h * slope[k + 1]
     )
     return value
-
-
-@dataclass(frozen=True)
-class About:
-    """What is known of a built-in curve. points: how many; bpp: lowest and highest; licence: of the source."""
-
-    name: str
-    codec: str
-    pictures: str
-    points: int
-    bpp: tuple[float, float]
-    has_ms_ssim: bool
-    source: str
-    licence: str
-
-
-def builtin_curves() -> dict[str, Traversable]:
-    """Files of the curves that come with the package, by name; `load_curve` reads one.
-
-    Curves on Kodak, published or measured here ("kodak_jpeg_pillow"), have plain names; the others are
-    named folder/curve, as "tecnick/elic".
-    """
-    room = resources.files("rdcodec.measure") / "curves"
-    found: dict[str, Traversable] = {}
-    for folder in room.iterdir():
-        prefix = "" if folder.name in PLAIN_FOLDERS else f"{folder.name}/"
-        files = folder.iterdir() if folder.is_dir() else ()
-        found |= {prefix + f.name.removesuffix(".json"): f for f in files if f.name.endswith(".json")}
-    return dict(sorted(found.items(), key=lambda item: ("/" in item[0], item[0])))
-
-
-def about_curve(name: str) -> About:
-    """What is known of a built-in curve, by its name. Raises KeyError for another name."""
-    record = json.loads(builtin_curves()[name].read_text(encoding="utf-8"))
-    lists = record.get("curve", record)
-    rates, structure = lists["bpp"], lists.get("ms_ssim") or [None]
-    return About(
-        name=name,
-        codec=record["codec"],
-        pictures=_pictures(record),
-        points=len(rates),
-        bpp=(min(rates), max(rates)),
-        has_ms_ssim=None not in structure,
-        source=record.get("source", "measured with rdcodec"),
-        licence=record.get("licence", "Apache-2.0"),
-    )
-
-
-def load_curve(source: str | Path, metric: Metric = "psnr") -> Curve:
-    """Curve from a built-in name ("bpg_444"), a published-curve JSON, or a result file of `rd`.
-
-    A published curve holds the lists "bpp" and "psnr_rgb", and perhaps "ms_ssim"; a result file holds them under
-    "curve" as "bpp", "psnr_db" and "ms_ssim". Raises UsageError for a name that is neither a file nor built in and
-    for a curve without the metric, BadInput for a file that holds no curve, RdcError for one that cannot be read.
-    """
-    builtin = builtin_curves()
-    text_name = str(source).removeprefix("kodak/")
-    file: Path | Traversable = Path(source)
-    if isinstance(source, str) and text_name in builtin:  # a file of that name is ./NAME
-        file = builtin[text_name]
-    elif isinstance(source, str) and not source.endswith(".json") and not Path(source).exists():
-        raise UsageError(_unknown(source, builtin))
-    try:
-        text = file.read_text(encoding="utf-8")
-    except OSError as error:
-        raise RdcError(f"{source}: {error.strerror or error}; check the path") from error
-    except UnicodeDecodeError as error:
-        raise BadInput(f"{source}: not a JSON file; give a curve or a result file") from error
-    return _parse_curve(text, str(source), metric)
-
-
-def _parse_curve(text: str, source: str, metric: Metric) -> Curve:
-    try:
-        record: dict[str, Any] = json.loads(text)
-        name = str(record.get("codec", Path(source).stem))
-        lists, psnr = (record["curve"], "psnr_db") if "curve" in record else (record, "psnr_rgb")
-        values = lists[psnr]
-        if metric == "ms_ssim":
-            values = [_in_db(value) for value in lists.get("ms_ssim") or ()]
-            if all(value is None for value in values):
-                raise UsageError(f"{source}: has no MS-SSIM; compare by psnr")
-        points = zip(lists["bpp"], values, strict=True)
-        known = (point for point in points if point[1] is not None)  # null: lossless, or too small a picture
-        return Curve.from_points(name, known, metric, _pictures(record))
-    except json.JSONDecodeError as error:
-        raise BadInput(f"{source}: not JSON (line {error.lineno}); give a curve or a result file") from error
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{source}: no curve in it ({error!r}); it needs bpp and psnr_rgb") from error
-
-
-def _in_db(value: float | None) -> float | None:
-    return None if value is None or value >= 1 else ms_ssim_db(value)
-
-
-def _pictures(record: dict[str, Any]) -> str:
-    """Name of the pictures of a published curve or a result file, without the remark in brackets."""
-    dataset = record.get("dataset") or ""
-    name = str(dataset.get("name", "")) if isinstance(dataset, dict) else str(dataset)
-    return name.partition(" (")[0]
-
-
-def _unknown(source: str, builtin: Iterable[str]) -> str:
-    near = difflib.get_close_matches(source, builtin, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]}?" if near else "`rdc bdrate --list` shows what is built in"
-    return f"{source}: neither a file nor a built-in curve; {hint}"
 
 
 def _common_range(

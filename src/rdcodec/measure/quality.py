@@ -65,9 +65,9 @@ def ms_ssim(a: Picture, b: Picture) -> float | None:
     return float(product.mean())
 
 
-def ms_ssim_db(value: float) -> float:
-    """MS-SSIM on the scale of dB, -10 log10(1 - value); `inf` for 1."""
-    return -10.0 * math.log10(1.0 - value) if value < 1.0 else math.inf
+def ms_ssim_db(value: float | None) -> float | None:
+    """MS-SSIM, of a picture or the mean over pictures, in dB: -10 log10(1 - value); None for None and for 1."""
+    return None if value is None or value >= 1.0 else -10.0 * math.log10(1.0 - value)
 
 
 def _check_pair(a: Picture, b: Picture) -> None:

@@ -10,12 +10,12 @@ A result file (`Evaluation.save`) is JSON:
     machine       see `machine.machine`
     command       as it can be typed again, or null
     weights_sha256  of the codec's weights, null where it has none
-    curve         per setting, means over the images: setting, bpp, psnr_db, psnr_y_db, ms_ssim, ms_ssim_db,
-                  enc_s, dec_s; ms_ssim_db is the mean of -10 log10(1 - MS-SSIM), not that of the mean
+    curve         per setting, means over the images: setting, bpp, psnr_db, psnr_y_db, ms_ssim; ms_ssim_db is
+                  -10 log10(1 - mean MS-SSIM); enc_s and dec_s are medians, measured after a warm-up
     rows          per image and setting: {"columns": [...], "values": [[...], ...]}
 
 bpp counts every byte of the file. PSNR is null where decoded and original are equal, MS-SSIM where the image
-is too small for it, times where several pictures were coded at once; a mean over any null is null.
+is too small for it, times where several pictures were coded at once; a mean or median over any null is null.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, astuple, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
-from statistics import fmean
+from statistics import fmean, median
 from threading import Lock
 from typing import Any, Protocol, TypeVar
 
@@ -41,10 +41,12 @@ from rdcodec.errors import BadInput, CheckFailed, RdcError, is_out_of_memory
 from rdcodec.measure.bdrate import Curve
 from rdcodec.measure.machine import machine
 from rdcodec.measure.quality import ms_ssim, ms_ssim_db, psnr_db, psnr_y_db
+from rdcodec.store.files import read_record
 from rdcodec.store.records import Provenance, Result, Value
 
 SCHEMA = "rdcodec.evaluation/1"
-MEANS = ("bpp", "psnr_db", "psnr_y_db", "ms_ssim", "ms_ssim_db", "enc_s", "dec_s")
+TIMES = ("enc_s", "dec_s")
+FIGURES = ("bpp", "psnr_db", "psnr_y_db", "ms_ssim", "ms_ssim_db", *TIMES)
 
 Setting = TypeVar("Setting", contravariant=True)
 
@@ -81,12 +83,17 @@ class Row:
 
     @property
     def ms_ssim_db(self) -> float | None:
-        """MS-SSIM in dB, -10 log10(1 - MS-SSIM); None where there is no MS-SSIM."""
-        return None if self.ms_ssim is None else ms_ssim_db(self.ms_ssim)
+        """MS-SSIM of this picture in dB."""
+        return ms_ssim_db(self.ms_ssim)
 
     def record(self) -> dict[str, Any]:
         """The fields in JSON types, unrounded; infinity is null. `from_record` reads it."""
         return {key: _finite(value) for key, value in asdict(self).items()}
+
+    def rounded(self) -> Row:
+        """With six decimals, so that what is computed from it is the same before it is written and after."""
+        values: Any = (round(value, 6) if isinstance(value, float) else value for value in astuple(self))
+        return Row(*values)
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Row:
@@ -137,9 +144,9 @@ def evaluate(
     done: rows of an earlier run, which are taken as they are and not measured again.
 
     images: uint8 RGB arrays, by name or in a list (then named 0000, 0001, ...). progress gets each row as it
-    is done, one call at a time. With jobs > 1 threads share the cores, so that times mean nothing and are
-    left out. Raises CheckFailed where a decoded image has another shape or type, RdcError for whatever the codec
-    raises.
+    is done, one call at a time. With one job, the first picture is coded once beforehand, so that no time holds what
+    a codec does only once. With more, threads share the cores, so that times mean nothing and are left out. Raises
+    CheckFailed where a decoded image has another shape or type, RdcError for whatever the codec raises.
     """
     named = _named(images)
     lock = Lock()
@@ -156,25 +163,37 @@ def evaluate(
 
     tasks = [(name, point) for name in named for point in points]
     if jobs == 1:
+        for name, point in [task for task in tasks if (task[0], _number(task[1])) not in finished][:1]:
+            _measure(coder, name, point, image=named[name], timed=False)  # warm up
         return [measure(task) for task in tasks]
     with ThreadPoolExecutor(jobs) as pool:
         return list(pool.map(measure, tasks))
 
 
 def means(rows: Sequence[Row]) -> list[dict[str, float | None]]:
-    """Means over the images, one dict of `setting` and `MEANS` per setting, in the order of the rows.
+    """Means over the images (medians of times), one dict of `setting` and `FIGURES` per setting, ordered as the rows.
 
-    Raises ValueError unless every setting has the same images.
+    MS-SSIM in dB is that of the mean: nothing else can be had of a published curve. Raises ValueError unless every
+    setting has the same images.
     """
     groups: dict[float | None, list[Row]] = {}
     for row in rows:
         groups.setdefault(row.setting, []).append(row)
     if len({tuple(sorted(row.image for row in group)) for group in groups.values()}) != 1:
         raise ValueError("means need rows, and the same images at every setting")
-    return [
-        {"setting": setting} | {key: _mean([getattr(row, key) for row in group]) for key in MEANS}
-        for setting, group in groups.items()
-    ]
+    return [{"setting": setting, **_summary(group)} for setting, group in groups.items()]
+
+
+def _summary(rows: Sequence[Row]) -> dict[str, float | None]:
+    """`FIGURES` of one setting."""
+
+    def over(kind: Callable[[list[float]], float], key: str) -> float | None:
+        values = [getattr(row, key) for row in rows]
+        known = [value for value in values if value is not None and math.isfinite(value)]
+        return kind(known) if len(known) == len(values) else None
+
+    found = {key: over(fmean, key) for key in ("bpp", "psnr_db", "psnr_y_db", "ms_ssim")}
+    return {**found, "ms_ssim_db": ms_ssim_db(found["ms_ssim"]), **{key: over(median, key) for key in TIMES}}
 
 
 def mean_curve(rows: Sequence[Row], name: str) -> Curve:
@@ -214,11 +233,12 @@ class Evaluation:
         command: str | None = None,
         weights_sha256: str | None = None,
     ) -> Evaluation:
-        """Rows just measured, with data set, time and machine added."""
+        """Rows just measured, as a file keeps them, with data set, time and machine added."""
         named = _named(images)
         data = {"name": dataset, "images": len(named), "sha256": fingerprint(named)}
         now = datetime.now(UTC).isoformat(timespec="seconds")
-        return cls(codec, tag, data, jobs, now, machine(), tuple(rows), command, weights_sha256)
+        kept = tuple(row.rounded() for row in rows)
+        return cls(codec, tag, data, jobs, now, machine(), kept, command, weights_sha256)
 
     def curve(self) -> Curve:
         """Mean curve under the codec's name."""
@@ -242,7 +262,7 @@ class Evaluation:
                 kind="quality",
                 codec=self.codec,
                 tag=self.tag,
-                values={key: _rounded(mean[key]) for key in MEANS},
+                values={**{key: _rounded(mean[key]) for key in FIGURES}, "jobs": self.jobs},
                 provenance=provenance,
                 dataset=str(self.dataset["name"]),
                 setting=mean["setting"],
@@ -264,7 +284,7 @@ class Evaluation:
             "machine": self.machine,
             "command": self.command,
             "weights_sha256": self.weights_sha256,
-            "curve": {key: [_rounded(mean[key]) for mean in table] for key in ("setting", *MEANS)},
+            "curve": {key: [_rounded(mean[key]) for mean in table] for key in ("setting", *FIGURES)},
             "rows": {
                 "columns": [field.name for field in fields(Row)],
                 "values": [[_rounded(value) for value in astuple(row)] for row in self.rows],
@@ -277,18 +297,24 @@ class Evaluation:
     @classmethod
     def load(cls, path: Path) -> Evaluation:
         """Read a result file. Raises RdcError if it cannot be read, BadInput if it is not one."""
+        return cls.from_record(read_record(path), str(path))
+
+    @classmethod
+    def from_record(cls, record: Mapping[str, Any], where: str) -> Evaluation:
+        """The evaluation of a parsed result file. Raises BadInput if it is not one."""
         try:
-            record = json.loads(path.read_text(encoding="utf-8"))
             if record["schema"] != SCHEMA:
                 raise ValueError(f"schema {record['schema']!r}")
             columns, values = record["rows"]["columns"], record["rows"]["values"]
             rows = tuple(Row.from_record(dict(zip(columns, value, strict=True))) for value in values)
-            later = {key: record.get(key) for key in ("command", "weights_sha256")}  # files of 0.1.0 lack them
-            head = {field.name: record[field.name] for field in fields(cls) if field.name not in ("rows", *later)}
-        except OSError as error:
-            raise RdcError(f"{path}: {error.strerror}; check the path") from error
+            later: dict[str, Any] = {
+                key: record.get(key) for key in ("command", "weights_sha256")
+            }  # files of 0.1.0 lack them
+            head: dict[str, Any] = {
+                field.name: record[field.name] for field in fields(cls) if field.name not in ("rows", *later)
+            }
         except (KeyError, TypeError, ValueError) as error:
-            raise BadInput(f"{path}: not a result file of this version ({error}); run `rdc eval`") from error
+            raise BadInput(f"{where}: not a result file of this version ({error}); run `rdc eval`") from error
         return cls(rows=rows, **head, **later)
 
 
@@ -336,11 +362,6 @@ def _measure(coder: Coder[Setting], name: str, setting: Setting, image: Picture,
         enc_s=encoded - started if timed else None,
         dec_s=ended - encoded if timed else None,
     )
-
-
-def _mean(values: Sequence[float | None]) -> float | None:
-    known = [value for value in values if value is not None and math.isfinite(value)]
-    return fmean(known) if len(known) == len(values) else None
 
 
 def _number(setting: Any) -> float | None:

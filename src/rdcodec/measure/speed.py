@@ -157,25 +157,6 @@ def save(results: Sequence[Result], path: Path) -> None:
         beside.unlink(missing_ok=True)
 
 
-def load(path: Path) -> list[Result]:
-    """The results of a file. Raises RdcError if it cannot be read, BadInput if it is not one of `rdc bench`."""
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if record["schema"] != SCHEMA:
-            raise ValueError(f"schema {record['schema']!r}")
-        return [_result(**entry) for entry in record["results"]]
-    except OSError as error:
-        raise RdcError(f"{path}: {error.strerror}; check the path") from error
-    except (KeyError, TypeError, ValueError) as error:
-        raise BadInput(f"{path}: not a result file of this version ({error}); run `rdc bench`") from error
-
-
-def _result(provenance: dict[str, Any], rows: list[dict[str, Any]], **rest: Any) -> Result:
-    if rest["kind"] != "speed":
-        raise ValueError(f"kind {rest['kind']!r}")
-    return Result(**rest, provenance=Provenance(**provenance), rows=tuple(rows))
-
-
 def _check(setting: Setting, here: Mapping[str, Any]) -> None:
     """UsageError for what this machine cannot be made to do."""
     if not setting.isa:

@@ -5,9 +5,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rdcodec.errors import UsageError
-from rdcodec.measure.bdrate import Curve, load_curve, psnr_at, saving
+from rdcodec.measure.bdrate import Curve, psnr_at, saving
 from rdcodec.measure.codecs import model_of, search_of, tag_of
 from rdcodec.measure.published import table_1
+from rdcodec.measure.reading import load_curve
 from rdcodec.report.study import KODAK, PAPER, PUBLISHED, Laboratory, Measured, Study
 from rdcodec.store.records import Result
 

@@ -3,18 +3,15 @@
 All comes from a store. Of a codec that was measured more than once at a setting, the newest result counts.
 """
 
-import json
 import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from rdcodec.errors import BadInput, UsageError
 from rdcodec.measure.anchors import ANCHORS
-from rdcodec.measure.bdrate import Curve, builtin_curves, load_curve
+from rdcodec.measure.bdrate import Curve
 from rdcodec.measure.codecs import search_of
-from rdcodec.measure.rd import SCHEMA, Evaluation
-from rdcodec.measure.results import evaluation_results
+from rdcodec.measure.reading import as_curve, load_curve, read_curve
 from rdcodec.store.db import Store
 from rdcodec.store.records import Result
 
@@ -172,14 +169,10 @@ def read_anchor(source: str) -> tuple[str, Curve]:
 
     Raises as `load_curve` does, and BadInput for a curve that does not name its pictures.
     """
-    curve = load_curve(source)
-    file = Path(str(builtin_curves().get(source.removeprefix("kodak/"), source)))
-    record = json.loads(file.read_text(encoding="utf-8"))
-    if record.get("schema") == SCHEMA:
-        return pictures_of(evaluation_results(Evaluation.load(file), source)[0]), curve
-    if not isinstance(record.get("dataset"), str):
+    points = read_curve(source)
+    if not points[0].dataset:
         raise BadInput(f'{source}: does not say on which pictures it was measured; add "dataset"')
-    return _plain(record["dataset"]), curve
+    return pictures_of(points[0]), as_curve(points, where=source)
 
 
 def pictures_of(result: Result) -> str:

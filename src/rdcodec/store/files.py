@@ -11,9 +11,10 @@ import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
+from pathlib import Path
 from typing import Any
 
-from rdcodec.errors import BadInput
+from rdcodec.errors import BadInput, RdcError
 from rdcodec.store.records import KINDS, Provenance, Result
 
 SCHEMA = "rdcodec.results/1"
@@ -31,6 +32,21 @@ NUMBERS = {
 COMPRESSAI = {"psnr-rgb": "psnr_db", "psnr": "psnr_db", "ms-ssim-rgb": "ms_ssim", "ms-ssim": "ms_ssim"}
 COMPRESSAI |= {"encoding_time": "enc_s", "decoding_time": "dec_s"}
 """CompressAI's names of figures, and ours. "psnr" and "ms-ssim" are RGB too in its results for images."""
+
+
+def read_record(path: Path) -> dict[str, Any]:
+    """The JSON object of a file. Raises RdcError if it cannot be read, BadInput if it is none."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RdcError(f"{path}: {error.strerror}; check the path") from error
+    except UnicodeDecodeError as error:
+        raise BadInput(f"{path}: not a result file (no text in UTF-8)") from error
+    except json.JSONDecodeError as error:
+        raise BadInput(f"{path}: not a result file (no JSON: line {error.lineno}, {error.msg.lower()})") from error
+    if not isinstance(record, dict):
+        raise BadInput(f"{path}: not a result file (JSON, but no object)")
+    return record
 
 
 def dump_results(results: Iterable[Result]) -> str:

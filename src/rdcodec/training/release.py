@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from rdcodec.errors import BadInput, UsageError
-from rdcodec.measure.bdrate import Curve, bd_rate, excess_at_one_rate, load_curve, saving
+from rdcodec.measure.bdrate import Curve, bd_rate, excess_at_one_rate, saving
 from rdcodec.measure.flops import kflops_per_px
 from rdcodec.measure.machine import machine
 from rdcodec.measure.rd import Evaluation
+from rdcodec.measure.reading import load_curve
 from rdcodec.models.base import blueprint
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.rate import LMBDA_0, LMBDA_100

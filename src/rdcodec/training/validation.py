@@ -15,7 +15,7 @@ from rdcodec.errors import NeedsModel, RdcError
 from rdcodec.measure.anchors import ANCHORS
 from rdcodec.measure.bdrate import Curve, bd_rate, saving
 from rdcodec.measure.rd import Evaluation, evaluate, fingerprint
-from rdcodec.measure.results import evaluation_results
+from rdcodec.measure.reading import read_results
 from rdcodec.models.base import ImageModel
 from rdcodec.models.precision import fast_dtype
 from rdcodec.models.rate import LMBDA_REFERENCE
@@ -121,7 +121,7 @@ def _run_anchor(name: str, images: dict[str, NDArray[np.uint8]], path: Path, say
 def anchor_results(cache: Path) -> list[Result]:
     """What the anchors of a folder found, for the store."""
     paths = sorted(cache.glob("validation-*.json"))
-    return [result for path in paths for result in evaluation_results(Evaluation.load(path), str(path))]
+    return [result for path in paths for result in read_results(path)]
 
 
 def pictures_sha256(photos: Sequence[Photo]) -> str:
