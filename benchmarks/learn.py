@@ -34,6 +34,7 @@ from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.config import CONFIGS, load_config
 from rdcodec.models.entropy.checkerboard import Noise
 from rdcodec.report.tables import markdown_table
+from rdcodec.system import write_whole
 from rdcodec.training.data import Batch, BatchMaker, Photo, decoded, load_photos
 from rdcodec.training.loop import rate_distortion
 
@@ -86,10 +87,8 @@ def kept(path: Path) -> dict[str, Any]:
 
 
 def write(path: Path, record: dict[str, Any]) -> None:
-    beside = path.with_suffix(".tmp")
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    beside.replace(path)
+    write_whole(path, json.dumps(record, indent=1) + "\n")
 
 
 def crop(photo: Photo) -> NDArray[np.uint8]:

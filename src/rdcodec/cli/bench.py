@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rdcodec.cli import io, pool
+from rdcodec.cli import io
 from rdcodec.cli.zoo import parse_size
 from rdcodec.errors import UsageError
+from rdcodec.system import core_count
 
 if TYPE_CHECKING:
     from rdcodec.measure.speed import Setting
@@ -117,7 +118,7 @@ def _keeper(path: Path | None) -> "Callable[[Result], None]":
 def _settings(threads: str, dtype: str, isa: str | None, device: str) -> "list[Setting]":
     from rdcodec.measure.speed import DTYPES, LIMITS, Setting
 
-    counts = [int(number) or pool.core_count() for number in _choices("--threads", threads, None)]
+    counts = [int(number) or core_count() for number in _choices("--threads", threads, None)]
     dtypes = _choices("--dtype", dtype, DTYPES)
     limits = ["" if name == "all" else name for name in _choices("--isa", isa or "all", ("all", *LIMITS))]
     return [Setting(*choice, device=device) for choice in itertools.product(counts, dtypes, limits)]

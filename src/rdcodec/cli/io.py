@@ -9,7 +9,6 @@ import logging
 import math
 import os
 import re
-import secrets
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
@@ -21,6 +20,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 import typer
 
 from rdcodec.errors import BadInput, RdcError, UsageError, is_out_of_memory
+from rdcodec.system import write_whole
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -30,7 +30,6 @@ MAX_PIXELS = 100_000_000  # as in rdcodec.codec.image, whose import costs NumPy 
 OUT_OF_MEMORY = "out of memory: try a smaller picture, or fewer --jobs"
 
 logger = logging.getLogger("rdcodec")
-unfinished: set[Path] = set()  # temporary files of outputs that are being written
 
 
 # Options that mean the same everywhere
@@ -273,19 +272,8 @@ def write_output(target: Path | None, data: bytes, force: bool) -> None:
         return
     with _named_output(str(target)):
         target = Path(os.path.realpath(target))  # through a symbolic link, as open() would write
-        if target.exists() and not target.is_file():
-            target.write_bytes(data)  # a device or a pipe: there is nothing to rename onto
-            return
         target.parent.mkdir(parents=True, exist_ok=True)
-        temporary = target.with_name(f".rdc-{secrets.token_hex(8)}.part")
-        unfinished.add(temporary)
-        try:
-            with temporary.open("xb") as file:
-                file.write(data)
-            temporary.replace(target)
-        finally:
-            temporary.unlink(missing_ok=True)
-            unfinished.discard(temporary)
+        write_whole(target, data)
 
 
 @contextlib.contextmanager

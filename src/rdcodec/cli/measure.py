@@ -11,6 +11,7 @@ import typer
 
 from rdcodec.cli import io, pool
 from rdcodec.errors import BadInput, RdcError, UsageError
+from rdcodec.system import core_count
 
 if TYPE_CHECKING:
     from rdcodec.codec.image import Picture
@@ -138,7 +139,7 @@ def eval_(
     runners = [anchor_subject(name) for name in _split(anchors)]
     images = ImageFolder(data)
     curves = [load_curve(name) for name in anchor or _default_anchors(images)]
-    jobs = jobs or pool.core_count()
+    jobs = jobs or core_count()
     settings = ",".join(f"{setting:g}" for setting in subject.settings if setting is not None)
     commands = ["--command", encoder, "--decode-command", decoder] if encoder and decoder else []
     words = ["rdc", "eval", *([codec] if codec else []), "--data", data.resolve().name]
@@ -189,7 +190,7 @@ def anchors(
             io.say(f"{target}: exists already and is kept: --force measures again")
             continue
         words = ["rdc", "anchors", subject.name, "--data", data.resolve().name]
-        rows = _evaluate(subject, images, data, target, store, jobs or pool.core_count(), not no_progress, words)
+        rows = _evaluate(subject, images, data, target, store, jobs or core_count(), not no_progress, words)
         _show_rows(rows, f"{subject.name} on {len(images)} pictures of {data}")
 
 

@@ -12,14 +12,10 @@ from typing import TypeVar
 import typer
 
 from rdcodec.cli import io
+from rdcodec.system import core_count, unfinished
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
-
-
-def core_count() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def set_threads(threads: int) -> None:
@@ -67,7 +63,7 @@ def _start_worker(threads: int) -> None:
 
 def _stop_worker(*_: object) -> None:
     # An exception would end one task only: the pool would give this worker the next.
-    for path in io.unfinished:
+    for path in unfinished:
         path.unlink(missing_ok=True)
     os._exit(1)
 

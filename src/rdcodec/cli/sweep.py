@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rdcodec.cli import io, pool
+from rdcodec.cli import io
 from rdcodec.errors import RdcError, UsageError
+from rdcodec.system import core_count
 
 if TYPE_CHECKING:
     from rich.console import RenderableType
@@ -66,7 +67,7 @@ def sweep(
     if output is None or not data:
         raise UsageError("a sweep needs photographs and a folder: rdc sweep SWEEP --data photos/ -o DIR")
     _claim(output, file)
-    share = max(1, (threads or pool.core_count()) // jobs)
+    share = max(1, (threads or core_count()) // jobs)
     made = _jobs(asked, trials, recipe, output, data, share, device)
     from rdcodec.training.workers import LocalWorkers, RayWorkers, run_trials
 

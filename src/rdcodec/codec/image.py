@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFile, ImageOps
 
 from rdcodec.errors import BadInput, RdcError, UsageError
+from rdcodec.system import write_whole
 
 Picture = NDArray[np.uint8]
 
@@ -76,7 +77,7 @@ def write_image(image: Picture, target: Path | BinaryIO, format: str | None = No
     `quality` as in `encode_image`. A path is overwritten; the command line adds its own safeguards.
     """
     if isinstance(target, Path):
-        target.write_bytes(encode_image(image, format or format_of(target), quality))
+        write_whole(target, encode_image(image, format or format_of(target), quality))
     elif format is None:
         raise UsageError("a stream has no suffix: name the picture format, one of " + ", ".join(WRITE_FORMATS))
     else:

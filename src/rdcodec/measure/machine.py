@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import platform
 import re
 import subprocess
@@ -10,6 +9,10 @@ from functools import cache
 from importlib import metadata
 from pathlib import Path
 from typing import Any
+
+import psutil
+
+from rdcodec.system import core_count
 
 ISA_FLAGS = (
     *("avx2", "fma", "avx_vnni", "avx512f", "avx512bw", "avx512_vnni", "avx512_bf16", "avx512_fp16"),
@@ -32,12 +35,12 @@ def machine() -> dict[str, Any]:
     gpu = torch.cuda.is_available()
     return {
         "cpu": _cpu_model(),
-        "cpu_mhz": _number(_cpuinfo("cpu MHz")),
-        "cores": _usable_cores(),
+        "cpu_mhz": _cpu_mhz(),
+        "cores": core_count(),
         "caches": _caches(),
         "isa": [flag for flag in ISA_FLAGS if flag in _cpuinfo("flags", "Features").split()],
-        "memory_gib": _memory_gib(),
-        "load_average": round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None,
+        "memory_gib": round(psutil.virtual_memory().total / 2**30, 1),
+        "load_average": round(psutil.getloadavg()[0], 2),
         "os": f"{platform.system()} {platform.release()}",
         "arch": platform.machine(),
         "python": platform.python_version(),
@@ -116,6 +119,11 @@ def _caches(cpu: Path = Path("/sys/devices/system/cpu/cpu0/cache")) -> dict[str,
     return found or None
 
 
+def _cpu_mhz() -> float | None:
+    frequency = psutil.cpu_freq()
+    return round(frequency.current, 1) if frequency else None
+
+
 def _cpu_model() -> str | None:
     if platform.system() == "Darwin":
         return _run("sysctl", "-n", "machdep.cpu.brand_string")
@@ -131,17 +139,3 @@ def _cpuinfo(*keys: str) -> str:
         return ""
     fields = (line.partition(":") for line in lines)
     return next((value.strip() for key, _, value in fields if key.strip() in keys), "")
-
-
-def _usable_cores() -> int | None:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count()
-
-
-def _memory_gib() -> float | None:
-    try:
-        size = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, OSError, ValueError):
-        return None
-    return round(size / 2**30, 1)

@@ -23,7 +23,6 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -43,6 +42,7 @@ from rdcodec.measure.machine import machine
 from rdcodec.measure.quality import ms_ssim, ms_ssim_db, psnr_db, psnr_y_db
 from rdcodec.store.files import read_record
 from rdcodec.store.records import Provenance, Result, Value
+from rdcodec.system import write_whole
 
 SCHEMA = "rdcodec.evaluation/1"
 TIMES = ("enc_s", "dec_s")
@@ -290,9 +290,7 @@ class Evaluation:
                 "values": [[_rounded(value) for value in astuple(row)] for row in self.rows],
             },
         }
-        beside = path.with_name(f".{path.name}.{os.getpid()}")
-        beside.write_text(_dump(record), encoding="utf-8")
-        beside.replace(path)
+        write_whole(path, _dump(record))
 
     @classmethod
     def load(cls, path: Path) -> Evaluation:

@@ -41,6 +41,7 @@ import rdcodec
 from rdcodec.errors import BadInput, CheckFailed, NeedsModel, RdcError, UsageError
 from rdcodec.measure.machine import machine
 from rdcodec.store.records import Provenance, Result
+from rdcodec.system import write_whole
 
 SCHEMA = "rdcodec.bench/1"
 DTYPES = ("auto", "fp32", "bf16")
@@ -149,12 +150,7 @@ def count_ticks(models: int, settings: int, pictures: int, repeats: int) -> int:
 def save(results: Sequence[Result], path: Path) -> None:
     """Write a result file, whole or not at all; a line for each result."""
     lines = ",\n".join("    " + json.dumps(result.to_dict(), allow_nan=False) for result in results)
-    beside = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        beside.write_text(f'{{\n  "schema": "{SCHEMA}",\n  "results": [\n{lines}\n  ]\n}}\n', encoding="utf-8")
-        beside.replace(path)
-    finally:
-        beside.unlink(missing_ok=True)
+    write_whole(path, f'{{\n  "schema": "{SCHEMA}",\n  "results": [\n{lines}\n  ]\n}}\n')
 
 
 def _check(setting: Setting, here: Mapping[str, Any]) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from numpy.typing import NDArray
 
@@ -270,10 +271,11 @@ class PeakMemory:
     def _peak(self) -> float | None:
         if self.cuda:
             return float(torch.cuda.max_memory_allocated())
-        try:
-            import resource
-        except ImportError:  # Windows
-            return None
+        windows = getattr(psutil.Process().memory_info(), "peak_wset", None)
+        if windows is not None:  # the only system of whose peak psutil tells
+            return float(windows)
+        import resource
+
         try:
             status = Path("/proc/self/status").read_text(encoding="utf-8")
         except OSError:

@@ -29,6 +29,7 @@ from rdcodec.exact.tables import Tables
 from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.config import CONFIGS, ModelConfig, config_names, load_config, parse_record
 from rdcodec.models.entropy.forms import IntegerForm, integer_form, table_rows
+from rdcodec.system import write_whole
 
 FORMAT = "rdcodec-weights-1"
 FILE_NAME = "weights.safetensors"  # in a run folder
@@ -160,7 +161,9 @@ def save_weights(path: Path, weights: Weights, most: int | None = None) -> None:
         metadata["pieces"] = str(len(groups))
     # The first last: it names the others.
     for number, group in reversed(list(enumerate(groups, 1))):
-        _write(_piece(path, number), save(group, metadata if number == 1 else {"format": FORMAT, "tag": weights.tag}))
+        write_whole(
+            _piece(path, number), save(group, metadata if number == 1 else {"format": FORMAT, "tag": weights.tag})
+        )
 
 
 def _groups(tensors: dict[str, Tensor], most: int | None) -> list[dict[str, Tensor]]:
@@ -178,15 +181,6 @@ def _groups(tensors: dict[str, Tensor], most: int | None) -> list[dict[str, Tens
 
 def _piece(path: Path, number: int) -> Path:
     return path if number == 1 else path.with_name(f"{path.stem}.piece-{number}{path.suffix}")
-
-
-def _write(path: Path, data: bytes) -> None:
-    partial = path.with_suffix(".partial")
-    try:
-        partial.write_bytes(data)
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
 
 
 def read_weights(path: Path) -> Weights:

@@ -15,6 +15,7 @@ from torch import nn
 from rdcodec.errors import BadInput
 from rdcodec.models.base import ImageModel
 from rdcodec.models.weights import stored
+from rdcodec.system import replacing, write_whole
 from rdcodec.training.recipe import Budget
 
 CHECKPOINT = "checkpoint.pt"
@@ -64,9 +65,8 @@ def save_checkpoint(
         "average": average.state_dict(),
         "optimizers": [optimizer.state_dict() for optimizer in optimizers],
     }
-    partial = run / (CHECKPOINT + ".partial")
-    torch.save(state, partial)
-    partial.replace(run / CHECKPOINT)
+    with replacing(run / CHECKPOINT) as file:
+        torch.save(state, file)
 
 
 def load_checkpoint(
@@ -93,10 +93,8 @@ def load_checkpoint(
 
 def save_restart(run: Path, progress: Progress, model: ImageModel) -> None:
     """Write RUN/restart.safetensors: the weights as a weights file keeps them, and how far the run is."""
-    partial = run / (RESTART + ".partial")
     state = {name: tensor.contiguous() for name, tensor in stored(model).items()}
-    partial.write_bytes(save(state, {"progress": json.dumps(asdict(progress))}))
-    partial.replace(run / RESTART)
+    write_whole(run / RESTART, save(state, {"progress": json.dumps(asdict(progress))}))
 
 
 def _load_restart(path: Path, model: nn.Module, average: nn.Module) -> Progress:

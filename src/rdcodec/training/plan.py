@@ -10,6 +10,7 @@ from rdcodec.errors import BadInput, UsageError
 from rdcodec.measure.machine import machine
 from rdcodec.models.config import CONFIGS, ModelConfig, load_config, parse_record
 from rdcodec.models.weights import Weights, no_encoder, read_weights
+from rdcodec.system import write_whole
 from rdcodec.training.recipe import Recipe, load_recipe
 
 RUN_FILE = "run.json"
@@ -45,9 +46,7 @@ class Plan:
             "earlier_eflop": self.earlier_eflop,
             "machine": began_on or machine(),
         }
-        partial = folder / (RUN_FILE + ".partial")
-        partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, json.dumps(record, indent=1) + "\n")
 
     def whole_eflop(self, own: float) -> float | None:
         """Training computation with that of the start, from this run's own; None where the start's is not known."""

@@ -17,6 +17,7 @@ from rdcodec.models.base import blueprint
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.rate import LMBDA_0, LMBDA_100
 from rdcodec.models.weights import FILE_NAME, TAG, Weights, read_weights, save_weights
+from rdcodec.system import write_whole
 from rdcodec.training.data import load_photos
 from rdcodec.training.plan import RUN_FILE, Plan
 from rdcodec.training.recipe import Recipe
@@ -61,7 +62,7 @@ def release(
         released = with_fitted_tables(released, photos.train)
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(target, released, MOST_BYTES)
-    target.with_suffix(".md").write_text(card(released, [*origin, *evaluated, notes.strip()]), encoding="utf-8")
+    write_whole(target.with_suffix(".md"), card(released, [*origin, *evaluated, notes.strip()]))
     return target
 
 

@@ -17,6 +17,7 @@ from rdcodec.measure.flops import count_parts
 from rdcodec.models.base import ImageModel
 from rdcodec.models.precision import fast_dtype
 from rdcodec.models.weights import FILE_NAME, Weights, read_weights
+from rdcodec.system import write_whole
 from rdcodec.training.checkpoint import RESTART, Progress, load_checkpoint, save_restart
 from rdcodec.training.data import AnyPhoto, Batch, BatchMaker, Photos, decoded, first_few, load_photos
 from rdcodec.training.feed import Feed
@@ -238,9 +239,7 @@ def _forget_after(log: Path, step: int) -> None:
     if log.exists():
         lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
         kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        partial = log.with_suffix(".partial")  # beside it: an interruption here must not cost what was kept
-        partial.write_text("".join(kept), encoding="utf-8")
-        partial.replace(log)
+        write_whole(log, "".join(kept))
 
 
 def _emitter(folder: Path, report: Report) -> Report:

@@ -25,7 +25,9 @@ from filelock import FileLock
 from rdcodec.errors import RdcError
 from rdcodec.models.config import ModelConfig, family_of, parse_record
 from rdcodec.models.weights import FILE_NAME
+from rdcodec.store.files import dump_results, read_record, results_from_record
 from rdcodec.store.records import Provenance, Result
+from rdcodec.system import write_whole
 from rdcodec.training.checkpoint import CHECKPOINT, RESTART
 from rdcodec.training.plan import Plan
 from rdcodec.training.recipe import Budget, Recipe
@@ -52,9 +54,7 @@ class Job:
     def save(self) -> Path:
         """Write FOLDER.json, whole or not at all."""
         path = Path(self.folder + ".json")
-        partial = path.with_suffix(".partial")
-        partial.write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
-        partial.replace(path)
+        write_whole(path, json.dumps(asdict(self), indent=1) + "\n")
         return path
 
     @classmethod
@@ -123,19 +123,13 @@ def _say(line: str) -> None:
 def _write_results(job: Job) -> None:
     """What the trial found: its cost, its training, and the rate and distortion of the held-out photographs."""
     folder = Path(job.folder)
-    record = {"schema": "rdcodec.results/1", "results": [result.to_dict() for result in results_of(job)]}
-    partial = folder / (RESULTS + ".partial")
-    partial.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    partial.replace(folder / RESULTS)
+    write_whole(folder / RESULTS, dump_results(results_of(job)))
 
 
 def read_results(job: Job) -> list[Result]:
     """What a finished trial left."""
-    record = json.loads((Path(job.folder) / RESULTS).read_text(encoding="utf-8"))
-    return [
-        Result(**{**result, "provenance": Provenance(**result["provenance"]), "rows": tuple(result["rows"])})
-        for result in record["results"]
-    ]
+    path = Path(job.folder) / RESULTS
+    return results_from_record(read_record(path), str(path))
 
 
 def results_of(job: Job) -> list[Result]:
