@@ -52,8 +52,8 @@ from rdcodec.training.loop import Clock, Losses, Step, rate_distortion, train_st
 from rdcodec.training.optimizer import Muon, make_optimizers
 from rdcodec.training.plan import RUN_FILE, Plan
 from rdcodec.training.recipe import Budget, Stage
+from rdcodec.training.record import training_result
 from rdcodec.training.release import release
-from rdcodec.training.results import training_result
 from rdcodec.training.run import Setting
 from rdcodec.training.validation import anchor_curves, cut, validate
 

@@ -21,8 +21,8 @@ from rdcodec.models.config import ModelConfig
 from rdcodec.models.weights import FILE_NAME, read_weights, save_weights
 from rdcodec.training.plan import RUN_FILE, Plan
 from rdcodec.training.recipe import Stage, load_recipe
+from rdcodec.training.record import training_result
 from rdcodec.training.release import release
-from rdcodec.training.results import training_result
 
 Picture = NDArray[np.uint8]
 CURVE = {"quality": [10.0, 40.0, 70.0, 85.0], "bpp": [0.1, 0.3, 0.7, 1.1], "psnr_db": [28.0, 31.0, 35.0, 37.0]}

@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-from rdcodec.cli import bench, codec, demo, io, measure, release, report, results, sweep, train, zoo
+from rdcodec.cli import bdrate, bench, codec, demo, io, measure, release, report, results, sweep, train, zoo
 
 app = typer.Typer(
     name="rdc",
@@ -27,7 +27,7 @@ for panel, commands in {
     "Start here": (demo.demo,),
     "Pictures": (codec.compress, codec.decompress, codec.info, measure.compare),
     "Models": (zoo.models, zoo.flops, train.train, sweep.sweep, release.release),
-    "Laboratory": (measure.eval_, measure.anchors, measure.bdrate, bench.bench, report.report),
+    "Laboratory": (measure.eval_, measure.anchors, bdrate.bdrate, bench.bench, report.report),
 }.items():
     for command in commands:
         app.command(command.__name__.rstrip("_"), rich_help_panel=panel)(command)

@@ -148,7 +148,7 @@ def count(
 
 def _read(file: Path, dataset: str | None, tag: str | None) -> "list[Result]":
     if file.is_dir():
-        from rdcodec.training.results import training_result
+        from rdcodec.training.record import training_result
 
         return [training_result(file, tag)]
     from rdcodec.measure.reading import read_results

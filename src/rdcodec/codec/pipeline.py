@@ -25,7 +25,7 @@ from rdcodec.codec import rans
 from rdcodec.codec.container import MAX_PIXELS, SINGLE_RATE, Header, pack, unpack
 from rdcodec.codec.crc import crc32c
 from rdcodec.codec.refine import refine
-from rdcodec.codec.search import START, largest_below, smallest_above
+from rdcodec.codec.target import START, largest_below, smallest_above
 from rdcodec.errors import BadInput, NeedsModel, RdcError, UsageError
 from rdcodec.exact.fixed import MEAN_ONE
 from rdcodec.models.blocks import pad_to_multiple

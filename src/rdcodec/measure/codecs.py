@@ -12,18 +12,23 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from rdcodec.codec.image import Picture
 from rdcodec.errors import NeedsModel, RdcError, UsageError
 from rdcodec.measure.anchors import ANCHORS, Anchor
 from rdcodec.measure.rd import Coder
 from rdcodec.measure.tools import CommandCodec
 
+if TYPE_CHECKING:
+    from rdcodec.codec.pipeline import Codec
+
 PYTHON_CODEC = re.compile(r"(?P<module>.+\.py|[A-Za-z_][\w.]*):(?P<object>[A-Za-z_]\w*)")
 """`path/to/file.py:object` or `module:object`."""
 OVERHEAD_SIDE = 64
+CLAIM_QUALITIES = (10, 25, 40, 55, 70, 85)
 SEARCHED = re.compile(r"(?P<tag>(?P<model>.+)\.[^.]+) (?P<search>effort \d+)")
 
 
@@ -59,6 +64,41 @@ def tag_of(tag: str) -> str:
     """The weights that read the files of a tag: other ones only if a search wrote them."""
     match = SEARCHED.fullmatch(tag)
     return match["tag"] if match else tag
+
+
+@dataclass(frozen=True)
+class ModelCoder:
+    """Our codec as `measure.rd` calls every codec."""
+
+    codec: Codec
+    effort: int = 1
+
+    def encode(self, image: Picture, setting: float | None, /) -> bytes:
+        """File bytes at a quality, None for a model of a single rate."""
+        return self.codec.compress(image, setting, self.effort)
+
+    def decode(self, data: bytes, /) -> Picture:
+        """The picture of these bytes."""
+        return self.codec.decompress(data)
+
+
+def model_subject(model: str, settings: Sequence[float] | None = None, effort: int = 1, device: str = "cpu") -> Subject:
+    """A model by name, tag or run folder, at the qualities that claims use unless others are given.
+
+    It is another subject with a search than without: it has another curve and another time. Raises NeedsModel, and
+    UsageError for settings of a model of a single rate.
+    """
+    from rdcodec.codec.pipeline import load
+    from rdcodec.models.weights import find_weights, weights_sha256
+
+    codec = load(model, device)
+    if settings is not None:
+        codec.refuse_single_rate()
+    name, tag = codec.info.name, codec.info.tag
+    if effort > 1:
+        name = tag = searched_name(tag, effort)
+    points = [None] if codec.single_rate else settings or CLAIM_QUALITIES
+    return Subject(name, tag, ModelCoder(codec, effort), points, weights_sha256(find_weights(model)))
 
 
 def anchor_subject(name: str) -> Subject:

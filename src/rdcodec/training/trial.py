@@ -136,7 +136,7 @@ def results_of(job: Job) -> list[Result]:
     """Results of a trial that is trained. Rates are estimated: values["estimated"] says so."""
     from rdcodec.measure.flops import kflops_per_px
     from rdcodec.models.base import blueprint
-    from rdcodec.training.results import finite
+    from rdcodec.training.record import finite
     from rdcodec.training.validation import PICTURES
 
     config = parse_record(ModelConfig, job.config, job.name)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rdcodec.codec.search import START, TENTHS, largest_below, smallest_above
+from rdcodec.codec.target import START, TENTHS, largest_below, smallest_above
 from rdcodec.errors import RdcError
 
 MOST_CALLS = 32  # six by the secant rule, then every second one halves what is left of 1001; none is asked twice

@@ -1,0 +1,164 @@
+"""bdrate: curves against each other."""
+
+import contextlib
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from rdcodec.cli import io
+from rdcodec.errors import UsageError
+
+if TYPE_CHECKING:
+    from rdcodec.measure.bdrate import Curve
+
+POINT_BPP = 0.46  # where the paper's models are
+
+
+def bdrate(
+    anchor: Annotated[str | None, typer.Argument(metavar="ANCHOR", help="Curve by name (bpg_444), or a file.")] = None,
+    tests: Annotated[list[str] | None, typer.Argument(metavar="TEST", help="Curves by name, or result files.")] = None,
+    metric: Annotated[Literal["psnr", "ms_ssim"], typer.Option("--metric", help="Quality to compare at.")] = "psnr",
+    at: Annotated[
+        float, typer.Option("--at", min=0.001, metavar="BPP", help="Rate at which the saving is read.")
+    ] = POINT_BPP,
+    listing: Annotated[bool, typer.Option("--list", metavar=io.FLAG, help="Show built-in curves.")] = False,
+    dataset: Annotated[
+        str | None, typer.Option("--dataset", metavar="NAME", help="With --list: data sets whose name contains this.")
+    ] = None,
+    as_json: io.Json = False,
+    verbose: io.Verbose = 0,
+) -> None:
+    """BD-rate and BD-PSNR of curves against an anchor, and the saving at one rate.
+
+    BD-rate is per cent of rate at equal quality, negative where fewer bits do: PCHIP of log-rate over quality,
+    over the whole overlap and over 29 to 36 dB. MS-SSIM is compared in dB.
+
+    Example: [bold]rdc bdrate bpg_444 vtm_18.0 elic[/bold]
+    """
+    from rdcodec.measure.reading import load_curve
+
+    if listing:
+        _list_curves(dataset, as_json)
+        return
+    if anchor is None or not tests:
+        raise UsageError("give an anchor and one or more curves, or --list to see what is built in")
+    reference = load_curve(anchor, metric)
+    curves = [load_curve(test, metric) for test in tests]
+    if as_json:
+        for curve in curves:
+            io.json_line("bdrate", _bd_record(curve, reference, at))
+    else:
+        show_bd_rates([(curve, reference) for curve in curves], at=at)
+
+
+def _list_curves(dataset: str | None, as_json: bool) -> None:
+    from dataclasses import asdict
+
+    from rdcodec.measure.reading import about_curve, builtin_curves
+
+    known = [about_curve(name) for name in builtin_curves()]
+    wanted = (dataset or "").lower()
+    found = [about for about in known if wanted in f"{about.pictures} {about.name}".lower()]
+    if not found:
+        names = ", ".join(sorted({about.pictures for about in known}))
+        raise UsageError(f"--dataset {dataset}: no curve on such pictures: there are {names}")
+    if as_json:
+        for about in found:
+            low, high = about.bpp
+            record: dict[str, Any] = {key: value for key, value in asdict(about).items() if key != "bpp"}
+            io.json_line("curve", record | {"bpp_low": low, "bpp_high": high})
+        return
+    for pictures in dict.fromkeys(about.pictures for about in found):
+        table = io.table("curve", "codec", ">points", ">bpp", "MS-SSIM", "source")
+        for about in (about for about in found if about.pictures == pictures):
+            span = f"{about.bpp[0]:.2f}-{about.bpp[1]:.2f}"
+            structure = "yes" if about.has_ms_ssim else "-"
+            table.add_row(about.name, about.codec, str(about.points), span, structure, about.source.split()[0])
+        io.show(table, title=f"{pictures}: {table.row_count} curves")
+
+
+def _bd_record(curve: "Curve", anchor: "Curve", at: float) -> dict[str, Any]:
+    """Deltas over the whole overlap, and what is None where the curves do not cover it: in the reporting window
+    (of PSNR), and the saving at a rate."""
+    from rdcodec.measure.bdrate import REPORTING_WINDOW, bd_psnr, bd_rate, saving_at
+
+    result = bd_rate(curve, anchor)
+    windowed = saved = gain = None
+    with contextlib.suppress(UsageError):
+        windowed = bd_rate(curve, anchor, REPORTING_WINDOW).value if curve.metric == "psnr" else None
+    with contextlib.suppress(UsageError):
+        saved = saving_at(curve, anchor, at)
+    with contextlib.suppress(UsageError):
+        gain = bd_psnr(curve, anchor).value
+    return {
+        "test": curve.name,
+        "anchor": anchor.name,
+        "metric": curve.metric,
+        "bd_rate_percent": result.value,
+        "bd_rate_29_36_db_percent": windowed,
+        "bd_quality_db": gain,
+        "saving_percent": saved,
+        "saving_at_bpp": at,
+        "overlap_low_db": result.low,
+        "overlap_high_db": result.high,
+        "test_points": result.points[0],
+        "anchor_points": result.points[1],
+        "fit": "pchip",
+        "warning": result.warning or _other_pictures(curve, anchor),
+    }
+
+
+def _other_pictures(curve: "Curve", anchor: "Curve") -> str | None:
+    names = curve.pictures, anchor.pictures
+    if not all(names) or names[0].lower() == names[1].lower():
+        return None
+    return f"their pictures have other names ({names[0]}; {names[1]}): compare only what was measured on the same"
+
+
+def show_bd_rates(pairs: "Sequence[tuple[Curve, Curve]]", refuse: bool = True, at: float = POINT_BPP) -> None:
+    """A line for each (test, anchor); with `refuse` off, a pair that has no answer is a note, not an error."""
+    if not pairs:
+        return
+    quality = "PSNR" if pairs[0][0].metric == "psnr" else "MS-SSIM"
+    shared = pairs[0][1].name if len({anchor.name for _, anchor in pairs}) == 1 else None
+    names = ("test",) if shared else ("test", "anchor")
+    table = io.table(*names, ">BD-rate", ">29-36 dB", f">BD-{quality}", ">saving", ">overlap dB", ">points")
+    notes: list[str] = []
+    for test, anchor in pairs:
+        try:
+            if len(test.bpp) == 1:
+                notes.append(_own_point(test, anchor))
+            else:
+                row = _bd_record(test, anchor, at)
+                table.add_row(*(row[name] for name in names), *_bd_cells(row))
+                notes += [f"{test.name} against {anchor.name}: {row['warning']}"] if row["warning"] else []
+        except UsageError as error:
+            if refuse:
+                raise
+            notes.append(str(error))
+    if table.row_count:
+        against = f"Against {shared}: " if shared else ""
+        how = f"PCHIP of log-rate over {quality} in dB; BD-rate under 0: fewer bits; saving at {at:g} bpp"
+        io.show(table, title=f"{against}{how}")
+    for note in notes:
+        io.write_text(note + "\n")
+
+
+def _own_point(test: "Curve", anchor: "Curve") -> str:
+    """What a single-rate codec has in the place of a BD-rate."""
+    from rdcodec.measure.bdrate import saving
+
+    percent = saving(test.bpp[0], test.psnr_db[0], anchor)
+    return f"{test.name} saves {percent:.1f} % over {anchor.name} at its only point, {test.bpp[0]:.3f} bpp"
+
+
+def _bd_cells(row: dict[str, Any]) -> list[str]:
+    return [
+        f"{row['bd_rate_percent']:+.2f} %",
+        io.number(row["bd_rate_29_36_db_percent"], 2, sign=True, unit=" %"),
+        io.number(row["bd_quality_db"], 2, sign=True, unit=" dB"),
+        io.number(row["saving_percent"], 1, unit=" %"),
+        f"{row['overlap_low_db']:.1f}-{row['overlap_high_db']:.1f}",
+        f"{row['test_points']} / {row['anchor_points']}",
+    ]
