@@ -16,7 +16,7 @@ from rdcodec.measure.bdrate import bd_rate
 from rdcodec.measure.machine import machine
 from rdcodec.measure.quality import psnr_db
 from rdcodec.measure.rd import Evaluation, ImageFolder, Row, evaluate, fingerprint, mean_curve, means
-from rdcodec.measure.reading import builtin_curves, load_curve
+from rdcodec.measure.reading import builtin_curves, load_curve, read_results
 
 Picture = NDArray[np.uint8]
 
@@ -187,6 +187,14 @@ def test_result_file_is_a_curve(tmp_path: Path) -> None:
     curve = load_curve(tmp_path / "result.json")
     assert curve.name == "Offset"
     assert bd_rate(curve, result.curve()).value == pytest.approx(0, abs=1e-3)
+
+
+def test_a_result_has_one_id_from_the_run_and_from_its_file(tmp_path: Path) -> None:
+    """`rdc eval --store` and a later import of its file keep one result, not two."""
+    odd = [replace(row, psnr_db=row.psnr_db + 4e-7 * n) for n, row in enumerate(evaluate(Offset(), IMAGES, POINTS))]
+    evaluation = _stamped(odd)
+    evaluation.save(tmp_path / "result.json")
+    assert [r.id for r in read_results(tmp_path / "result.json")] == [r.id for r in evaluation.results()]
 
 
 def test_result_file_is_strict_json_and_says_what_was_run(tmp_path: Path) -> None:
