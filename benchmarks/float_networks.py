@@ -12,6 +12,7 @@ from rdcodec.models.entropy import checkerboard as cb
 from rdcodec.models.entropy.charm import CharmModel
 from rdcodec.models.entropy.integer import LOG_LEVEL
 from rdcodec.models.entropy.integer_hyper import channels_from
+from rdcodec.models.entropy.structure import see
 
 
 def float_networks(model: Any) -> Any:
@@ -62,7 +63,7 @@ class FloatCharm:
         decoded: list[Tensor] = []
         rows = zip(self.model.networks, self.model.own_features(features), self.model.config.slices, strict=True)
         for index, (networks, own, channels) in enumerate(rows):
-            seen = self.model.see(index, own, decoded)
+            seen = see(self.model.config, index, own, decoded)
             mean, log_scale = (x[0].permute(1, 2, 0) for x in networks.mean_and_scale(seen))
             part = channels_from(sum(self.model.config.slices[:index]), channels)
             y_hat = mean + coder.y(part, mean * MEAN_ONE, indexes(log_scale))

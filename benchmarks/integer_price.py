@@ -64,7 +64,7 @@ def times_ms(name: str, repeats: int) -> dict[str, float]:
     model = ImageModel(load_config(CONFIGS / f"{name}.toml")).eval()
     m, n = model.config.latent_channels, model.entropy.hyper_channels
     arrays = quantise_checkerboard(model.entropy, [(torch.randn(1, m, 16, 16) * 4, 50.0)])
-    entropy = IntegerCheckerboard(model.entropy, arrays)
+    entropy = IntegerCheckerboard(model.config.entropy, m, arrays)
     model.entropy.to(memory_format=torch.channels_last)
     z = torch.zeros(1, n, HEIGHT // 64, WIDTH // 64).contiguous(memory_format=torch.channels_last)
     y = torch.zeros(1, m, HEIGHT // 16, WIDTH // 16).contiguous(memory_format=torch.channels_last)

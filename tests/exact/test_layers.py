@@ -9,7 +9,7 @@ from torch import nn
 
 from rdcodec.errors import NeedsModel
 from rdcodec.exact.fixed import CARRIER_LIMIT, QUALITIES, SUM_LIMIT, interpolate
-from rdcodec.exact.layers import ACTIVATION, IntegerChain, IntegerConv, Range, Reach, reference
+from rdcodec.exact.layers import ACTIVATION, Conv, IntegerChain, IntegerConv, Range, Reach, Shuffle, reference
 from rdcodec.export.layers import FINE_WEIGHT_MAX, WEIGHT_MAX, calibrate
 
 SIGNED = Range(-4095, 4095)
@@ -151,6 +151,15 @@ def test_shift_rounds_down_for_negatives_too():
     assert IntegerConv(arrays, 1, SIGNED, OUTPUT)(x).flatten().tolist() == [-2, -1, -1, 0, 0, 1]
 
 
+SMALL_CHAIN = (
+    Conv(6, 6, 3, nn.ReLU),
+    Conv(6, 16, 1, nn.ReLU),
+    Shuffle(),
+    Conv(4, 8, 3, nn.ReLU, groups=4),
+    Conv(8, 5, 1),
+)
+
+
 def small_chain() -> nn.Sequential:
     torch.manual_seed(3)
     return nn.Sequential(
@@ -171,7 +180,7 @@ def test_calibrated_chain_follows_the_floats():
     samples = [torch.randint(-20, 21, (1, 6, 12, 12)).float() for _ in range(4)]
     step = torch.full((5,), 1 / 64, dtype=torch.float64)
     done = calibrate(chain, samples, torch.ones(6), SIGNED, step)
-    integers = IntegerChain(chain, done.arrays, SIGNED, OUTPUT)
+    integers = IntegerChain(SMALL_CHAIN, done.arrays, SIGNED, OUTPUT)
     for x in samples:
         wanted = chain(x)
         assert (integers(x) / 64 - wanted).abs().mean() < 0.02 * wanted.abs().mean()
@@ -199,7 +208,7 @@ def test_chain_is_the_same_for_every_thread_count_and_layout():
     chain = small_chain()
     samples = [torch.randint(-20, 21, (1, 6, 33, 17)).float()]
     done = calibrate(chain, samples, torch.ones(6), SIGNED, torch.full((5,), 1 / 64, dtype=torch.float64))
-    integers = IntegerChain(chain, done.arrays, SIGNED, OUTPUT)
+    integers = IntegerChain(SMALL_CHAIN, done.arrays, SIGNED, OUTPUT)
     before = torch.get_num_threads()
     try:
         found = []
@@ -226,7 +235,7 @@ def test_altered_arrays_are_refused(damage):
     else:
         layer["shift"] = layer["shift"].astype(np.int32)
     with pytest.raises(NeedsModel, match="missing or altered"):
-        IntegerChain(chain, arrays, SIGNED, OUTPUT)
+        IntegerChain(SMALL_CHAIN, arrays, SIGNED, OUTPUT)
 
 
 @given(st.integers(0, QUALITIES), st.integers(0, 2**32 - 1))

@@ -9,6 +9,7 @@ from test_family import M, combination
 from torch import Tensor, nn
 
 from rdcodec.models.entropy.charm import CharmModel
+from rdcodec.models.entropy.structure import see
 
 QUALITY = torch.zeros(1)
 SLICES = (2, 6, 8)
@@ -87,7 +88,7 @@ def test_one_reduction_is_a_convolution_for_each_slice() -> None:
 def test_without_reduction_means_and_scales_have_their_halves() -> None:
     model, features, before = entropy(**ORIGINAL), torch.randn(1, 2 * M, 6, 5), torch.randn(1, 2, 6, 5)
     for own in model.own_features(features):
-        seen = model.see(1, own, [before])
+        seen = see(model.config, 1, own, [before])
         assert torch.equal(seen.mean, torch.cat([features[:, :M], before], 1))
         assert torch.equal(seen.scale, torch.cat([features[:, M:], before], 1))
 

@@ -63,7 +63,7 @@ def weights(tiny_run: Path) -> Weights:
 
 @pytest.fixture(scope="module")
 def entropy(weights: Weights) -> IntegerCheckerboard:
-    return weights.build_entropy(weights.build())
+    return weights.build_entropy()
 
 
 def latents(height: int, width: int, hyper_channels: int = 8, seed: int = 1) -> tuple[Tensor, Tensor]:
@@ -155,7 +155,7 @@ def test_integers_cost_little_more_than_floats(fair_run: Path, quality: float) -
     torch.manual_seed(0)
     y = torch.randn(1, 32, 16, 24) * model.entropy.log_scale(at).exp()
     coder = Lookup(y, model.entropy.analyse(y, at))
-    weights.build_entropy(model).code(16, 24, round(10 * quality), coder)
+    weights.build_entropy().code(16, 24, round(10 * quality), coder)
     rated = model.entropy(y, at)
     estimate = (rated.bits_y.sum() + rated.bits_z.sum()).item()
     assert table_bits(coder, weights.tables) == pytest.approx(estimate, rel=0.02)

@@ -222,7 +222,7 @@ class Kept(Lookup):
 
 
 def run(weights: Weights, coder: Kept | Replay, height: int, width: int) -> Tensor:
-    return integer_form(weights.build().entropy, weights.entropy).code(height, width, 0, coder)
+    return integer_form(weights.config, weights.entropy).code(height, width, 0, coder)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -403,28 +403,27 @@ def test_missing_and_altered_arrays_are_refused(name: str, change: Callable[...,
     else:
         arrays = altered(weights, name, change)
     with pytest.raises(NeedsModel) as raised:
-        integer_form(weights.build().entropy, arrays)
+        integer_form(weights.config, arrays)
     assert "\n" not in str(raised.value)
 
 
 def test_the_proof_takes_the_reach_of_the_residual_from_its_table() -> None:
     weights = variant("charm-merge3")
-    model = weights.build().entropy
     residual = np.arange(4)[:, None, None] > 1
     arrays = altered(weights, "slices.0.merge.0.weight", lambda a: np.where(residual, 32767, a))
-    integer_form(model, arrays)
+    integer_form(weights.config, arrays)
     with pytest.raises(NeedsModel, match="overflow"):
-        integer_form(model, arrays | {"tanh": 2 * arrays["tanh"]})
+        integer_form(weights.config, arrays | {"tanh": 2 * arrays["tanh"]})
 
 
 def test_tables_without_rows_for_hyper_latents_are_refused() -> None:
     weights = replace(variant("charm"), tables=build_gaussian_tables())
     with pytest.raises(NeedsModel, match="136 rows"):
-        weights.build_entropy(weights.build())
+        weights.build_entropy()
 
 
 def test_weights_that_reach_too_far_are_refused() -> None:
     weights = variant("hyperprior")
     arrays = altered(weights, "hyper_synthesis.4.weight", lambda a: a * 0 + 32767)
     with pytest.raises(NeedsModel, match="overflow"):
-        integer_form(weights.build().entropy, arrays)
+        integer_form(weights.config, arrays)

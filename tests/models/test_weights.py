@@ -17,6 +17,9 @@ from rdcodec.codec.pipeline import Codec
 from rdcodec.errors import NeedsModel, RdcError
 from rdcodec.export.tables import build_gaussian_tables
 from rdcodec.models.base import ImageModel
+from rdcodec.models.config import ModelConfig
+from rdcodec.models.entropy.checkerboard import CheckerboardModel
+from rdcodec.models.transforms.light import LightAnalysis
 from rdcodec.models.weights import (
     FILE_NAME,
     FORMAT,
@@ -306,7 +309,8 @@ def test_a_configuration_of_a_newer_version(tiny_run: Path, tmp_path: Path, weig
 def test_a_tensor_is_missing_or_altered(tiny_run: Path, tmp_path: Path, name: str, tensor: torch.Tensor | None) -> None:
     with pytest.raises(NeedsModel):
         weights = read_weights(rewritten(tiny_run, tmp_path, {}, {name: tensor}))
-        weights.build_entropy(weights.build())
+        weights.build()
+        weights.build_entropy()
 
 
 @pytest.mark.parametrize(
@@ -322,6 +326,36 @@ def test_a_configuration_that_asks_for_the_machine(
     config["synthesis"]["stride8"] = trunk
     with pytest.raises(NeedsModel):
         read_weights(rewritten(tiny_run, tmp_path, {"config": json.dumps(config)})).build()
+    with pytest.raises(NeedsModel):
+        read_weights(rewritten(tiny_run, tmp_path, {"config": json.dumps(config)})).build_decoder()
+
+
+@pytest.mark.parametrize("side", ["analysis", "entropy"])
+def test_what_is_not_decoded_is_not_built(
+    weights: Weights, photo: NDArray[np.uint8], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, side: str
+) -> None:
+    """An analysis of 6 GB that a small file asks for, of which it holds nothing; no encoder's network at all."""
+    data = Codec(weights, CPU).compress(photo, 40)
+    config = weights.config.model_dump()
+    config["analysis"]["stride8"]["width"] = 40_000
+    kept = replace(weights.for_decoding(), config=ModelConfig.model_validate(config))
+    save_weights(tmp_path / "kept.safetensors", kept)
+
+    def refuse(*arguments: object) -> None:
+        raise AssertionError("built")
+
+    monkeypatch.setattr({"analysis": LightAnalysis, "entropy": CheckerboardModel}[side], "__init__", refuse)
+    codec = Codec(read_weights(tmp_path / "kept.safetensors"), CPU)
+    assert codec.decompress(data).shape == photo.shape
+
+
+def test_a_codec_of_whole_weights_decodes_without_its_encoder(
+    weights: Weights, photo: NDArray[np.uint8], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Codec(weights, CPU).compress(photo, 40)
+    monkeypatch.delattr(LightAnalysis, "forward")
+    monkeypatch.setattr(Weights, "build", None)
+    assert Codec(weights, CPU).decompress(data).shape == photo.shape
 
 
 def test_a_failed_write_leaves_the_old_file(

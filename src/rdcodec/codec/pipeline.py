@@ -11,6 +11,7 @@ differ only in the coder that they hand it: one looks each symbol up in y, the o
 
 import math
 import os
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cached_property, lru_cache
@@ -28,6 +29,7 @@ from rdcodec.codec.refine import refine
 from rdcodec.codec.target import START, largest_below, smallest_above
 from rdcodec.errors import BadInput, NeedsModel, RdcError, UsageError
 from rdcodec.exact.fixed import MEAN_ONE
+from rdcodec.models.base import ImageModel, latent_size
 from rdcodec.models.blocks import pad_to_multiple
 from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, Search
 from rdcodec.models.entropy.integer import Part
@@ -156,20 +158,34 @@ class Codec:
 
     @torch.inference_mode(False)  # its tensors outlive the caller's mode, and a search needs gradients
     def __init__(self, weights: Weights, device: torch.device) -> None:
-        model = weights.build()
+        self._weights = weights
+        self.config = weights.config
         self.decodes_only = weights.decodes_only
         self.device = device
         self.tables = weights.tables
         self.hashes = weights.entropy_hash, weights.synthesis_hash
         with torch.device("cpu"):
-            self.entropy = weights.build_entropy(model).to(device)
-        model.requires_grad_(False)
-        self.model = model.to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+            self.entropy = weights.build_entropy().to(device)
         self.dtype = fast_dtype(device)
-        for network in model.inexact():
-            network.to(self.dtype)
-        config = model.config
-        self.info = ModelInfo(config.name, weights.tag, config.summary, sum(p.numel() for p in model.parameters()))
+        self.decoder = weights.build_decoder()
+        self._place(self.decoder, self.decoder.synthesis.inexact())
+        parameters = sum(tensor.numel() for tensor in weights.state.values())
+        self.info = ModelInfo(self.config.name, weights.tag, self.config.summary, parameters)
+
+    @cached_property
+    def model(self) -> ImageModel:
+        """The whole model in floats: built when first something is encoded or estimated. NeedsModel as `analyse`."""
+        with torch.inference_mode(False):  # the search differentiates it
+            model = self._weights.build()
+            model.synthesis, model.log_gain = self.decoder.synthesis, self.decoder.log_gain
+            self._place(model, model.analysis.inexact())
+        return model
+
+    def _place(self, network: torch.nn.Module, inexact: Sequence[torch.nn.Module]) -> None:
+        """Bring a network onto the device, and parts of it into the fast type."""
+        network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        for part in inexact:
+            part.to(self.dtype)
 
     def compress(
         self, image: Image, quality: float | None = None, effort: int = 1, max_pixels: int = MAX_PIXELS
@@ -207,7 +223,7 @@ class Codec:
 
     def _padded(self, height: int, width: int) -> tuple[int, int]:
         """Sides of what the transforms compute for a picture."""
-        multiple = self.model.multiple
+        multiple = self.config.entropy.multiple
         return -(-height // multiple) * multiple, -(-width // multiple) * multiple
 
     def _check_padding(self, height: int, width: int, max_pixels: int) -> None:
@@ -344,7 +360,7 @@ class Codec:
                 "a quality in the file, but a single rate" if self.single_rate else "no quality in the file, but rates"
             )
             raise BadInput(f"{wrong} in {header.tag}: get the file again from its source")
-        (_, rows, columns), _ = self.model.latent_shapes(*self._padded(header.height, header.width))
+        rows, columns = latent_size(*self._padded(header.height, header.width))
         decoder = _Decoder(rans.Decoder(stream, self.tables))
         y_hat = self.entropy.code(rows, columns, header.quality, decoder)
         decoder.stream.finish()
@@ -357,7 +373,7 @@ class Codec:
         """Undo the gains and run the synthesis transform: y_hat (1, M, h, w) to uint8 (height, width, 3)."""
         at = self._at(self._tenths(quality))
         with in_fast_dtype(self.device):
-            x_hat = self.model.synthesis(y_hat / self.model.gain(at), at)
+            x_hat = self.decoder(y_hat, at)
         pixels = x_hat[0, :, :height, :width].permute(1, 2, 0)
         out: Image = pixels.round().clamp_(0, 255).to(torch.uint8).contiguous().cpu().numpy()
         return out
@@ -365,12 +381,12 @@ class Codec:
     @property
     def single_rate(self) -> bool:
         """Whether the model has one rate, so that no quality can be asked of it."""
-        return self.model.config.lmbda is not None
+        return self.config.lmbda is not None
 
     def refuse_single_rate(self) -> None:
         """UsageError if the model has one rate: nobody can ask for a quality or a size."""
         if self.single_rate:
-            rate = f"lmbda {self.model.config.lmbda:g}"
+            rate = f"lmbda {self.config.lmbda:g}"
             raise UsageError(f"{self.info.tag} has a single rate ({rate}): leave out the quality or target")
 
     def _tenths(self, quality: float | None) -> int:

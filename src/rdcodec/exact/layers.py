@@ -7,7 +7,7 @@ Scales of activations are folded into the weights, so that nothing but powers of
 arXiv:2202.07513, use fixed-point multipliers there). `reference` is the definition, in NumPy int64.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -49,6 +49,28 @@ class Reach:
 
 ACTIVATION = Range(0, ACTIVATION_MAX)
 LEAKY = Range(-ACTIVATION_MAX, ACTIVATION_MAX)
+
+
+@dataclass(frozen=True)
+class Conv:
+    """A convolution of a chain with a square kernel and the activation behind it; `up` times larger sides."""
+
+    inputs: int
+    outputs: int
+    kernel: int
+    activation: Activation = None
+    groups: int = 1
+    up: int = 1
+
+
+@dataclass(frozen=True)
+class Shuffle:
+    """A pixel shuffle: sides `factor` times larger, channels factor^2 times fewer."""
+
+    factor: int = 2
+
+
+Chain = Sequence[Conv | Shuffle]  # one after the other
 AFTER: dict[Activation, Range] = {nn.ReLU: ACTIVATION, nn.LeakyReLU: LEAKY}
 
 
@@ -149,20 +171,21 @@ def _leak(x: Tensor) -> Tensor:
 
 
 class IntegerChain:
-    """The convolutions, activations and pixel shuffles of a Sequential, on integers."""
+    """A chain on integers; NeedsModel unless every array is there in its type and shape, and no sum can overflow."""
 
-    def __init__(
-        self, chain: nn.Sequential, arrays: Mapping[str, Arrays], inputs: Range | Reach, outputs: Range
-    ) -> None:
+    def __init__(self, chain: Chain, arrays: Mapping[str, Arrays], inputs: Range | Reach, outputs: Range) -> None:
         self.steps: list[IntegerConv | nn.PixelShuffle] = []
-        for index, layer, activation in chain_layers(chain):
-            if isinstance(layer, nn.PixelShuffle):
-                self.steps.append(layer)
+        place = 0  # arrays are named by it; activations have places too
+        for layer in chain:
+            if isinstance(layer, Shuffle):
+                self.steps.append(nn.PixelShuffle(layer.factor))
             else:
-                after = AFTER.get(activation, outputs)
-                found = _shaped(arrays, index, layer)
-                self.steps.append(IntegerConv(found, layer.groups, inputs, after, up_of(layer), activation))
+                after = AFTER.get(layer.activation, outputs)
+                found = _shaped(arrays, str(place), layer)
+                self.steps.append(IntegerConv(found, layer.groups, inputs, after, layer.up, layer.activation))
                 inputs = after
+                place += layer.activation is not None
+            place += 1
 
     def __call__(self, x: Tensor) -> Tensor:
         for step in self.steps:
@@ -176,29 +199,9 @@ class IntegerChain:
         return self
 
 
-Convolution = nn.Conv2d | nn.ConvTranspose2d
-
-
-def chain_layers(chain: nn.Sequential) -> Iterator[tuple[str, Convolution | nn.PixelShuffle, Activation]]:
-    """Convolutions, each with the activation that follows, and pixel shuffles; named by their place in the chain."""
-    layers = [(name, layer) for name, layer in chain.named_modules() if not isinstance(layer, nn.Sequential)]
-    for (index, layer), (_, follower) in pairwise([*layers, ("", None)]):
-        if isinstance(layer, Convolution):
-            activation = next((kind for kind in (nn.ReLU, nn.LeakyReLU) if isinstance(follower, kind)), None)
-            yield index, layer, activation
-        elif isinstance(layer, nn.PixelShuffle):
-            yield index, layer, None
-        elif not isinstance(layer, nn.ReLU | nn.LeakyReLU):
-            raise TypeError(f"{type(layer).__name__} has no form on integers")
-
-
-def up_of(layer: Convolution) -> int:
-    """How many times larger it makes the sides."""
-    return layer.stride[0] if isinstance(layer, nn.ConvTranspose2d) else 1
-
-
-def _shaped(arrays: Mapping[str, Arrays], index: str, layer: Convolution) -> Arrays:
-    shapes = {"weight": tuple(layer.weight.shape), "bias": (layer.out_channels,), "shift": (layer.out_channels,)}
+def _shaped(arrays: Mapping[str, Arrays], index: str, layer: Conv) -> Arrays:
+    sides = (layer.outputs, layer.inputs // layer.groups) if layer.up == 1 else (layer.inputs, layer.outputs)
+    shapes = {"weight": (*sides, layer.kernel, layer.kernel), "bias": (layer.outputs,), "shift": (layer.outputs,)}
     kinds = {"weight": np.int16, "bias": np.int32, "shift": np.int8}
     found = arrays.get(index, {})
     for name, shape in shapes.items():

@@ -13,7 +13,7 @@ from rdcodec.exact.layers import ACTIVATION, Arrays
 from rdcodec.exact.tables import SCALE_MIN
 from rdcodec.export.layers import calibrate, named, to_integers
 from rdcodec.models.entropy.checkerboard import CheckerboardModel, parity_mask
-from rdcodec.models.entropy.integer import CHAINS, HYPER, LATENT, LOG_LEVEL
+from rdcodec.models.entropy.integer import HYPER, LATENT, LOG_LEVEL
 
 
 @torch.no_grad()
@@ -33,7 +33,7 @@ def quantise_checkerboard(model: CheckerboardModel, latents: Sequence[tuple[Tens
     context = calibrate(model.context, y_0, torch.full((m,), 1 / LATENT_ONE), LATENT)
     both = [torch.cat(pair, 1) for pair in zip(hyper.samples, context.samples, strict=True)]
     second = calibrate(model.second, both, torch.cat([hyper.step, context.step]), ACTIVATION, steps)
-    chains = dict(zip(CHAINS, (hyper, first, context, second), strict=True))
+    chains = {"hyper_synthesis": hyper, "first": first, "context": context, "second": second}
     arrays: Arrays = {}
     for chain, done in chains.items():
         arrays |= named(chain, done.arrays)

@@ -16,7 +16,7 @@ from rdcodec.exact.tables import SCALE_MIN
 from rdcodec.export.layers import Calibrated, calibrate, named, to_integers
 from rdcodec.export.swin import CalibratedSwin, calibrate_swin
 from rdcodec.models.blocks import layers_of
-from rdcodec.models.entropy.charm import LRP_REACH, CharmModel, Seen, SliceNetworks
+from rdcodec.models.entropy.charm import LRP_REACH, CharmModel, SliceNetworks
 from rdcodec.models.entropy.hyper import SCALE_START, HyperModel
 from rdcodec.models.entropy.hyperprior import HyperpriorModel
 from rdcodec.models.entropy.integer import LOG_LEVEL
@@ -30,8 +30,8 @@ from rdcodec.models.entropy.integer_hyper import (
     join,
     merge_reach,
     seen_reach,
-    to_steps,
 )
+from rdcodec.models.entropy.structure import Seen, see, share
 
 WIDE_LIMIT = 8 * CARRIER_LIMIT  # some ten sums, which cost little time; rather than more, weights lose bits
 REACH_LEAST = 4  # quantisation steps
@@ -43,11 +43,11 @@ def quantise_hyperprior(model: HyperpriorModel, latents: Sequence[Tensor]) -> Ar
     m, unit = model.latent_channels, torch.ones(model.hyper_channels)
     z_hat = _rounded_hyper_latents(model, latents)
     steps = torch.cat([_steps(m, MEAN_ONE), _level_steps(m)])
-    if not has_swin(model):
+    if not has_swin(model.config):
         network = _with_levels(model.hyper_synthesis, m)
         return named("hyper_synthesis", calibrate(network, z_hat, unit, HYPER, steps, WIDE_LIMIT).arrays)
     swin = calibrate_swin(model.hyper_synthesis, z_hat, unit, HYPER, BEFORE_STEPS)
-    done = calibrate(_with_levels(to_steps(2 * m), m), swin.samples, swin.step, BEFORE_STEPS, steps)
+    done = calibrate(_with_levels(_to_steps(2 * m), m), swin.samples, swin.step, BEFORE_STEPS, steps)
     return {SYNTHESIS + name: array for name, array in swin.arrays.items()} | named("parameters", done.arrays)
 
 
@@ -57,7 +57,7 @@ def quantise_charm(model: CharmModel, latents: Sequence[Tensor]) -> Arrays:
     unit = torch.ones(model.hyper_channels)
     z_hat = _rounded_hyper_latents(model, latents)
     hyper: Calibrated | CalibratedSwin
-    if has_swin(model):
+    if has_swin(model.config):
         hyper = calibrate_swin(model.hyper_synthesis, z_hat, unit, HYPER, FEATURE)
         arrays: Arrays = {SYNTHESIS + name: array for name, array in hyper.arrays.items()}
     else:
@@ -66,16 +66,16 @@ def quantise_charm(model: CharmModel, latents: Sequence[Tensor]) -> Arrays:
     if model.reduce is not None:
         hyper = calibrate(nn.Sequential(model.reduce), hyper.samples, hyper.step, FEATURE, FEATURE, WIDE_LIMIT)
         arrays |= named("reduce", hyper.arrays)
-    steps = model.share(hyper.step[None, :, None, None])
-    own = [model.share(x) for x in hyper.samples]
+    steps = share(model.config, hyper.step[None, :, None, None])
+    own = [share(model.config, x) for x in hyper.samples]
     parts = [model.split(y) for y in latents]
     decoded: list[list[Tensor]] = [[] for _ in latents]
     inputs: list[Tensor] = []  # steps of the slices so far
     reaches: list[Reach] = []
     for index, networks in enumerate(model.networks):
-        seen = [model.see(index, shares[index], before) for shares, before in zip(own, decoded, strict=True)]
-        step = model.see(index, steps[index], inputs)
-        reach = seen_reach(networks, reaches[: model.supports(index)])
+        seen = [see(model.config, index, shares[index], before) for shares, before in zip(own, decoded, strict=True)]
+        step = see(model.config, index, steps[index], inputs)
+        reach = seen_reach(model.config, index, reaches)
         found = _quantise_slice(networks, seen, [part[index] for part in parts], step, reach)
         arrays |= {f"slices.{index}.{name}": array for name, array in found.arrays.items()}
         reaches.append(Reach(found.arrays["reach"].astype(np.int64)))
@@ -149,3 +149,12 @@ def _reach_of(samples: Sequence[Tensor]) -> NDArray[np.int32]:
     """How far each channel may reach as an input, in steps of 1/16: twice as far as the samples do."""
     largest = torch.stack([x.abs().amax((0, 2, 3)) for x in samples]).amax(0)
     return to_integers((2 * largest).clamp(min=REACH_LEAST).mul(LATENT_ONE).ceil().clamp(max=LATENT_MAX))
+
+
+def _to_steps(channels: int) -> nn.Sequential:
+    """Each channel by itself: Swin blocks leave each in steps of its own."""
+    same = nn.Conv2d(channels, channels, 1, groups=channels)
+    nn.init.ones_(same.weight)
+    assert same.bias is not None
+    nn.init.zeros_(same.bias)
+    return nn.Sequential(same)

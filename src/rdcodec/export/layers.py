@@ -3,8 +3,9 @@
 Scales of activations are folded into the weights, so that nothing but powers of two is left.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -17,13 +18,11 @@ from rdcodec.exact.layers import (
     ACTIVATION,
     AFTER,
     MAX_SHIFT,
+    Activation,
     Arrays,
-    Convolution,
     Range,
     Reach,
-    chain_layers,
     sum_terms,
-    up_of,
 )
 from rdcodec.exact.nonlinear import EXPONENT_MAX, EXPONENT_ONE, EXPONENTS
 
@@ -31,6 +30,7 @@ from rdcodec.exact.nonlinear import EXPONENT_MAX, EXPONENT_ONE, EXPONENTS
 # there is that room (docs/adr/0002-ten-bit-weights.md).
 WEIGHT_MAX = 511
 FINE_WEIGHT_MAX = 2047
+Convolution = nn.Conv2d | nn.ConvTranspose2d
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ def calibrate(
     """
     arrays: dict[str, Arrays] = {}
     current = list(samples)
-    layers = list(chain_layers(chain))
+    layers = list(_layers(chain))
     for place, (index, layer, activation) in enumerate(layers):
         current = [layer(x) for x in current]
         if isinstance(layer, nn.PixelShuffle):
@@ -78,6 +78,24 @@ def calibrate(
     return Calibrated(arrays, current, step)
 
 
+def _layers(chain: nn.Sequential) -> Iterator[tuple[str, Convolution | nn.PixelShuffle, Activation]]:
+    """Convolutions, each with the activation that follows, and pixel shuffles; named by their place in the chain."""
+    layers = [(name, layer) for name, layer in chain.named_modules() if not isinstance(layer, nn.Sequential)]
+    for (index, layer), (_, follower) in pairwise([*layers, ("", None)]):
+        if isinstance(layer, Convolution):
+            activation = next((kind for kind in (nn.ReLU, nn.LeakyReLU) if isinstance(follower, kind)), None)
+            yield index, layer, activation
+        elif isinstance(layer, nn.PixelShuffle):
+            yield index, layer, None
+        elif not isinstance(layer, nn.ReLU | nn.LeakyReLU):
+            raise TypeError(f"{type(layer).__name__} has no form on integers")
+
+
+def _up(layer: Convolution) -> int:
+    """How many times larger it makes the sides."""
+    return layer.stride[0] if isinstance(layer, nn.ConvTranspose2d) else 1
+
+
 def _activation_step(samples: Sequence[Tensor], group: int, high: int) -> Tensor:
     """Largest size per channel over `high`; channels that a pixel shuffle merges share theirs."""
     largest = torch.stack([x.abs().amax((0, 2, 3)) for x in samples]).amax(0).double()
@@ -88,7 +106,7 @@ def _activation_step(samples: Sequence[Tensor], group: int, high: int) -> Tensor
 def _quantise(layer: Convolution, step: Tensor, after: Tensor, inputs: Range | Reach, limit: int) -> Arrays:
     """Weights with the largest power of two per output channel that keeps weights and sums in range."""
     assert layer.bias is not None
-    up = up_of(layer)
+    up = _up(layer)
     limit = limit if layer.groups == 1 else CARRIER_LIMIT
     per_output = (-1, 1, 1) if up > 1 else (-1, 1, 1, 1)
     rest = (0, 2, 3) if up > 1 else (1, 2, 3)

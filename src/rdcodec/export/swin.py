@@ -14,7 +14,7 @@ from rdcodec.exact.fixed import CARRIER_LIMIT
 from rdcodec.exact.layers import MAX_SHIFT, Arrays, Range
 from rdcodec.exact.nonlinear import EXPONENT_ONE, NORMAL_BITS, WIDE_LIMIT
 from rdcodec.export.layers import exponent_table, quantise_linear, to_integers
-from rdcodec.models.entropy.integer_swin import AFTER_GELU, BEFORE_GELU, STREAM, attention_of, attention_range
+from rdcodec.models.entropy.integer_swin import AFTER_GELU, BEFORE_GELU, STREAM, attention_range
 from rdcodec.models.swin import PatchSplit, SwinBlock, WindowAttention
 
 GELU_ZERO = 5.0  # below -5, GELU is 0 to six digits
@@ -87,7 +87,7 @@ def _largest(samples: Sequence[Tensor]) -> Tensor:
 def _block_arrays(
     arrays: dict[str, NDArray[Any]], index: int, block: SwinBlock, samples: Sequence[Tensor], stream: Tensor
 ) -> None:
-    attention, (_, up, _, down) = attention_of(block), block.feed_forward
+    attention, (_, up, _, down) = _attention(block), block.feed_forward
     assert isinstance(up, nn.Linear) and isinstance(down, nn.Linear)
     norms = _norm(block.attention[0]), _norm(block.feed_forward[0])
     attended = [x + block.attention(x) for x in samples]
@@ -180,3 +180,9 @@ def _quantise(layer: nn.Linear, step: Tensor, after: Tensor) -> Arrays:
 
 def _add(arrays: dict[str, NDArray[Any]], name: str, layer: Arrays) -> None:
     arrays.update({f"{name}.{kind}": array for kind, array in layer.items()})
+
+
+def _attention(block: SwinBlock) -> WindowAttention:
+    attention = block.attention[1]
+    assert isinstance(attention, WindowAttention)
+    return attention

@@ -44,7 +44,7 @@ def export(
     state = stored(model)
     kept = copy.deepcopy(model).cpu().float().eval()
     kept.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-    coded = has_integer_form(kept.entropy)
+    coded = has_integer_form(model.config.entropy)
     entropy = quantise(kept.entropy, calibration_latents(kept, photos[:CALIBRATION_PHOTOS])) if coded else {}
     tag = tag or f"{model.config.name}.{UNRELEASED}"
     weights = Weights(tag, model.config, state, entropy, build_tables_of(kept.entropy), eflop)

@@ -21,6 +21,21 @@ class Output(NamedTuple):
     bits_z: Tensor
 
 
+class PixelDecoder(nn.Module):
+    """What makes pixels of decoded latents: gains undone, synthesis g_s. No encoder, no entropy model."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.synthesis = config.synthesis.networks()[1](config.synthesis, config.latent_channels)
+        self.log_gain = _gains(config)
+
+    def forward(self, y_hat: Tensor, quality: Tensor) -> Tensor:
+        """y_hat (B, M, h, w) in quantised units -> (B, 3, 16h, 16w) on the 0..255 scale, not clipped."""
+        x_hat: Tensor = self.synthesis(y_hat / gain_at(self.log_gain, quality), quality)
+        return x_hat
+
+
 class ImageModel(nn.Module):
     """An image model: analysis g_a, gains, entropy model, gains undone, synthesis g_s.
 
@@ -36,16 +51,13 @@ class ImageModel(nn.Module):
         self.analysis = config.analysis.networks()[0](config.analysis, m)
         self.synthesis = config.synthesis.networks()[1](config.synthesis, m)
         self.entropy = config.entropy.network()(config.entropy, m)
-        self.log_gain = RateVector(m) if config.lmbda is None else None
+        self.log_gain = _gains(config)
         # Pictures are padded to multiples of it before they are coded.
         self.multiple = config.entropy.multiple
 
     def gain(self, quality: Tensor) -> Tensor:
         """Quantised units per unit of the latents, (B, M, 1, 1); (B, 1, 1, 1) for a model of one rate."""
-        if self.log_gain is None:
-            return quality.new_ones(len(quality), 1, 1, 1)
-        log_gain: Tensor = self.log_gain(quality)
-        return log_gain.exp()
+        return gain_at(self.log_gain, quality)
 
     def lmbda(self, quality: Tensor) -> Tensor:
         """What weighs the mean squared error of each sample against its bits per pixel, (B,) float32."""
@@ -71,7 +83,7 @@ class ImageModel(nn.Module):
 
     def latent_shapes(self, height: int, width: int) -> tuple[tuple[int, int, int], tuple[int, int, int]]:
         """Shapes of y and z of a picture, (channels, rows, columns) each."""
-        rows, columns = -(-height // STRIDE), -(-width // STRIDE)
+        rows, columns = latent_size(height, width)
         y = (self.config.latent_channels, rows, columns)
         z = (self.entropy.hyper_channels, -(-rows // HYPER_STRIDE), -(-columns // HYPER_STRIDE))
         return y, z
@@ -85,6 +97,23 @@ class ImageModel(nn.Module):
         )
         quality = at.new_full((1,), 50.0)
         return {**self.entropy.decode_parts(y, z), "synthesis": lambda: self.synthesis(y, quality)}
+
+
+def latent_size(height: int, width: int) -> tuple[int, int]:
+    """Rows and columns of the latents of a picture."""
+    return -(-height // STRIDE), -(-width // STRIDE)
+
+
+def gain_at(log_gain: RateVector | None, quality: Tensor) -> Tensor:
+    """Quantised units per unit of the latents, (B, M, 1, 1); (B, 1, 1, 1) for a model of one rate."""
+    if log_gain is None:
+        return quality.new_ones(len(quality), 1, 1, 1)
+    value: Tensor = log_gain(quality)
+    return value.exp()
+
+
+def _gains(config: ModelConfig) -> RateVector | None:
+    return RateVector(config.latent_channels) if config.lmbda is None else None
 
 
 def blueprint(config: ModelConfig) -> ImageModel:

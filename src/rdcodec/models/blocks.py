@@ -1,13 +1,14 @@
 """Building blocks shared by the transforms and the entropy networks."""
 
 import math
-from collections.abc import Sequence
-from itertools import pairwise
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from rdcodec.exact.layers import Chain, Conv, Shuffle
 
 
 def pointwise(inputs: int, outputs: int) -> nn.Conv2d:
@@ -75,10 +76,32 @@ def down(inputs: int, outputs: int, kernel: int = 5, stride: int = 2) -> nn.Conv
     return keep_size(layer, inputs * kernel**2)
 
 
-def convolutions(widths: Sequence[int], kernels: Sequence[int]) -> nn.Sequential:
-    """Convolutions with ReLU between them, (B, widths[0], h, w) -> (B, widths[-1], h, w)."""
-    layers = [(down(a, b, kernel, 1), nn.ReLU()) for (a, b), kernel in zip(pairwise(widths), kernels, strict=True)]
-    return nn.Sequential(*[layer for pair in layers for layer in pair][:-1])
+def network(chain: Chain, layer: Callable[[Conv], nn.Module]) -> nn.Sequential:
+    """The layers of a chain, its convolutions as `layer` makes them: `plain` or `scaled`."""
+    layers: list[nn.Module] = []
+    for part in chain:
+        if isinstance(part, Shuffle):
+            layers.append(nn.PixelShuffle(part.factor))
+        else:
+            layers.append(layer(part))
+            layers += [part.activation()] if part.activation else []
+    return nn.Sequential(*layers)
+
+
+def plain(layer: Conv) -> nn.Conv2d:
+    """A convolution that starts as torch's own do."""
+    if layer.kernel == 1:
+        return pointwise(layer.inputs, layer.outputs)
+    if layer.groups > 1:
+        return depthwise(layer.inputs, layer.outputs // layer.inputs)
+    return nn.Conv2d(layer.inputs, layer.outputs, layer.kernel, padding=layer.kernel // 2)
+
+
+def scaled(layer: Conv) -> nn.Conv2d | nn.ConvTranspose2d:
+    """A convolution that keeps the size of what passes."""
+    if layer.up > 1:
+        return up(layer.inputs, layer.outputs, layer.kernel, layer.up)
+    return down(layer.inputs, layer.outputs, layer.kernel, 1)
 
 
 def up(inputs: int, outputs: int, kernel: int = 5, stride: int = 2) -> nn.ConvTranspose2d:

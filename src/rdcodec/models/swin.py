@@ -6,6 +6,7 @@ window (Liu et al. 2021, arXiv:2103.14030, section 3.2); windows that reach beyo
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -169,6 +170,30 @@ def down_stages(inputs: int, config: SwinStages) -> list[nn.Sequential]:
     return [nn.Sequential(*layers, *_blocks(config, stage)) for stage, layers in enumerate(enter)]
 
 
+class BlockShape(NamedTuple):
+    """The numbers that make a SwinBlock."""
+
+    width: int
+    window: int
+    head_channels: int
+    shift: int
+
+
+class SplitShape(NamedTuple):
+    """The numbers that make a PatchSplit."""
+
+    inputs: int
+    outputs: int
+
+
+def up_layers(config: SwinStages) -> list[BlockShape | SplitShape]:
+    """The layers of `up_stages` from its second place on, up to the linear layer that ends it."""
+    layers: list[BlockShape | SplitShape] = list(_shapes(config, 0))
+    for stage, (a, b) in enumerate(pairwise(config.widths), 1):
+        layers += [SplitShape(a, b), *_shapes(config, stage)]
+    return layers
+
+
 def up_stages(config: SwinStages, outputs: int) -> nn.Sequential:
     """(B, C, h, w) -> (B, outputs, 2^stages h, 2^stages w)."""
     splits = [PatchSplit(a, b) for a, b in pairwise(config.widths)]
@@ -178,6 +203,11 @@ def up_stages(config: SwinStages, outputs: int) -> nn.Sequential:
 
 
 def _blocks(config: SwinStages, stage: int) -> list[SwinBlock]:
-    """The blocks of a stage; every second one moves its windows by half."""
+    """The blocks of a stage."""
+    return [SwinBlock(*shape) for shape in _shapes(config, stage)]
+
+
+def _shapes(config: SwinStages, stage: int) -> list[BlockShape]:
+    """Of the blocks of a stage; every second one moves its windows by half."""
     shifts = [index % 2 * (config.window // 2) for index in range(config.depths[stage])]
-    return [SwinBlock(config.widths[stage], config.window, config.head_channels, shift) for shift in shifts]
+    return [BlockShape(config.widths[stage], config.window, config.head_channels, shift) for shift in shifts]

@@ -16,17 +16,17 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from rdcodec.errors import NeedsModel, UsageError
 from rdcodec.exact.layers import Arrays
 from rdcodec.exact.tables import Tables
-from rdcodec.models.base import ImageModel, blueprint
+from rdcodec.models.base import ImageModel, PixelDecoder
 from rdcodec.models.config import CONFIGS, ModelConfig, config_names, load_config, parse_record
 from rdcodec.models.entropy.forms import IntegerForm, integer_form, table_rows
 from rdcodec.system import write_whole
@@ -38,6 +38,9 @@ UNRELEASED = 0  # the number of a tag that was never released
 PACKAGED = Path(__file__).parents[1] / "weights"
 DECODING = ("synthesis.", "log_gain.")  # of the float networks, what a decoder runs
 TAG = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9-]{0,47})\.(?P<number>0|[1-9][0-9]{0,8})")  # a file can hold no other
+
+
+M = TypeVar("M", ImageModel, PixelDecoder)
 
 
 @dataclass(frozen=True)
@@ -75,25 +78,30 @@ class Weights:
         return replace(self, state={name: t for name, t in self.state.items() if name.startswith(DECODING)})
 
     def build(self) -> ImageModel:
-        """The model with these weights, float32, in evaluation mode. NeedsModel if they do not fit together.
+        """The model with these weights, float32, in evaluation mode.
 
-        Where they are for decoding only, the encoder's networks are random.
+        NeedsModel if they do not fit together, or are for decoding only.
         """
-        self._check_shapes()  # before a configuration that lies can ask for memory
-        with torch.device("cpu"):  # torch's default device and type are the caller's
-            model = ImageModel(self.config).float()
-        self._load(model)
-        return model.eval().requires_grad_(False)
+        if self.decodes_only:
+            raise no_encoder(self.tag)
+        return self._built(ImageModel, self.state)
 
-    def _check_shapes(self) -> None:
+    def build_decoder(self) -> PixelDecoder:
+        """What makes pixels of decoded latents, float32, in evaluation mode. NeedsModel if it does not fit."""
+        return self._built(PixelDecoder, self.for_decoding().state)
+
+    def _built(self, kind: type[M], state: dict[str, Tensor]) -> M:
         try:
-            wanted = {name: tensor.shape for name, tensor in blueprint(self.config).state_dict().items()}
+            with torch.device("meta"):  # before a configuration that lies can ask for memory
+                wanted = {name: tensor.shape for name, tensor in kind(self.config).state_dict().items()}
         except RuntimeError:  # more elements than can be counted
             wanted = {}
-        if self.decodes_only:
-            wanted = {name: shape for name, shape in wanted.items() if name.startswith(DECODING)}
-        if wanted != {name: tensor.shape for name, tensor in self.state.items()}:
+        if wanted != {name: tensor.shape for name, tensor in state.items()}:
             raise self._misfit()
+        with torch.device("cpu"):  # torch's default device and type are the caller's
+            model = kind(self.config).float()
+        _fill(model, state)
+        return model.eval().requires_grad_(False)
 
     def _misfit(self) -> NeedsModel:
         return NeedsModel(f"weights {self.tag} do not fit their model: take those of its configuration")
@@ -102,20 +110,20 @@ class Weights:
         """Copy the float networks into a model. NeedsModel if it has another configuration, or some are left out."""
         if self.decodes_only:
             raise no_encoder(self.tag)
-        self._load(model)
-
-    def _load(self, model: ImageModel) -> None:
         try:
-            state = {name: tensor.float() for name, tensor in self.state.items()}
-            model.load_state_dict(state, strict=not self.decodes_only)
+            _fill(model, self.state)
         except RuntimeError:
             raise self._misfit() from None
 
-    def build_entropy(self, model: ImageModel) -> IntegerForm:
-        """The entropy model on integers, with the structure of the model's. NeedsModel for tables that do not fit."""
-        if len(self.tables.radius) != (rows := table_rows(model.entropy)):
+    def build_entropy(self) -> IntegerForm:
+        """The entropy model on integers. NeedsModel for arrays or tables that do not fit the configuration."""
+        if len(self.tables.radius) != (rows := table_rows(self.config.entropy)):
             raise NeedsModel(f"weights {self.tag} need tables of {rows} rows: fetch or export them again")
-        return integer_form(model.entropy, self.entropy)
+        return integer_form(self.config, self.entropy)
+
+
+def _fill(model: nn.Module, state: dict[str, Tensor]) -> None:
+    model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
 
 
 def no_encoder(tag: str) -> NeedsModel:

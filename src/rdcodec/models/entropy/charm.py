@@ -12,41 +12,32 @@ Files are coded by `integer_hyper.py`, made from this model.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
 
-from rdcodec.models.blocks import convolutions, down, shrink
+from rdcodec.exact.layers import Chain
+from rdcodec.models.blocks import down, network, scaled, shrink
 from rdcodec.models.entropy.checkerboard import Noise, Rated, Search
 from rdcodec.models.entropy.gaussian import gaussian_bits, straight_round
 from rdcodec.models.entropy.hyper import SCALE_START, HyperModel
 from rdcodec.models.entropy.kinds import CharmEntropy
+from rdcodec.models.entropy.structure import Seen, see, seen_channels, share, slice_chains
 from rdcodec.models.precision import in_float32
 
 LRP_REACH = 0.5  # rounding moves a latent by no more
 
 
-class Seen(NamedTuple):
-    """What the networks of a slice see of hyper-latents and earlier slices; (B, channels, h, w) each."""
-
-    mean: Tensor
-    scale: Tensor
-
-
 class SliceNetworks(nn.Module):
-    """The networks of one slice, from `seen` channels of input to its own `channels`; without LRP `lrp` is empty."""
+    """The networks of one slice, from `seen` channels of input to its own; without LRP `lrp` is empty."""
 
-    def __init__(self, config: CharmEntropy, index: int, seen: int, channels: int) -> None:
+    def __init__(self, config: CharmEntropy, index: int) -> None:
         super().__init__()
-        self.seen = seen
-        widths = config.widths_of(index)
-        self.mean = _network((seen, *widths, channels), config.kernels)
-        self.scale = _network((seen, *widths, channels), config.kernels)
-        residual = _network((seen + channels, *widths, channels), config.kernels) if config.lrp else ()
-        self.lrp = nn.Sequential(*residual)
-        self.merge = None if config.merge_kernel is None else _merge(channels, config.merge_kernel)
+        chains = slice_chains(config, index)
+        self.seen = seen_channels(config, index)
+        self.mean, self.scale, self.lrp = (_network(chains[name]) for name in ("mean", "scale", "lrp"))
+        self.merge = None if config.merge_kernel is None else _merge(config.slices[index], config.merge_kernel)
 
     def mean_and_scale(self, seen: Seen) -> tuple[Tensor, Tensor]:
         """Mean and log of the scale of the slice, (B, channels, h, w) each."""
@@ -83,10 +74,7 @@ class CharmModel(HyperModel):
         self.scale_synthesis = extra.build_synthesis(config.hyper_channels) if extra else None
         count = len(config.slices)
         self.reduce = down(config.features, count * reduction.channels, reduction.kernel, 1) if reduction else None
-        self.slices = nn.ModuleList(
-            SliceNetworks(config, i, self._own(channels) + sum(config.slices[: self.supports(i)]), channels)
-            for i, channels in enumerate(config.slices)
-        )
+        self.slices = nn.ModuleList(SliceNetworks(config, index) for index in range(count))
 
     @property
     def networks(self) -> list[SliceNetworks]:
@@ -97,41 +85,14 @@ class CharmModel(HyperModel):
         """y (B, M, h, w) -> its slices."""
         return torch.split(y, list(self.config.slices), 1)
 
-    def _own(self, channels: int) -> int:
-        """How many channels a slice of so many sees of the hyper-latents, for its means or for its scales."""
-        if self.config.reduction:
-            return self.config.reduction.channels
-        return channels if self.config.own_channels else self.config.features // 2
-
     def synthesise(self, z_hat: Tensor) -> Tensor:
         """As in HyperModel; means' channels first, then the scales' where these have a hyper-synthesis of their own."""
         features = super().synthesise(z_hat)
         return features if self.scale_synthesis is None else torch.cat([features, self.scale_synthesis(z_hat)], 1)
 
-    def supports(self, index: int) -> int:
-        """How many of the earlier slices the one at `index` sees: the first ones."""
-        most = self.config.max_support
-        return index if most is None else min(index, most)
-
     def own_features(self, features: Tensor) -> list[Seen]:
         """Of the output of the hyper-synthesis (B, channels, h, w), what the networks of each slice see."""
-        return self.share(features if self.reduce is None else self.reduce(features))
-
-    def share(self, reduced: Tensor) -> list[Seen]:
-        """The output of the reduction, or of the hyper-synthesis where there is none, shared among the slices."""
-        count = len(self.slices)
-        if self.reduce is None:
-            mean, scale = reduced.chunk(2, 1)
-            if not self.config.own_channels:
-                return [Seen(mean, scale)] * count
-            return [Seen(*parts) for parts in zip(self.split(mean), self.split(scale), strict=True)]
-        return [Seen(part, part) for part in reduced.chunk(count, 1)]
-
-    def see(self, index: int, own: Seen, decoded: list[Tensor]) -> Seen:
-        """Add the earlier slices that the one at `index` sees."""
-        before = decoded[: self.supports(index)]
-        mean = torch.cat([own.mean, *before], 1)
-        return Seen(mean, mean if own.scale is own.mean else torch.cat([own.scale, *before], 1))
+        return share(self.config, features if self.reduce is None else self.reduce(features))
 
     def forward(self, y: Tensor, quality: Tensor, noise: Noise | None = None, search: Search | None = None) -> Rated:
         """y (B, M, h, w), any h and w; rate and rounding as in CheckerboardModel."""
@@ -141,7 +102,7 @@ class CharmModel(HyperModel):
         bits_y: list[Tensor] = []
         parts = zip(self.split(y), self.own_features(features), self.networks, strict=True)
         for index, (part, own, networks) in enumerate(parts):
-            seen = self.see(index, own, decoded)
+            seen = see(self.config, index, own, decoded)
             mean, log_scale = networks.mean_and_scale(seen)
             symbols = straight_round(part - mean) if search is None else search.quantise(part - mean)
             bits_y.append(gaussian_bits(symbols if noisy is None else noisy[index] - mean, log_scale))
@@ -163,11 +124,12 @@ class CharmModel(HyperModel):
         return parts
 
 
-def _network(widths: Sequence[int], kernels: Sequence[int]) -> nn.Sequential:
-    """Convolutions with ReLU between them, (B, widths[0], h, w) -> (B, widths[-1], h, w); they start near zero."""
-    network = convolutions(widths, kernels)
-    shrink(network[-1], 0.1)
-    return network
+def _network(chain: Chain) -> nn.Sequential:
+    """The layers of a chain; the last one starts near zero."""
+    layers = network(chain, scaled)
+    if len(layers):
+        shrink(layers[-1], 0.1)
+    return layers
 
 
 def _merge(channels: int, kernel: int) -> nn.Conv2d:

@@ -14,11 +14,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rdcodec.models.blocks import depthwise, pad_to_multiple, pointwise, shrink
+from rdcodec.models.blocks import depthwise, network, pad_to_multiple, plain, pointwise, shrink
 from rdcodec.models.entropy.factorized import FactorizedPrior
 from rdcodec.models.entropy.gaussian import gaussian_bits, straight_round
 from rdcodec.models.entropy.kinds import CheckerboardEntropy
 from rdcodec.models.entropy.model import EntropyModel
+from rdcodec.models.entropy.structure import checkerboard_chains
 from rdcodec.models.rate import RateVector
 
 HYPER_STRIDE = 4  # one hyper-latent for 4 x 4 latents
@@ -56,7 +57,7 @@ class CheckerboardModel(EntropyModel):
     def __init__(self, config: CheckerboardEntropy, latent_channels: int) -> None:
         super().__init__()
         m, n = latent_channels, config.hyper_channels
-        features, hidden = config.features, config.hidden
+        features = config.features
         self.latent_channels = m
         self.hyper_channels = n
         self.features = features
@@ -75,29 +76,8 @@ class CheckerboardModel(EntropyModel):
             nn.PixelUnshuffle(2),
             pointwise(4 * features, n),
         )
-        self.hyper_synthesis = nn.Sequential(
-            nn.Conv2d(n, n, 3, padding=1),
-            nn.ReLU(),
-            pointwise(n, 4 * features),
-            nn.ReLU(),
-            nn.PixelShuffle(2),
-            depthwise(features),
-            nn.ReLU(),
-            pointwise(features, 4 * features),
-            nn.ReLU(),
-            nn.PixelShuffle(2),
-            depthwise(features),
-            nn.ReLU(),
-        )
-        self.first = nn.Sequential(pointwise(features, hidden), nn.ReLU(), pointwise(hidden, 2 * m))
-        self.context = nn.Sequential(depthwise(m, 2), nn.ReLU())
-        self.second = nn.Sequential(
-            pointwise(2 * m + features, hidden),
-            nn.ReLU(),
-            pointwise(hidden, hidden),
-            nn.ReLU(),
-            pointwise(hidden, 2 * m),
-        )
+        chains = checkerboard_chains(config, m)
+        self.hyper_synthesis, self.first, self.context, self.second = (network(c, plain) for c in chains.values())
         self.log_scale = RateVector(m)
         shrink(self.first[-1], 0.1)
         shrink(self.second[-1], 0.1)

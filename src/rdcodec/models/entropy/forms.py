@@ -1,45 +1,45 @@
-"""Which integer form each entropy model has: its arrays, its tables, and what runs them."""
-
-from torch import nn
+"""Which integer form each entropy model has: what runs its arrays, and its tables."""
 
 from rdcodec.errors import UsageError
 from rdcodec.exact.layers import Arrays
 from rdcodec.exact.tables import LEVELS
-from rdcodec.models.entropy.charm import CharmModel
-from rdcodec.models.entropy.checkerboard import CheckerboardModel
-from rdcodec.models.entropy.hyper import HyperModel
-from rdcodec.models.entropy.hyperprior import HyperpriorModel
+from rdcodec.models.config import ModelConfig
 from rdcodec.models.entropy.integer import IntegerCheckerboard
-from rdcodec.models.entropy.integer_hyper import (
-    IntegerCharm,
-    IntegerHyperprior,
+from rdcodec.models.entropy.integer_hyper import IntegerCharm, IntegerHyperprior
+from rdcodec.models.entropy.kinds import (
+    CharmEntropy,
+    CheckerboardEntropy,
+    Entropy,
+    HyperEntropy,
+    HyperpriorEntropy,
 )
 
 IntegerForm = IntegerCheckerboard | IntegerHyperprior | IntegerCharm
 
 
-def has_integer_form(model: nn.Module) -> bool:
+def has_integer_form(entropy: Entropy) -> bool:
     """Whether it can code files; others can be trained and measured."""
-    if isinstance(model, CharmModel):
-        return model.scale_synthesis is None and all(len(networks.lrp) for networks in model.networks)
-    return isinstance(model, CheckerboardModel | HyperpriorModel)
+    if isinstance(entropy, CharmEntropy):
+        return entropy.scale_synthesis is None and entropy.lrp
+    return isinstance(entropy, CheckerboardEntropy | HyperpriorEntropy)
 
 
-def integer_form(model: nn.Module, arrays: Arrays) -> IntegerForm:
-    """The entropy model on integers: model gives the structure, arrays every number.
+def integer_form(config: ModelConfig, arrays: Arrays) -> IntegerForm:
+    """The entropy model on integers: config gives the structure, arrays every number.
 
     NeedsModel if an array is missing or altered, UsageError for a model without integer form.
     """
-    if not has_integer_form(model):
-        raise UsageError(f"{type(model).__name__} of this kind has no integer form: it can be trained, not code files")
-    if isinstance(model, CheckerboardModel):
-        return IntegerCheckerboard(model, arrays)
-    if isinstance(model, HyperpriorModel):
-        return IntegerHyperprior(model, arrays)
-    assert isinstance(model, CharmModel)
-    return IntegerCharm(model, arrays)
+    entropy = config.entropy
+    if has_integer_form(entropy):
+        if isinstance(entropy, CheckerboardEntropy):
+            return IntegerCheckerboard(entropy, config.latent_channels, arrays)
+        if isinstance(entropy, HyperpriorEntropy):
+            return IntegerHyperprior(entropy, config.latent_channels, arrays)
+        if isinstance(entropy, CharmEntropy):
+            return IntegerCharm(entropy, arrays)
+    raise UsageError(f"a {entropy.kind} model of this kind has no integer form: it can be trained, not code files")
 
 
-def table_rows(model: nn.Module) -> int:
+def table_rows(entropy: Entropy) -> int:
     """How many rows its tables have."""
-    return LEVELS + (model.hyper_channels if isinstance(model, HyperModel) else 0)
+    return LEVELS + (entropy.hyper_channels if isinstance(entropy, HyperEntropy) else 0)

@@ -1,15 +1,14 @@
 """Hyper-latents and their networks, shared by the entropy models that the paper compares."""
 
-from collections.abc import Callable
-
 from torch import Tensor, nn
 
-from rdcodec.models.blocks import down, pad_to_multiple, up
+from rdcodec.models.blocks import down, network, pad_to_multiple, scaled
 from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, Noise, Search
 from rdcodec.models.entropy.factorized import DeepFactorizedPrior
 from rdcodec.models.entropy.gaussian import straight_round
 from rdcodec.models.entropy.kinds import HyperEntropy, LayerChain
 from rdcodec.models.entropy.model import EntropyModel
+from rdcodec.models.entropy.structure import synthesis_chain
 from rdcodec.models.stages import SwinStages
 from rdcodec.models.swin import channels_first, down_stages
 
@@ -50,27 +49,19 @@ class HyperModel(EntropyModel):
 
 def chain_down(inputs: int, config: LayerChain) -> nn.Sequential:
     """Hyper-analysis of convolutions, (B, inputs, 4h, 4w) -> (B, N, h, w)."""
-    return _chain(inputs, config, down)
+    activation = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}[config.activation]
+    layers: list[nn.Module] = []
+    for outputs, kernel, stride in zip(config.channels, config.kernels, config.strides, strict=True):
+        layers += [down(inputs, outputs, kernel, stride), activation()]
+        inputs = outputs
+    return nn.Sequential(*(layers if config.ends_active else layers[:-1]))
 
 
 def chain_up(inputs: int, config: LayerChain) -> nn.Sequential:
     """Hyper-synthesis of convolutions, (B, inputs, h, w) -> (B, config.outputs, 4h, 4w)."""
-    return _chain(inputs, config, _up_or_same)
+    return network(synthesis_chain(config, inputs), scaled)
 
 
 def swin_down(inputs: int, config: SwinStages) -> nn.Sequential:
     """Hyper-analysis of Swin blocks, (B, inputs, 4h, 4w) -> (B, N, h, w)."""
     return nn.Sequential(*down_stages(inputs, config), channels_first())
-
-
-def _chain(inputs: int, config: LayerChain, layer: Callable[..., nn.Module]) -> nn.Sequential:
-    activation = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}[config.activation]
-    layers: list[nn.Module] = []
-    for outputs, kernel, stride in zip(config.channels, config.kernels, config.strides, strict=True):
-        layers += [layer(inputs, outputs, kernel, stride), activation()]
-        inputs = outputs
-    return nn.Sequential(*(layers if config.ends_active else layers[:-1]))
-
-
-def _up_or_same(inputs: int, outputs: int, kernel: int, stride: int) -> nn.Module:
-    return up(inputs, outputs, kernel, stride) if stride > 1 else down(inputs, outputs, kernel, 1)

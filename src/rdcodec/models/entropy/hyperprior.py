@@ -20,6 +20,7 @@ class HyperpriorModel(HyperModel):
 
     def __init__(self, config: HyperpriorEntropy, latent_channels: int) -> None:
         super().__init__(config, latent_channels)
+        self.config = config
         self.latent_channels = latent_channels
         shrink(layers_of(self.hyper_synthesis)[-1], 0.1)
 

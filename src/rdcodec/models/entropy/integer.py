@@ -31,17 +31,17 @@ from rdcodec.exact.layers import ACTIVATION, Arrays, IntegerChain, Range
 from rdcodec.exact.tables import LEVELS, SCALE_MAX, SCALE_MIN
 from rdcodec.models.entropy.checkerboard import (
     HYPER_STRIDE,
-    CheckerboardModel,
     mirror_edge,
     spread_parity,
     take_parity,
 )
+from rdcodec.models.entropy.kinds import CheckerboardEntropy
+from rdcodec.models.entropy.structure import checkerboard_chains
 from rdcodec.models.rate import ANCHORS
 
 HYPER = Range(-HYPER_MAX, HYPER_MAX)
 LATENT = Range(-LATENT_MAX, LATENT_MAX)
 PARAMETER = Range(-MEAN_MAX, MEAN_MAX)
-CHAINS = ("hyper_synthesis", "first", "context", "second")
 LOG_LEVEL = math.log(SCALE_MAX / SCALE_MIN) / (LEVELS - 1)  # of scale, from one table row to the next
 
 
@@ -63,14 +63,15 @@ class SymbolCoder(Protocol):
 class IntegerCheckerboard:
     """Codes y (M, h, w) and its hyper-latents through a SymbolCoder."""
 
-    def __init__(self, model: CheckerboardModel, arrays: Arrays) -> None:
-        """model gives the structure, arrays every number. NeedsModel if an array is missing or altered."""
+    def __init__(self, config: CheckerboardEntropy, latent_channels: int, arrays: Arrays) -> None:
+        """config gives the structure, arrays every number. NeedsModel if an array is missing or altered."""
         inputs = {"hyper_synthesis": HYPER, "first": ACTIVATION, "context": LATENT, "second": ACTIVATION}
         self.chains = {
-            name: IntegerChain(getattr(model, name), nested(arrays, name), inputs[name], PARAMETER) for name in CHAINS
+            name: IntegerChain(chain, nested(arrays, name), inputs[name], PARAMETER)
+            for name, chain in checkerboard_chains(config, latent_channels).items()
         }
-        self.prior_level = _levels(arrays, "prior_level", model.hyper_channels)
-        self.level = _levels(arrays, "level", model.latent_channels)
+        self.prior_level = _levels(arrays, "prior_level", config.hyper_channels)
+        self.level = _levels(arrays, "level", latent_channels)
         self.device = torch.device("cpu")
 
     def to(self, device: torch.device) -> "IntegerCheckerboard":

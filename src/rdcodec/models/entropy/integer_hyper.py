@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from rdcodec.errors import NeedsModel
 from rdcodec.exact.arithmetic import exact_arithmetic
@@ -24,13 +24,10 @@ from rdcodec.exact.fixed import (
     MEAN_ONE,
     shift_right,
 )
-from rdcodec.exact.layers import Arrays, IntegerChain, Range, Reach
+from rdcodec.exact.layers import Arrays, Chain, Conv, IntegerChain, Range, Reach
 from rdcodec.exact.nonlinear import OVERFLOW, pick
 from rdcodec.exact.tables import LEVELS
-from rdcodec.models.entropy.charm import CharmModel, Seen, SliceNetworks
 from rdcodec.models.entropy.checkerboard import HYPER_STRIDE
-from rdcodec.models.entropy.hyper import HyperModel
-from rdcodec.models.entropy.hyperprior import HyperpriorModel
 from rdcodec.models.entropy.integer import (
     PARAMETER,
     Part,
@@ -39,7 +36,17 @@ from rdcodec.models.entropy.integer import (
     nested,
 )
 from rdcodec.models.entropy.integer_swin import IntegerSwin
-from rdcodec.models.swin import SwinBlock
+from rdcodec.models.entropy.kinds import CharmEntropy, HyperEntropy, HyperpriorEntropy, LayerChain, SwinHyperSynthesis
+from rdcodec.models.entropy.structure import (
+    Seen,
+    reduce_chain,
+    see,
+    seen_channels,
+    share,
+    slice_chains,
+    supports,
+    synthesis_chain,
+)
 
 HYPER = Range(-FREE_HYPER_MAX, FREE_HYPER_MAX)
 FEATURE = Range(-ACTIVATION_MAX, ACTIVATION_MAX)  # what the networks of the slices see of the hyper-latents
@@ -52,16 +59,16 @@ TANH_OUTPUT = Range(-MEAN_ONE, MEAN_ONE)
 class IntegerHyperprior:
     """Codes y (M, h, w) and its hyper-latents through a SymbolCoder."""
 
-    def __init__(self, model: HyperpriorModel, arrays: Arrays) -> None:
-        """model gives the structure, arrays every number. NeedsModel if an array is missing or altered."""
-        self.prior = _prior_indexes(model)
+    def __init__(self, config: HyperpriorEntropy, latent_channels: int, arrays: Arrays) -> None:
+        """config gives the structure, arrays every number. NeedsModel if an array is missing or altered."""
+        self.prior = _prior_indexes(config)
         self.parameters: IntegerChain | None = None
-        if has_swin(model):
+        if has_swin(config):
             self.parameters = IntegerChain(
-                to_steps(2 * model.latent_channels), nested(arrays, "parameters"), BEFORE_STEPS, PARAMETER
+                _steps_chain(2 * latent_channels), nested(arrays, "parameters"), BEFORE_STEPS, PARAMETER
             )
         outputs = PARAMETER if self.parameters is None else BEFORE_STEPS
-        self.hyper_synthesis = _hyper_synthesis(model, arrays, outputs)
+        self.hyper_synthesis = _hyper_synthesis(config, arrays, outputs)
 
     def to(self, device: torch.device) -> "IntegerHyperprior":
         """Move the networks to a device."""
@@ -88,19 +95,16 @@ class IntegerHyperprior:
 class IntegerCharm:
     """Codes y (M, h, w), slice by slice, and its hyper-latents through a SymbolCoder."""
 
-    def __init__(self, model: CharmModel, arrays: Arrays) -> None:
-        """model gives the structure, arrays every number. NeedsModel if an array is missing or altered."""
-        self.model = model
-        self.prior = _prior_indexes(model)
-        self.hyper_synthesis = _hyper_synthesis(model, arrays, FEATURE)
+    def __init__(self, config: CharmEntropy, arrays: Arrays) -> None:
+        """config gives the structure, arrays every number. NeedsModel if an array is missing or altered."""
+        self.config = config
+        self.prior = _prior_indexes(config)
+        self.hyper_synthesis = _hyper_synthesis(config, arrays, FEATURE)
         self.reduce: IntegerChain | None = None
-        if model.reduce is not None:
-            self.reduce = IntegerChain(nn.Sequential(model.reduce), nested(arrays, "reduce"), FEATURE, FEATURE)
-        reaches = [_reach(arrays, i, channels) for i, channels in enumerate(model.config.slices)]
-        self.slices = [
-            IntegerSlice(networks, arrays, i, seen_reach(networks, reaches[: model.supports(i)]), reaches[i])
-            for i, networks in enumerate(model.networks)
-        ]
+        if config.reduction:
+            self.reduce = IntegerChain(reduce_chain(config), nested(arrays, "reduce"), FEATURE, FEATURE)
+        reaches = [_reach(arrays, i, channels) for i, channels in enumerate(config.slices)]
+        self.slices = [IntegerSlice(config, arrays, i, reaches) for i in range(len(reaches))]
 
     def to(self, device: torch.device) -> "IntegerCharm":
         """Move the networks to a device."""
@@ -117,12 +121,12 @@ class IntegerCharm:
 
     def _code(self, height: int, width: int, coder: SymbolCoder) -> Tensor:
         features = self.hyper_synthesis(_hyper_latents(height, width, self.prior, coder))[:, :, :height, :width]
-        own = self.model.share(features if self.reduce is None else self.reduce(features))
+        own = share(self.config, features if self.reduce is None else self.reduce(features))
         decoded: list[Tensor] = []
         inputs: list[Tensor] = []
         for index, networks in enumerate(self.slices):
-            seen = self.model.see(index, own[index], inputs)
-            first = sum(self.model.config.slices[:index])
+            seen = see(self.config, index, own[index], inputs)
+            first = sum(self.config.slices[:index])
             y_hat = _code_channels(networks.mean(seen.mean), networks.scale(seen.scale), first, coder)
             decoded.append(networks.combine(y_hat, networks.predict_residual(seen, y_hat)))
             inputs.append(networks.as_input(decoded[-1]))
@@ -132,20 +136,22 @@ class IntegerCharm:
 class IntegerSlice:
     """The networks of one slice."""
 
-    def __init__(self, networks: SliceNetworks, arrays: Arrays, index: int, seen: Reach, own: Reach) -> None:
-        """seen: of what the slice sees, own: of the slice as an input."""
+    def __init__(self, config: CharmEntropy, arrays: Arrays, index: int, reaches: Sequence[Reach]) -> None:
+        """reaches: of every slice as an input."""
+        chains = slice_chains(config, index)
 
-        def chain(name: str, network: nn.Sequential, inputs: Reach, outputs: Range) -> IntegerChain:
-            return IntegerChain(network, nested(arrays, f"slices.{index}.{name}"), inputs, outputs)
+        def chain(name: str, inputs: Reach, outputs: Range) -> IntegerChain:
+            return IntegerChain(chains[name], nested(arrays, f"slices.{index}.{name}"), inputs, outputs)
 
-        self.mean = chain("mean", networks.mean, seen, PARAMETER)
-        self.scale = chain("scale", networks.scale, seen, PARAMETER)
-        self.lrp = chain("lrp", networks.lrp, join(seen, own), TANH_INPUT)
+        seen, own = seen_reach(config, index, reaches), reaches[index]
+        self.mean = chain("mean", seen, PARAMETER)
+        self.scale = chain("scale", seen, PARAMETER)
+        self.lrp = chain("lrp", join(seen, own), TANH_INPUT)
         tanh = _checked(arrays, "tanh", TANH_INPUT.high - TANH_INPUT.low + 1, TANH_OUTPUT)
         self.merge: IntegerChain | None = None
-        if networks.merge is not None:
+        if config.merge_kernel:
             reach = merge_reach(len(own.largest), int(np.abs(tanh).max()))
-            self.merge = chain("merge", nn.Sequential(networks.merge), reach, PARAMETER)
+            self.merge = chain("merge", reach, PARAMETER)
         self.tanh = torch.from_numpy(tanh).float()
         self.reach = torch.from_numpy(own.largest).float()[:, None, None]
 
@@ -174,30 +180,29 @@ class IntegerSlice:
         return self.merge(torch.cat([y_hat.clamp(-MEAN_MAX, MEAN_MAX), residual], 1))
 
 
-def has_swin(model: HyperModel) -> bool:
+def has_swin(config: HyperEntropy) -> bool:
     """Whether the hyper-synthesis is made of Swin blocks."""
-    return any(isinstance(layer, SwinBlock) for layer in model.hyper_synthesis)
+    return isinstance(config.hyper_synthesis, SwinHyperSynthesis)
 
 
-def _hyper_synthesis(model: HyperModel, arrays: Arrays, outputs: Range) -> IntegerChain | IntegerSwin:
-    if has_swin(model):
+def _hyper_synthesis(config: HyperEntropy, arrays: Arrays, outputs: Range) -> IntegerChain | IntegerSwin:
+    synthesis = config.hyper_synthesis
+    if isinstance(synthesis, SwinHyperSynthesis):
         own = {name.removeprefix(SYNTHESIS): array for name, array in arrays.items() if name.startswith(SYNTHESIS)}
-        return IntegerSwin(model.hyper_synthesis, own, HYPER, outputs)
-    return IntegerChain(model.hyper_synthesis, nested(arrays, "hyper_synthesis"), HYPER, outputs)
+        return IntegerSwin(synthesis, own, HYPER, outputs)
+    assert isinstance(synthesis, LayerChain)
+    chain = synthesis_chain(synthesis, config.hyper_channels)
+    return IntegerChain(chain, nested(arrays, "hyper_synthesis"), HYPER, outputs)
 
 
-def to_steps(channels: int) -> nn.Sequential:
+def _steps_chain(channels: int) -> Chain:
     """Each channel by itself: Swin blocks leave each in steps of its own."""
-    same = nn.Conv2d(channels, channels, 1, groups=channels)
-    nn.init.ones_(same.weight)
-    assert same.bias is not None
-    nn.init.zeros_(same.bias)
-    return nn.Sequential(same)
+    return [Conv(channels, channels, 1, groups=channels)]
 
 
-def _prior_indexes(model: HyperModel) -> Tensor:
+def _prior_indexes(config: HyperEntropy) -> Tensor:
     """Table rows of the channels of z, (N,) int16."""
-    return torch.arange(LEVELS, LEVELS + model.hyper_channels, dtype=torch.int16)
+    return torch.arange(LEVELS, LEVELS + config.hyper_channels, dtype=torch.int16)
 
 
 def _hyper_latents(height: int, width: int, prior: Tensor, coder: SymbolCoder) -> Tensor:
@@ -223,10 +228,11 @@ def _reach(arrays: Arrays, index: int, channels: int) -> Reach:
     return Reach(_checked(arrays, f"slices.{index}.reach", channels, Range(0, LATENT_MAX)).astype(np.int64))
 
 
-def seen_reach(networks: SliceNetworks, before: Sequence[Reach]) -> Reach:
-    """Of what a slice sees: its own features, then the earlier slices."""
+def seen_reach(config: CharmEntropy, index: int, reaches: Sequence[Reach]) -> Reach:
+    """Of what a slice sees: its own features, then the earlier slices, of which `reaches` has those of each."""
+    before = reaches[: supports(config, index)]
     earlier = np.concatenate([np.zeros(0, np.int64), *(reach.largest for reach in before)])
-    own = networks.seen - len(earlier)
+    own = seen_channels(config, index) - len(earlier)
     return Reach(np.append(np.full(own, FEATURE.high), earlier))
 
 

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 
 from rdcodec.errors import NeedsModel
 from rdcodec.exact.arithmetic import product
@@ -33,12 +33,15 @@ from rdcodec.exact.nonlinear import (
     pick_layer,
     soft_shares,
 )
+from rdcodec.models.entropy.kinds import SwinHyperSynthesis
 from rdcodec.models.swin import (
-    PatchSplit,
-    SwinBlock,
-    WindowAttention,
+    MLP_RATIO,
+    BlockShape,
+    SplitShape,
     join_windows,
+    offset_index,
     split_windows,
+    up_layers,
     window_mask,
 )
 
@@ -56,26 +59,26 @@ def attention_range(head_channels: int) -> Range:
 class IntegerSwin:
     """A hyper-synthesis: (B, N, h, w) -> (B, outputs, 4h, 4w), integers in float32 carriers, within `outputs`.
 
-    stages gives the structure, arrays every number. Run it under `exact_arithmetic`.
+    config gives the structure, arrays every number. Run it under `exact_arithmetic`.
     Raises NeedsModel if an array is missing or altered, or if a sum could overflow.
     """
 
     def __init__(
-        self, stages: nn.Sequential, arrays: Mapping[str, NDArray[Any]], inputs: Range, outputs: Range
+        self, config: SwinHyperSynthesis, arrays: Mapping[str, NDArray[Any]], inputs: Range, outputs: Range
     ) -> None:
         if inputs.largest > STREAM.largest:
             raise ValueError(f"inputs go beyond {STREAM.largest}")
         exponent = check_exponent(pick(arrays, "exponent", np.int32, (EXPONENTS,)))
-        self.steps: list[IntegerScale | _Block | _Split | IntegerLinear] = []
-        for index, layer in enumerate(stages):
-            if isinstance(layer, SwinBlock):
-                self.steps.append(_Block(layer, _below(arrays, index), exponent))
-            elif isinstance(layer, PatchSplit):
+        offsets = offset_index(config.window)
+        enter = IntegerScale(pick_layer(arrays, "enter", config.widths[:1]), STREAM)
+        self.steps: list[IntegerScale | _Block | _Split | IntegerLinear] = [enter]
+        for index, layer in enumerate(up_layers(config), 1):
+            if isinstance(layer, BlockShape):
+                self.steps.append(_Block(layer, _below(arrays, index), exponent, offsets))
+            else:
                 self.steps.append(_Split(layer, _below(arrays, index)))
-            elif isinstance(layer, nn.Linear):
-                self.steps.append(IntegerLinear(_linear(_below(arrays, index), "leave", layer), STREAM, outputs))
-        channels = next(layer.width for layer in self.steps if isinstance(layer, (_Block, _Split)))
-        self.steps.insert(0, IntegerScale(pick_layer(arrays, "enter", (channels,)), STREAM))
+        leave = pick_layer(_below(arrays, len(self.steps)), "leave", (4 * config.outputs, config.widths[-1]))
+        self.steps.append(IntegerLinear(leave, STREAM, outputs))
 
     def __call__(self, x: Tensor) -> Tensor:
         x = x.permute(0, 2, 3, 1)
@@ -93,22 +96,22 @@ class IntegerSwin:
 class _Block:
     """A Swin block, (B, h, w, C) -> the same."""
 
-    def __init__(self, block: SwinBlock, arrays: Arrays, exponent: Tensor) -> None:
-        attention, (_, up, _, down) = attention_of(block), block.feed_forward
-        self.width, self.heads = attention.qkv.in_features, attention.heads
-        self.window, self.shift = attention.window, attention.shift
-        head = attention_range(self.width // self.heads)
+    def __init__(self, block: BlockShape, arrays: Arrays, exponent: Tensor, offsets: Tensor) -> None:
+        self.window, self.shift = block.window, block.shift
+        self.heads = block.width // block.head_channels
+        head = attention_range(block.head_channels)
         self.limit = head.high
-        self.epsilons = [check_normal(self.width, pick(arrays, f"norm{i}", np.int64, (1,)), STREAM) for i in (1, 2)]
-        first, second = (normal_length(self.width, epsilon) for epsilon in self.epsilons)
-        self.qkv = IntegerLinear(_linear(arrays, "qkv", attention.qkv), NORMAL, head, first)
-        self.project = IntegerLinear(_linear(arrays, "project", attention.project), head, STREAM)
-        self.up = IntegerLinear(_linear(arrays, "up", up), NORMAL, BEFORE_GELU, second)
-        self.down = IntegerLinear(_linear(arrays, "down", down), AFTER_GELU, STREAM)
-        bias = pick(arrays, "scores.bias", np.int32, tuple(attention.bias.shape)).astype(np.int64)
+        width, wide = block.width, MLP_RATIO * block.width
+        self.epsilons = [check_normal(width, pick(arrays, f"norm{i}", np.int64, (1,)), STREAM) for i in (1, 2)]
+        first, second = (normal_length(width, epsilon) for epsilon in self.epsilons)
+        self.qkv = IntegerLinear(pick_layer(arrays, "qkv", (3 * width, width)), NORMAL, head, first)
+        self.project = IntegerLinear(pick_layer(arrays, "project", (width, width)), head, STREAM)
+        self.up = IntegerLinear(pick_layer(arrays, "up", (wide, width)), NORMAL, BEFORE_GELU, second)
+        self.down = IntegerLinear(pick_layer(arrays, "down", (width, wide)), AFTER_GELU, STREAM)
+        bias = pick(arrays, "scores.bias", np.int32, (self.heads, (2 * self.window - 1) ** 2)).astype(np.int64)
         shift = pick(arrays, "scores.shift", np.int8, (self.heads,)).astype(np.int64)
         gelu = pick(arrays, "gelu", np.int16, (BEFORE_GELU.high - BEFORE_GELU.low + 1,)).astype(np.int64)
-        products = self.width // self.heads * self.limit**2
+        products = block.head_channels * self.limit**2
         shares = 2**SHARE_BITS + self.window**2 // 2 + 1
         if (
             products + np.abs(bias).max() >= CARRIER_LIMIT
@@ -119,7 +122,8 @@ class _Block:
             raise NeedsModel(OVERFLOW)
         unit = np.ldexp(1.0, -shift)
         self.unit = torch.from_numpy(unit).float()[:, None, None]
-        self.bias = torch.from_numpy(bias * unit[:, None]).float()[:, attention.index]
+        self.bias = torch.from_numpy(bias * unit[:, None]).float()
+        self.offsets = offsets  # spread over them the bias would be far larger than its array
         self.gelu = torch.from_numpy(gelu).float()
         self.exponent = exponent
 
@@ -135,7 +139,7 @@ class _Block:
         windows = split_windows(padded.roll((-self.shift, -self.shift), (1, 2)), self.window)
         parts = windows.reshape(*windows.shape[:2], 3, self.heads, -1)
         query, key, value = parts.permute(2, 0, 3, 1, 4).unbind()
-        scores = (product(query, key.mT).mul_(self.unit).add_(self.bias)).floor_()
+        scores = (product(query, key.mT).mul_(self.unit).add_(self.bias[:, self.offsets])).floor_()
         visible = window_mask(height, width, self.window, self.shift, qkv.device)
         if visible is not None:
             batches = scores.reshape(-1, *visible.shape[:1], *scores.shape[1:])
@@ -149,20 +153,18 @@ class _Block:
     def to(self, device: torch.device) -> None:
         for layer in (self.qkv, self.project, self.up, self.down):
             layer.to(device)
-        self.unit, self.bias = self.unit.to(device), self.bias.to(device)
+        self.unit, self.bias, self.offsets = (part.to(device) for part in (self.unit, self.bias, self.offsets))
         self.gelu, self.exponent = self.gelu.to(device), self.exponent.to(device)
 
 
 class _Split:
     """A PatchSplit, (B, h, w, inputs) -> (B, 2h, 2w, outputs)."""
 
-    def __init__(self, split: PatchSplit, arrays: Arrays) -> None:
-        expand = split.expand[0]
-        assert isinstance(expand, nn.Linear)
-        self.width = expand.in_features
-        self.expand = IntegerLinear(_linear(arrays, "expand", expand), STREAM, STREAM)
-        self.epsilon = check_normal(expand.out_features, pick(arrays, "norm", np.int64, (1,)), STREAM)
-        self.scale = IntegerScale(pick_layer(arrays, "scale", (expand.out_features,)), STREAM)
+    def __init__(self, split: SplitShape, arrays: Arrays) -> None:
+        wide = 4 * split.outputs
+        self.expand = IntegerLinear(pick_layer(arrays, "expand", (wide, split.inputs)), STREAM, STREAM)
+        self.epsilon = check_normal(wide, pick(arrays, "norm", np.int64, (1,)), STREAM)
+        self.scale = IntegerScale(pick_layer(arrays, "scale", (wide,)), STREAM)
 
     def __call__(self, x: Tensor) -> Tensor:
         height, width = x.shape[1:3]
@@ -177,14 +179,3 @@ class _Split:
 def _below(arrays: Mapping[str, NDArray[Any]], index: int) -> Arrays:
     start = f"{index}."
     return {name.removeprefix(start): array for name, array in arrays.items() if name.startswith(start)}
-
-
-def _linear(arrays: Arrays, name: str, layer: nn.Module) -> Arrays:
-    assert isinstance(layer, nn.Linear)
-    return pick_layer(arrays, name, tuple(layer.weight.shape))
-
-
-def attention_of(block: SwinBlock) -> WindowAttention:
-    attention = block.attention[1]
-    assert isinstance(attention, WindowAttention)
-    return attention

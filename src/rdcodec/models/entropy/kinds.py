@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from rdcodec.models.entropy.model import EntropyModel
 
 
+MAX_HYPER_CHANNELS = 1 << 14  # each has a row of its own in the tables
+
+
 class HyperTransformRecord(Record):
     """What a configuration says of a hyper-analysis or a hyper-synthesis, by 4 in each direction.
 
@@ -251,6 +254,8 @@ class HyperEntropy(EntropyRecord):
 
     @model_validator(mode="after")
     def _enters(self) -> Self:
+        if self.hyper_channels > MAX_HYPER_CHANNELS:
+            raise ValueError(f"hyper_analysis gives more than {MAX_HYPER_CHANNELS} channels")
         self.hyper_synthesis.check_enters("hyper_synthesis", self.hyper_channels)
         return self
 

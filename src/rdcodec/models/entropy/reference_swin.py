@@ -6,27 +6,27 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import nn
 
 from rdcodec.exact.layers import Range
 from rdcodec.models.entropy.integer_swin import AFTER_GELU, BEFORE_GELU, STREAM, attention_range
-from rdcodec.models.swin import PatchSplit, SwinBlock, WindowAttention
+from rdcodec.models.entropy.kinds import SwinHyperSynthesis
+from rdcodec.models.swin import BlockShape, up_layers
 
 Integers = NDArray[np.int64]
 Named = Mapping[str, NDArray[Any]]
 
 
-def reference_swin(stages: nn.Sequential, arrays: Named, outputs: Range, x: Integers) -> Integers:
-    """x (N, h, w) -> (outputs, 4h, 4w); stages gives the structure alone."""
+def reference_swin(config: SwinHyperSynthesis, arrays: Named, outputs: Range, x: Integers) -> Integers:
+    """x (N, h, w) -> (outputs, 4h, 4w); config gives the structure."""
     x = _affine(arrays, "enter", x.transpose(1, 2, 0), STREAM)
-    for index, layer in enumerate(stages):
-        if isinstance(layer, SwinBlock):
+    layers = up_layers(config)
+    for index, layer in enumerate(layers, 1):
+        if isinstance(layer, BlockShape):
             x = _block(layer, arrays, str(index), x)
-        elif isinstance(layer, PatchSplit):
+        else:
             expanded = _normal(_affine(arrays, f"{index}.expand", x, STREAM), arrays[f"{index}.norm"])
             x = _spread(_affine(arrays, f"{index}.scale", expanded, STREAM), by_place=True)
-        elif isinstance(layer, nn.Linear):
-            x = _spread(_affine(arrays, f"{index}.leave", x, outputs), by_place=False)
+    x = _spread(_affine(arrays, f"{len(layers) + 1}.leave", x, outputs), by_place=False)
     return x.transpose(2, 0, 1)
 
 
@@ -49,7 +49,7 @@ def _normal(x: Integers, epsilon: NDArray[Any]) -> Integers:
     return out.clip(-4095, 4095)
 
 
-def _block(block: SwinBlock, arrays: Named, index: str, x: Integers) -> Integers:
+def _block(block: BlockShape, arrays: Named, index: str, x: Integers) -> Integers:
     normal = _normal(x, arrays[f"{index}.norm1"])
     x = (x + _attend(block, arrays, index, normal)).clip(STREAM.low, STREAM.high)
     normal = _normal(x, arrays[f"{index}.norm2"])
@@ -59,11 +59,9 @@ def _block(block: SwinBlock, arrays: Named, index: str, x: Integers) -> Integers
     return (x + _affine(arrays, f"{index}.down", bent, STREAM)).clip(STREAM.low, STREAM.high)
 
 
-def _attend(block: SwinBlock, arrays: Named, index: str, normal: Integers) -> Integers:
+def _attend(block: BlockShape, arrays: Named, index: str, normal: Integers) -> Integers:
     """Each position sees those of its own window, on a grid that starts at the shift."""
-    attention = block.attention[1]
-    assert isinstance(attention, WindowAttention)
-    window, shift, heads = attention.window, attention.shift, attention.heads
+    window, shift, heads = block.window, block.shift, block.width // block.head_channels
     height, width, channels = normal.shape
     limits = attention_range(channels // heads)
     query, key, value = np.split(_affine(arrays, f"{index}.qkv", normal, limits), 3, -1)

@@ -16,11 +16,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from rdcodec.models.blocks import convolutions, down, linear, shrink
+from rdcodec.models.blocks import down, linear, network, scaled, shrink
 from rdcodec.models.entropy.checkerboard import Noise, Rated
 from rdcodec.models.entropy.gaussian import gaussian_bits, straight_round
 from rdcodec.models.entropy.hyper import SCALE_START, HyperModel
 from rdcodec.models.entropy.kinds import SpaceChannelEntropy
+from rdcodec.models.entropy.structure import straight
 
 
 class Group(NamedTuple):
@@ -37,7 +38,7 @@ class GroupNetworks(nn.Module):
     def __init__(self, config: SpaceChannelEntropy, before: int, channels: int) -> None:
         super().__init__()
         both = 2 * channels  # something for the means and something for the scales
-        self.channel = convolutions((before, *config.widths, both), config.kernels) if before else None
+        self.channel = network(straight((before, *config.widths, both), config.kernels), scaled) if before else None
         self.spatial = down(channels, both, config.context_kernel, 1)
         self.seen = config.hyper_synthesis.outputs + (both if before else 0)
         sides = pairwise((self.seen + both, *config.aggregation, both))
