@@ -3,6 +3,7 @@
 import re
 import textwrap
 from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -188,26 +189,34 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def _model_record(name: str) -> dict[str, Any]:
-    from rdcodec.measure.flops import kflops_per_px
     from rdcodec.measure.published import table_1
-    from rdcodec.models.base import blueprint
 
     config = find_config(name)
-    model = blueprint(config)
     published = table_1().get(name)
-    whole, analysis = (sum(p.numel() for p in network.parameters()) for network in (model, model.analysis))
+    whole, analysis, kflops_per_px = _size(config)
     return {
         "name": name,
         "tag": _newest_tag(name),
         "parameters": whole,
         "parameters_without_analysis": whole - analysis,
-        "kflops_per_px": round(kflops_per_px(model), 1),
+        "kflops_per_px": round(kflops_per_px, 1),
         "table_1_row": published and published.row,
         "table_1_parameters_m": published and published.parameters_m,
         "table_1_kflops_per_px": published and published.kflops_per_px,
         "table_1_saving_percent": published and published.saving_percent,
         "summary": config.summary,
     }
+
+
+@lru_cache
+def _size(config: "ModelConfig") -> tuple[int, int, float]:
+    """Parameters, those of the analysis among them, and the decoder's kFLOPs per pixel: counting takes seconds."""
+    from rdcodec.measure.flops import kflops_per_px
+    from rdcodec.models.base import blueprint
+
+    model = blueprint(config)
+    whole, analysis = (sum(p.numel() for p in network.parameters()) for network in (model, model.analysis))
+    return whole, analysis, kflops_per_px(model)
 
 
 def _newest_tag(name: str) -> str | None:
