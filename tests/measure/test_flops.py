@@ -371,3 +371,14 @@ def test_no_formula_for_windows_that_are_no_power_of_two() -> None:
     config["synthesis"]["window"] = 7
     with pytest.raises(UsageError, match="windows are no powers of two"):
         cost_formula(blueprint(ModelConfig.model_validate(config)))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", config_names())
+def test_every_packaged_decoder_counts_as_torch_counts(name: str) -> None:
+    """Multiply-adds, to the last one."""
+    parts = blueprint(load_config(CONFIGS / f"{name}.toml")).decode_parts(512, 768)
+    with FlopCounterMode(display=False) as reference:
+        for run in parts.values():
+            run()
+    assert reference.get_total_flops() == 2 * sum(part.macs for part in count_parts(parts, KODAK_PIXELS))
