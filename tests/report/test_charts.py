@@ -298,10 +298,10 @@ def test_a_foreign_codec_is_not_ours(source: str, by: str) -> None:
 def test_table_has_the_papers_rows_and_ours(lab: Laboratory) -> None:
     table = paper_table(lab, lab.studies[0])
     rows = {row[0]: row for row in table.rows}
-    assert rows["A"][:6] == ("A", "paper", "38.0", "1076.4", "-", "22.86")
+    assert rows["A"][:6] == ("A", "paper", "38.0", "1076.4", "-", "-22.86")
     assert rows["rdcodec B.1"][3:5] == ("631.1", "0.460") and rows["rdcodec I.1"][2] == "2.0"
     assert len(list(csv.reader(io.StringIO(table.data())))) == 1 + len(rows)
-    assert table.latex().count(r" \\") == 1 + len(rows) and r"saving (\%)" in table.latex()
+    assert table.latex().count(r" \\") == 1 + len(rows) and r"rate (\%)" in table.latex()
 
 
 def test_files_of_a_search_have_the_models_decoder() -> None:

@@ -109,6 +109,13 @@ def test_page(study: Study) -> None:
     assert page.startswith("# Results\n") and page.endswith(PAGE)
 
 
+def test_page_opens_with_a_verdict_and_folds_the_rest(study: Study) -> None:
+    measured = replace(study, reference=study.anchors[0])
+    page = results_page([(measured, [])])
+    verdict = page.index("BD-rate against jpeg: rdcodec I.1 -50.0 %.")
+    assert verdict < page.index("<details>") < page.index("| quality |") < page.index("</details>")
+
+
 def test_csv(study: Study) -> None:
     assert curves_csv(study).splitlines() == [
         "curve,role,quality,bpp,psnr_db,ms_ssim",

@@ -28,8 +28,8 @@ README_DIGITS = {"bpp": 3, "psnr_db": 2, "ms_ssim": 4}
 PREFACE = """# Results
 
 Written by `rdc report`. Rates count every byte of a file; PSNR and MS-SSIM are over RGB, on the decoded 8-bit
-pictures; all are means over the pictures. BD-rate is by PCHIP of log-rate over PSNR; negative: fewer bits than the
-anchor at equal PSNR.
+pictures; all are means over the pictures. BD-rate is by PCHIP of log-rate over PSNR. Relative rates are negative where
+files are smaller at equal PSNR; figures drawn after the paper show savings, which point upwards.
 """
 
 
@@ -66,7 +66,29 @@ class Table:
 
 def results_page(sections: Sequence[tuple[Study, Sequence[str]]], ending: Sequence[str] = ()) -> str:
     """Markdown of all studies, each with its figures (as `chart_text` gives them), and what follows them."""
-    return "\n".join([PREFACE, *(_study_text(study, figures) for study, figures in sections), *ending])
+    return "\n".join(
+        [
+            PREFACE,
+            *_verdict([study for study, _ in sections]),
+            *(_study_text(study, figures) for study, figures in sections),
+            *ending,
+        ]
+    )
+
+
+def _verdict(studies: Sequence[Study]) -> list[str]:
+    """Per data set of real files, BD-rates against the reference, lowest first; nothing where there are none."""
+    lines = []
+    for study in studies:
+        anchor = study.reference
+        if anchor is None or any(result.newest.values.get("estimated") for result in study.results):
+            continue
+        cells = [(result.label, _bd_cells(result.curve, anchor)) for result in study.results]
+        rates = sorted((float(cell[0].removesuffix(" %")), label) for label, cell in cells if cell[0] != NONE)
+        alone = [f"{label} {cell[-1]}" for label, cell in cells if len(cell) and "only point" in cell[-1]]
+        found = [*(f"{label} {rate:+.1f} %" for rate, label in rates), *alone]
+        lines.append(f"- {study.name}, BD-rate against {anchor.name}: {', '.join(found)}.\n")
+    return ["## In short\n", *lines] if lines else []
 
 
 def chart_text(chart: Chart | Missing, picture: str = "") -> str:
@@ -91,7 +113,7 @@ def paper_table(laboratory: Laboratory, study: Study) -> Table:
     counted = {result.codec: result for result in laboratory.counts}
     manner, speeds = _speeds_in_one_way(laboratory, study)
     for letter, row in published.items():
-        figures = [f"{row.parameters_m:.1f}", f"{row.kflops_per_px:.1f}", NONE, f"{paper[letter].saving_percent:.2f}"]
+        figures = [f"{row.parameters_m:.1f}", f"{row.kflops_per_px:.1f}", NONE, f"{-paper[letter].saving_percent:+.2f}"]
         rows.append((letter, "paper", *figures, NONE, NONE, *_papers_eflop(letter, counted)))
     for m in study.results:
         standing, flops = ours.get((m.codec, m.points[0].tag)), kflops_per_px(laboratory, m.codec)
@@ -99,7 +121,7 @@ def paper_table(laboratory: Laboratory, study: Study) -> Table:
             _number(_parameters_m(counted.get(model_of(m.codec))), 1),
             _number(flops, 1),
             _number(standing.bpp if standing else None, 3),
-            _number(standing.saving_percent if standing else None, 2),
+            f"{-standing.saving_percent:+.2f}" if standing else NONE,
             NONE if study.reference is None else _bd_cells(m.curve, study.reference)[0],
             _number(_speed(speeds, m), 1),
             *_eflop_cells(training_of(laboratory, m.codec, m.points[0].tag)),
@@ -107,11 +129,12 @@ def paper_table(laboratory: Laboratory, study: Study) -> Table:
         rows.append((m.label, m.by, *cells))
     name = reference(study).name if study.reference else "the anchor"
     columns = (
-        *("model", "from", ">parameters (M)", ">kFLOPs/px", ">bpp", ">saving (%)", ">BD-rate"),
+        *("model", "from", ">parameters (M)", ">kFLOPs/px", ">bpp", ">rate (%)", ">BD-rate"),
         *(">decode MP/s", ">own training (EFLOP)", ">with its start (EFLOP)"),
     )
     note = (
-        f"Saving: of {name}'s rate at equal PSNR, at the model's own point, or at 0.46 bpp where it has all rates. "
+        f"Rate: against {name}'s at equal PSNR (negative: smaller), at the model's own point, or at 0.46 bpp where it "
+        "has all rates. "
         "Parameters of A, B and G are counted without the analysis transform, as the paper seems to do. "
         "Effort: an encoder's search wrote the files; the decoder is the same. "
         f"Decode: whole files of quality {SPEED_QUALITY:g}, or of the only rate{manner and f'; {manner}'}. "
@@ -121,7 +144,7 @@ def paper_table(laboratory: Laboratory, study: Study) -> Table:
         "paper's is computed for its two million steps of 32 crops, or of 16 for its large models: it does not say "
         "which these are, so that all but G have both figures. Crops of 256 pixels are a guess."
     )
-    title = "Models, cost and saving (Table 1 of the paper)"
+    title = "Models, cost and rate (Table 1 of the paper)"
     return Table(f"table1-{study.slug}", title, columns, tuple(rows), note)
 
 
@@ -232,9 +255,11 @@ def _study_text(study: Study, figures: Sequence[str]) -> str:
     count = f", {_count(study.picture_count, 'picture')}" if study.picture_count else ""
     parts = [f"## {study.name}{count}\n", *figures]
     for result in study.results:
-        parts += [f"### {result.label}\n", _provenance(result), points_table(result)]
+        parts += [f"### {result.label}\n", "<details><summary>Provenance, points and anchors</summary>\n"]
+        parts += [_provenance(result), points_table(result)]
         if study.anchors:
             parts.append(bd_table(result, study.anchors))
+        parts.append("</details>\n")
     return "\n".join(parts)
 
 
