@@ -85,6 +85,8 @@ PAGE = """
 
 ### rdcodec I.1
 
+<details><summary>Provenance, points and anchors</summary>
+
 - codec: rdcodec, weights I.1
 - pictures: some photos, SHA-256 abababababab
 - measured: 2026-01-02T03:04:05+00:00, 1 picture at a time
@@ -101,6 +103,8 @@ PAGE = """
 | anchor | BD-rate | 29-36 dB | overlap | points | note |
 | --- | ---: | ---: | ---: | ---: | --- |
 | jpeg | -50.0 % | -50.0 % | 28.00-37.00 dB | 4 / 4 |  |
+
+</details>
 """
 
 
