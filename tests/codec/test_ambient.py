@@ -95,7 +95,7 @@ def test_a_codec_leaves_the_callers_state(picture: np.ndarray) -> None:
     def state() -> tuple:
         backends = torch.backends.mkldnn.conv.fp32_precision, torch.backends.mkldnn.matmul.fp32_precision
         modes = torch.is_inference_mode_enabled(), torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")
-        return backends, modes, torch.get_num_threads(), torch.get_default_dtype()
+        return backends, modes, torch.get_num_threads(), torch.get_default_dtype(), torch.get_rng_state().tolist()
 
     before = state()
     everything("Golden", picture)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from rdcodec.codec import rans
 from rdcodec.codec.pipeline import Codec
-from rdcodec.errors import NeedsModel
+from rdcodec.errors import BadInput, NeedsModel
 from rdcodec.exact.tables import LEVELS, TOTAL, Tables
 from rdcodec.export.tables import build_gaussian_tables, fit, widen
 from rdcodec.models.weights import FILE_NAME, Weights, read_weights
@@ -145,3 +145,19 @@ def test_any_symbol_has_a_code_whatever_was_counted(only: int) -> None:
 def test_weights_that_only_decode_cannot_be_fitted(fair: Weights, photo: Picture) -> None:
     with pytest.raises(NeedsModel, match="encode"):
         with_fitted_tables(fair.for_decoding(), [Photo("photo", photo)])
+
+
+class Broken:
+    """A photograph whose file is damaged."""
+
+    name, side = "half.png", 512
+
+    @property
+    def pixels(self) -> Picture:
+        raise BadInput("half.png: damaged")
+
+
+def test_photographs_that_are_skipped_are_named(fair: Weights, photo: Picture) -> None:
+    said: list[str] = []
+    with_fitted_tables(fair, [Photo("photo", photo), Broken()], said.append)  # type: ignore[list-item]
+    assert said == ["skipped: half.png: damaged"]

@@ -47,4 +47,4 @@ def release(
     except OSError as error:
         raise RdcError(f"{notes}: {error.strerror}; check the path") from error
     source = find_weights(run) if TAG.fullmatch(run) else Path(run)
-    io.say(str(write(source, tag, output, text, results or [], data or [])))
+    io.say(str(write(source, tag, output, text, results or [], data or [], io.say)))

@@ -75,7 +75,7 @@ def axis_regions(length: int, window: int, shift: int, device: torch.device) -> 
 
 def offset_index(window: int) -> Tensor:
     """Number of the offset between each two positions of a window, (window^2, window^2) in [0, (2 window - 1)^2)."""
-    row, column = (axis.flatten() for axis in torch.meshgrid([torch.arange(window)] * 2, indexing="ij"))
+    row, column = (axis.flatten() for axis in torch.meshgrid([torch.arange(window, device="cpu")] * 2, indexing="ij"))
     rows, columns = (axis[:, None] - axis + window - 1 for axis in (row, column))
     return rows * (2 * window - 1) + columns
 

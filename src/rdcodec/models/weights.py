@@ -21,7 +21,7 @@ from typing import Any, TypeVar
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor, nn
+from torch import Tensor
 
 from rdcodec.errors import NeedsModel, UsageError
 from rdcodec.exact.layers import Arrays
@@ -91,16 +91,16 @@ class Weights:
         return self._built(PixelDecoder, self.for_decoding().state)
 
     def _built(self, kind: type[M], state: dict[str, Tensor]) -> M:
+        """A network made of the file's tensors alone: nothing is initialised, or drawn from torch's generator."""
         try:
-            with torch.device("meta"):  # before a configuration that lies can ask for memory
-                wanted = {name: tensor.shape for name, tensor in kind(self.config).state_dict().items()}
+            with torch.device("meta"):  # a configuration that lies can ask for no memory
+                model = kind(self.config)
+            wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
         except RuntimeError:  # more elements than can be counted
-            wanted = {}
+            raise self._misfit() from None
         if wanted != {name: tensor.shape for name, tensor in state.items()}:
             raise self._misfit()
-        with torch.device("cpu"):  # torch's default device and type are the caller's
-            model = kind(self.config).float()
-        _fill(model, state)
+        model.load_state_dict({name: t.to(torch.float32, copy=True) for name, t in state.items()}, assign=True)
         return model.eval().requires_grad_(False)
 
     def _misfit(self) -> NeedsModel:
@@ -111,7 +111,7 @@ class Weights:
         if self.decodes_only:
             raise no_encoder(self.tag)
         try:
-            _fill(model, self.state)
+            model.load_state_dict({name: tensor.float() for name, tensor in self.state.items()})
         except RuntimeError:
             raise self._misfit() from None
 
@@ -120,10 +120,6 @@ class Weights:
         if len(self.tables.radius) != (rows := table_rows(self.config.entropy)):
             raise NeedsModel(f"weights {self.tag} need tables of {rows} rows: fetch or export them again")
         return integer_form(self.config, self.entropy)
-
-
-def _fill(model: nn.Module, state: dict[str, Tensor]) -> None:
-    model.load_state_dict({name: tensor.float() for name, tensor in state.items()})
 
 
 def no_encoder(tag: str) -> NeedsModel:

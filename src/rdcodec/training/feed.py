@@ -1,12 +1,12 @@
 """Batches on their way to the network, made ahead where there are cores to spare."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 
 import torch
 
+from rdcodec.system import core_count
 from rdcodec.training.data import Batch
 from rdcodec.training.recipe import Stage
 
@@ -22,7 +22,7 @@ class Feed:
 
     def __init__(self, make: Make, device: torch.device) -> None:
         self.make = make
-        self.ahead = min(8, max(1, (os.cpu_count() or 2) - 1)) if device.type == "cuda" else 0
+        self.ahead = min(8, max(1, core_count() - 1)) if device.type == "cuda" else 0
         # A thread's current card is the first one until it is told: pinned memory would be its.
         begin = partial(torch.cuda.set_device, device) if device.type == "cuda" else None
         self.pool = ThreadPoolExecutor(max(1, self.ahead), initializer=begin)

@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -35,13 +35,15 @@ def release(
     notes: str = "",
     evaluations: Sequence[Path] = (),
     sources: Sequence[Path] = (),
+    say: Callable[[str], None] = lambda line: None,
 ) -> Path:
     """Write FOLDER/TAG.safetensors, in pieces where it is large, and FOLDER/TAG.md; returns the path of the weights.
 
     run: a run folder, or the file of a released tag, whose networks get the new tag and other tables.
     notes: Markdown on the data, their licences and that of the weights. evaluations: result files of
     `rdc eval` of these weights. sources: photographs to which the entropy tables are fitted; of a run by default those
-    that it was trained on. UsageError if the tag does not fit the model or is taken: a released tag never changes.
+    that it was trained on. say: told what is skipped. UsageError if the tag does not fit the model or is taken: a
+    released tag never changes.
     """
     again = run.is_file()
     path = run if again else run / FILE_NAME
@@ -58,8 +60,8 @@ def release(
     evaluated = [f"## {_title(result)}\n\n{_evaluation(result)}" for result in evaluations]
     released = replace(weights, tag=tag)
     if weights.entropy:  # others cannot code files, whatever their tables
-        photos = load_photos(sources or [Path(source) for source in Plan.read(run).sources])
-        released = with_fitted_tables(released, photos.train)
+        photos = load_photos(sources or [Path(source) for source in Plan.read(run).sources], say)
+        released = with_fitted_tables(released, photos.train, say)
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(target, released, MOST_BYTES)
     write_whole(target.with_suffix(".md"), card(released, [*origin, *evaluated, notes.strip()]))

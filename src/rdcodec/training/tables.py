@@ -4,7 +4,7 @@ Latents are zero more often than the Gaussians that models learn with, and far o
 takes, and with it every network, stays as it is; a file needs fewer bits for the same symbols.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -25,14 +25,17 @@ STEP = (5**0.5 - 1) / 2  # of the scale from one look to the next: they lie even
 MOST_PHOTOS = 150  # evenly taken: of 350, a tenth of the symbols gives files that are 0.01 % larger
 
 
-def with_fitted_tables(weights: Weights, photos: Sequence[AnyPhoto]) -> Weights:
+def with_fitted_tables(
+    weights: Weights, photos: Sequence[AnyPhoto], say: Callable[[str], None] = lambda line: None
+) -> Weights:
     """The same networks, with tables fitted to the symbols of photographs; the tag is the caller's to change.
 
-    Tables that are fitted already are fitted afresh, with the same result. NeedsModel for weights that only decode.
+    Tables that are fitted already are fitted afresh, with the same result. say: told of photographs that cannot be
+    decoded. NeedsModel for weights that only decode.
     """
     wide = replace(weights, tables=widen(build_tables_of(weights.build().entropy)))
     codec = Codec(wide, torch.device("cpu"))
-    chosen = decoded(photos[:: -(-len(photos) // MOST_PHOTOS)])
+    chosen = decoded(photos[:: -(-len(photos) // MOST_PHOTOS)], say)
     return replace(weights, tables=fit(wide.tables, count_symbols(codec, chosen)))
 
 
