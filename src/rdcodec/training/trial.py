@@ -11,6 +11,7 @@ found lies beside its weights as results, for the store.
 import _thread
 import contextlib
 import json
+import os
 import shutil
 import signal
 import sys
@@ -205,7 +206,7 @@ def _provenance(job: Job) -> Provenance:
 
 def _leave_with_input() -> None:
     """Stop, with a checkpoint, when the sweep that started this process closes its standard input, or is gone."""
-    while sys.stdin.buffer.read(1):
+    while os.read(0, 1):  # not through sys.stdin, whose lock this thread would hold while Python ends: an abort
         pass
     _thread.interrupt_main()
 
