@@ -263,7 +263,7 @@ def test_a_trial_that_is_stopped_keeps_a_checkpoint(
     workers = LocalWorkers(1)
     workers.begin(job)
     process, log = workers.processes["stopped"]
-    wait_for(lambda: begun(job))
+    wait_for(lambda: begun(job), process)
     workers.stop()
     assert process.returncode == 130 and "interrupted" in log.read_text()
     assert not is_done(job) and steps_done(job) >= 0
