@@ -27,7 +27,7 @@ from unittest.mock import patch
 import torch
 from PIL import Image
 
-from rdcodec.measure.flops import count_parts
+from rdcodec.measure.flops import count_model, count_parts
 from rdcodec.measure.machine import machine
 from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.config import ModelConfig, load_config
@@ -77,7 +77,11 @@ def main() -> None:
         "compressai": compressai.versions,
         "setting": {key: getattr(arguments, key) for key in ("batch", "crop", "rounds", "steps", "threads", "workers")},
         "photos": {"count": len(photos.train), "megapixels": round(photos.megapixels, 1)},
-        "model": {"name": config.name, "parameters": parameters(config), "training_gflop_per_step": gflop(arguments)},
+        "model": {
+            "name": config.name,
+            "parameters": count_model(config).parameters,
+            "training_gflop_per_step": gflop(arguments),
+        },
         "steps": {name: summary(rows, gflop(arguments)) for name, rows in taken.items()},
     }
     record["ratio_to_compressai"] = ratios(record["steps"])
@@ -199,10 +203,6 @@ def ratios(steps: dict[str, dict[str, Any]]) -> dict[str, Any]:
         return {"median": round(median, 3), "rounds": [round(a / b, 3) for a, b in rounds]}
 
     return {name: ratio(name) for name in ours}
-
-
-def parameters(config: ModelConfig) -> int:
-    return sum(parameter.numel() for parameter in blueprint(config).parameters())
 
 
 def gflop(arguments: argparse.Namespace) -> float:

@@ -36,14 +36,14 @@ from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.entropy.checkerboard import Noise
 from rdcodec.models.precision import fast_dtype
-from rdcodec.models.weights import read_weights
+from rdcodec.models.weights import find_config, read_weights
 from rdcodec.training.checkpoint import Progress, save_restart
 from rdcodec.training.data import Batch, BatchMaker, CodedPhoto, decoded, load_photos
 from rdcodec.training.follow import can_follow, follow
 from rdcodec.training.grow import contains, grow
 from rdcodec.training.loop import LOG_STEPS, SPIKE, Losses, Meter, rate_distortion, update_average
 from rdcodec.training.optimizer import Muon, make_optimizers
-from rdcodec.training.plan import Plan, find_config
+from rdcodec.training.plan import Plan
 from rdcodec.training.recipe import Budget, Recipe, Stage, load_recipe
 from rdcodec.training.run import LOG, forward_macs_per_px
 from rdcodec.training.start import start_model

@@ -208,6 +208,8 @@ def test_training_options(rdc: Rdc, work: Path) -> None:
     ):
         done = rdc("train", *arguments)
         assert done.code == 2 and words in done.message
+    unknown = rdc("train", "Q", "--steps", "0", "-o", "run")
+    assert unknown.code == 4 and "no model Q" in unknown.message
     assert not Path("run").exists()
     Path("full").mkdir()
     Path("full/notes.txt").touch()

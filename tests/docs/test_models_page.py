@@ -9,7 +9,7 @@ import pytest
 from torch import Tensor, nn
 
 import rdcodec
-from rdcodec.measure.flops import kflops_per_px
+from rdcodec.measure.flops import count_model
 from rdcodec.models.base import blueprint
 from rdcodec.models.config import CONFIGS as FOLDER
 from rdcodec.models.config import ModelConfig, config_names, family_of, load_config
@@ -51,7 +51,7 @@ def test_parts_add_up(config: ModelConfig) -> None:
     assert sum(found.parameters.values()) == sum(parameter.numel() for parameter in model.parameters())
     assert found.parameters["analysis"] == sum(parameter.numel() for parameter in model.analysis.parameters())
     by_part = found.kflops_by_part
-    assert sum(by_part.values()) == pytest.approx(kflops_per_px(model))
+    assert sum(by_part.values()) == pytest.approx(count_model(config).kflops_per_px)
     assert set(by_part) == set(found.parameters) == set(PARTS)
     assert not any(by_part[part] for part in ("analysis", "hyper-analysis", "prior, gains (tiny)"))
 

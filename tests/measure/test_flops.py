@@ -22,7 +22,6 @@ from rdcodec.measure.flops import (
     cost_formula,
     count_layers,
     count_parts,
-    kflops_per_px,
     total,
 )
 from rdcodec.models.base import ImageModel, blueprint
@@ -273,7 +272,8 @@ class TwoParts:
 
 
 def test_a_model_is_the_sum_of_its_parts_and_pays_for_padding() -> None:
-    assert kflops_per_px(TwoParts(), width=128, height=64) == pytest.approx(3 * (2 * 16 + 4) / 1000)
+    whole = count_parts(TwoParts().decode_parts(64, 128), 64 * 128)
+    assert total(whole).kflops_per_px == pytest.approx(3 * (2 * 16 + 4) / 1000)
     padded = count_parts(TwoParts().decode_parts(33, 64), 33 * 64)
     assert [part.name for part in padded] == ["first", "second"]
     assert total(padded).kflops_per_px == pytest.approx(3 * (2 * 16 + 4) / 1000 * 64 / 33)

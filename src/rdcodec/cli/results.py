@@ -167,16 +167,14 @@ def _counted(model: str) -> "Result":
     """Parameters and operations of a model. No time and machine: the same configuration is the same result."""
     import hashlib
 
-    from rdcodec.cli.zoo import find_config
-    from rdcodec.measure.flops import count_parts, total
+    from rdcodec.measure.flops import count_model, total
     from rdcodec.models.base import blueprint
+    from rdcodec.models.weights import find_config
     from rdcodec.store.records import Provenance, Result
     from rdcodec.training.sweep import training_flops_per_px
 
     config = find_config(model)
-    network = blueprint(config)
-    parts = count_parts(network.decode_parts(512, 768), 768 * 512)
-    whole, analysis = (sum(p.numel() for p in net.parameters()) for net in (network, network.analysis))
+    counted = count_model(config)
 
     def costs(cost: Any) -> dict[str, Any]:
         names = ("kflops_per_px", "kmacs_per_px", "elementwise_per_px")
@@ -187,15 +185,15 @@ def _counted(model: str) -> "Result":
         codec=config.name,
         tag=config.name,
         values={
-            "parameters": whole,
-            "parameters_without_analysis": whole - analysis,
-            "training_flops_per_px": round(training_flops_per_px(network)),
-            **costs(total(parts)),
+            "parameters": counted.parameters,
+            "parameters_without_analysis": counted.parameters - counted.analysis_parameters,
+            "training_flops_per_px": round(training_flops_per_px(blueprint(config))),
+            **costs(total(counted.parts)),
         },
         provenance=Provenance(
             source="rdcodec", config_sha256=hashlib.sha256(config.model_dump_json().encode()).hexdigest()
         ),
-        rows=tuple({"part": part.name, **costs(part)} for part in parts),
+        rows=tuple({"part": part.name, **costs(part)} for part in counted.parts),
     )
 
 

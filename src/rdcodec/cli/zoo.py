@@ -3,8 +3,6 @@
 import re
 import textwrap
 from collections.abc import Sequence
-from functools import lru_cache
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
@@ -16,7 +14,6 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from rdcodec.measure.flops import LayerCost, Term
-    from rdcodec.models.config import ModelConfig
 
 LAYER_COLUMNS = 120  # of the terminal: layers have long names
 
@@ -85,6 +82,7 @@ def flops(
     width, height = parse_size(size)
     from rdcodec.measure.flops import cost_formula, count_layers
     from rdcodec.models.base import blueprint
+    from rdcodec.models.weights import find_config
 
     network = blueprint(find_config(model))
     if formula:
@@ -189,34 +187,25 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def _model_record(name: str) -> dict[str, Any]:
+    from rdcodec.measure.flops import count_model
     from rdcodec.measure.published import table_1
+    from rdcodec.models.weights import find_config
 
     config = find_config(name)
     published = table_1().get(name)
-    whole, analysis, kflops_per_px = _size(config)
+    counted = count_model(config)
     return {
         "name": name,
         "tag": _newest_tag(name),
-        "parameters": whole,
-        "parameters_without_analysis": whole - analysis,
-        "kflops_per_px": round(kflops_per_px, 1),
+        "parameters": counted.parameters,
+        "parameters_without_analysis": counted.parameters - counted.analysis_parameters,
+        "kflops_per_px": round(counted.kflops_per_px, 1),
         "table_1_row": published and published.row,
         "table_1_parameters_m": published and published.parameters_m,
         "table_1_kflops_per_px": published and published.kflops_per_px,
         "table_1_saving_percent": published and published.saving_percent,
         "summary": config.summary,
     }
-
-
-@lru_cache
-def _size(config: "ModelConfig") -> tuple[int, int, float]:
-    """Parameters, those of the analysis among them, and the decoder's kFLOPs per pixel: counting takes seconds."""
-    from rdcodec.measure.flops import kflops_per_px
-    from rdcodec.models.base import blueprint
-
-    model = blueprint(config)
-    whole, analysis = (sum(p.numel() for p in network.parameters()) for network in (model, model.analysis))
-    return whole, analysis, kflops_per_px(model)
 
 
 def _newest_tag(name: str) -> str | None:
@@ -226,18 +215,6 @@ def _newest_tag(name: str) -> str | None:
         return find_weights(name).stem
     except NeedsModel:
         return None
-
-
-def find_config(model: str) -> "ModelConfig":
-    """Of a name, a TOML file, or a run folder."""
-    from rdcodec.models.config import CONFIGS, config_names, load_config
-    from rdcodec.models.weights import find_weights, read_weights
-
-    if model in config_names():
-        return load_config(CONFIGS / f"{model}.toml")
-    if model.endswith(".toml"):
-        return load_config(Path(model))
-    return read_weights(find_weights(model)).config
 
 
 def _cost(row: "LayerCost", is_layer: bool) -> dict[str, Any]:

@@ -18,8 +18,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cache
 from math import prod
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
@@ -30,6 +31,7 @@ from rdcodec.errors import RdcError, UsageError
 
 if TYPE_CHECKING:
     from rdcodec.models.base import ImageModel
+    from rdcodec.models.config import ModelConfig
 
 PROBE_SIDE = 4096  # pixels: a multiple of all that a window of up to 64 hyper-latents pads to
 ELEMENTWISE_KIND = "elementwise"
@@ -103,17 +105,28 @@ class Term:
         return self.flops_per_padded_px * padded
 
 
-class Decoder(Protocol):
-    """A model that can run the parts of its decoder one by one."""
+@dataclass(frozen=True)
+class ModelCount:
+    """A configuration's parameters, those of its analysis among them, and its decoder's parts on a 768x512 picture."""
 
-    def decode_parts(self, height: int, width: int) -> Mapping[str, Callable[[], Any]]:
-        """Callables without argument, each one part of the decoder for an image of that size."""
+    parameters: int
+    analysis_parameters: int
+    parts: tuple[PartCost, ...]
+
+    @property
+    def kflops_per_px(self) -> float:
+        """Headline figure of the decoder."""
+        return total(self.parts).kflops_per_px
 
 
-def kflops_per_px(model: Decoder, width: int = 768, height: int = 512) -> float:
-    """Headline figure of a model's decoder, in kFLOPs per pixel. Raises UncountedOpError."""
-    parts = model.decode_parts(height, width)
-    return total(count_parts(parts, width * height)).kflops_per_px
+@cache
+def count_model(config: ModelConfig) -> ModelCount:
+    """Counted without numbers, once in a process: it takes seconds. Raises UncountedOpError."""
+    from rdcodec.models.base import blueprint
+
+    model = blueprint(config)
+    whole, analysis = (sum(p.numel() for p in network.parameters()) for network in (model, model.analysis))
+    return ModelCount(whole, analysis, tuple(count_parts(model.decode_parts(512, 768), 768 * 512)))
 
 
 def count_parts(parts: Mapping[str, Callable[[], Any]], pixels: int) -> list[PartCost]:

@@ -32,7 +32,7 @@ from rdcodec.codec.pipeline import DEFAULT_QUALITY, Codec
 from rdcodec.errors import RdcError, is_out_of_memory
 from rdcodec.exact.arithmetic import exact_arithmetic
 from rdcodec.measure.bench import roofline, seconds_per_call, summarise, timed
-from rdcodec.measure.flops import count_parts, kflops_per_px
+from rdcodec.measure.flops import count_model, count_parts
 from rdcodec.measure.rd import ImageFolder, fingerprint
 from rdcodec.measure.speed import Peak, Setting, Task
 from rdcodec.models.base import STRIDE, ImageModel, blueprint
@@ -123,7 +123,7 @@ def measure_model(job: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
             "random_weights": weights is None,
             **speeds(sums, shapes),
             "repeats": task.repeats,
-            "kflops_per_px": round(kflops_per_px(blueprint(config)), 1),
+            "kflops_per_px": round(count_model(config).kflops_per_px, 1),
             **achieved(work, peak, sums["decode networks"]),
             "matrix_product_gflop_per_s": short(peak.gflop_per_s[peak.dtype]),
             "matrix_product_side": peak.side,

@@ -302,12 +302,17 @@ def find_model(model: str) -> tuple[ModelConfig, Path | None]:
     try:
         path = find_weights(model)
     except NeedsModel:
-        if model in config_names():
-            return load_config(CONFIGS / f"{model}.toml"), None
-        if model.endswith(".toml"):
-            return load_config(Path(model)), None
-        raise
+        return find_config(model), None
     return read_weights(path).config, path
+
+
+def find_config(model: str) -> ModelConfig:
+    """Configuration of a name of the package, a TOML file, or else as `find_model`, whose errors it raises."""
+    if model in config_names():
+        return load_config(CONFIGS / f"{model}.toml")
+    if model.endswith(".toml"):
+        return load_config(Path(model))
+    return read_weights(find_weights(model)).config
 
 
 def _number(tag: str) -> int:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from rdcodec.measure.flops import count_parts
+from rdcodec.measure.flops import count_model
 from rdcodec.models.base import blueprint
 from rdcodec.models.config import ModelConfig
 
@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
-HEIGHT, WIDTH = 512, 768  # of the picture that is counted
 MILLION = 1e6
 INCHES = 9.0  # width of a figure
 
@@ -54,8 +53,7 @@ class Costs:
 def costs(config: ModelConfig) -> Costs:
     """Counted on the meta device, on a picture of 768x512."""
     model, named = blueprint(config), {**COMMON, **config.entropy.parts}
-    counted = count_parts(model.decode_parts(HEIGHT, WIDTH), WIDTH * HEIGHT)
-    components = {part.name: part.kflops_per_px for part in counted}
+    components = {part.name: part.kflops_per_px for part in count_model(config).parts}
     kflops, parameters = dict.fromkeys(PARTS, 0.0), dict.fromkeys(PARTS, 0)
     for name, value in components.items():
         kflops[named.get(name, OTHER)] += value

@@ -8,8 +8,8 @@ from typing import Any
 
 from rdcodec.errors import BadInput, UsageError
 from rdcodec.measure.machine import machine
-from rdcodec.models.config import CONFIGS, ModelConfig, load_config, parse_record
-from rdcodec.models.weights import Weights, no_encoder, read_weights
+from rdcodec.models.config import ModelConfig, parse_record
+from rdcodec.models.weights import Weights, find_config, no_encoder, read_weights
 from rdcodec.system import write_whole
 from rdcodec.training.recipe import Recipe, load_recipe
 
@@ -75,12 +75,6 @@ class Plan:
             raise BadInput(f"{folder}: not a run folder (no {RUN_FILE})") from None
         except (KeyError, TypeError, ValueError) as error:
             raise BadInput(f"{path}: damaged ({error})") from None
-
-
-def find_config(model: str) -> ModelConfig:
-    """A configuration of the package by name, or one from a TOML file."""
-    packaged = CONFIGS / f"{model}.toml"
-    return load_config(packaged if packaged.is_file() else Path(model))
 
 
 def plan_of(

@@ -9,11 +9,10 @@ from typing import Any
 
 from rdcodec.errors import BadInput, UsageError
 from rdcodec.measure.bdrate import Curve, bd_rate, excess_at_one_rate, saving
-from rdcodec.measure.flops import kflops_per_px
+from rdcodec.measure.flops import count_model
 from rdcodec.measure.machine import machine
 from rdcodec.measure.rd import Evaluation
 from rdcodec.measure.reading import load_curve
-from rdcodec.models.base import blueprint
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.rate import LMBDA_0, LMBDA_100
 from rdcodec.models.weights import FILE_NAME, TAG, Weights, read_weights, save_weights
@@ -70,13 +69,12 @@ def release(
 
 def card(weights: Weights, parts: Sequence[str]) -> str:
     """The model card, Markdown: what the weights are, then the parts."""
-    model = blueprint(weights.config)
-    parameters = sum(p.numel() for p in model.parameters())
+    counted = count_model(weights.config)
     about = [
         f"# {weights.tag}\n\n{weights.config.summary[:1].upper()}{weights.config.summary[1:]}.",
         _table(
-            ("model", f"{weights.config.name}, {parameters / 1e6:.2f} M parameters"),
-            ("decoder", f"{kflops_per_px(model):.1f} kFLOPs/px"),
+            ("model", f"{weights.config.name}, {counted.parameters / 1e6:.2f} M parameters"),
+            ("decoder", f"{counted.kflops_per_px:.1f} kFLOPs/px"),
             ("rates", f"{_rates(weights.config)} (loss = bpp + lmbda x MSE of 8-bit RGB)"),
             ("entropy path", f"integers, hash {weights.entropy_hash.hex()}; tables {weights.tables.hash().hex()}"),
             ("synthesis", f"hash {weights.synthesis_hash.hex()}"),

@@ -17,10 +17,10 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from rdcodec.errors import UsageError
-from rdcodec.measure.flops import kflops_per_px
+from rdcodec.measure.flops import count_model
 from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.config import ModelConfig, Record, parse_record
-from rdcodec.training.plan import find_config
+from rdcodec.models.weights import find_config
 from rdcodec.training.recipe import Budget, Recipe, load_recipe
 from rdcodec.training.run import forward_macs_per_px
 
@@ -77,12 +77,12 @@ class Trial:
     @cached_property
     def parameters(self) -> int:
         """Of the whole model."""
-        return sum(parameter.numel() for parameter in blueprint(self.config).parameters())
+        return count_model(self.config).parameters
 
     @cached_property
     def kflops_per_px(self) -> float:
         """The decoder's, the headline figure."""
-        return kflops_per_px(blueprint(self.config))
+        return count_model(self.config).kflops_per_px
 
     @cached_property
     def training_flops_per_px(self) -> float:

@@ -135,18 +135,14 @@ def read_results(job: Job) -> list[Result]:
 
 def results_of(job: Job) -> list[Result]:
     """Results of a trial that is trained. Rates are estimated: values["estimated"] says so."""
-    from rdcodec.measure.flops import kflops_per_px
-    from rdcodec.models.base import blueprint
+    from rdcodec.measure.flops import count_model
     from rdcodec.training.record import finite
     from rdcodec.training.validation import PICTURES
 
     config = parse_record(ModelConfig, job.config, job.name)
-    model = blueprint(config)
     provenance = _provenance(job)
-    cost = {
-        "parameters": sum(parameter.numel() for parameter in model.parameters()),
-        "kflops_per_px": kflops_per_px(model),
-    }
+    counted = count_model(config)
+    cost = {"parameters": counted.parameters, "kflops_per_px": counted.kflops_per_px}
     checks = _validations(Path(job.folder) / LOG)
     last = checks[-1] if checks else None
     rows = tuple({"step": check["step"], "eflop": check["eflop"], "loss": finite(check["loss"])} for check in checks)
