@@ -7,10 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from test_start import convolutional, started
 
-from rdcodec.codec.pipeline import load
+from rdcodec.codec.pipeline import Codec, load
 from rdcodec.errors import BadInput, NeedsModel, UsageError
 from rdcodec.exact.tables import LEVELS
 from rdcodec.export.weights import export
@@ -22,7 +23,7 @@ from rdcodec.models.weights import FILE_NAME, read_weights, save_weights
 from rdcodec.training.plan import RUN_FILE, Plan
 from rdcodec.training.recipe import Stage, load_recipe
 from rdcodec.training.record import training_result
-from rdcodec.training.release import release
+from rdcodec.training.release import release, retire
 
 Picture = NDArray[np.uint8]
 CURVE = {"quality": [10.0, 40.0, 70.0, 85.0], "bpp": [0.1, 0.3, 0.7, 1.1], "psnr_db": [28.0, 31.0, 35.0, 37.0]}
@@ -180,6 +181,24 @@ def test_a_released_tag_never_changes(finished: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="next tag"):
         release(finished, "Tiny.1", tmp_path, notes="other")
     assert (path.read_bytes(), path.with_suffix(".md").read_bytes()) == before
+
+
+def test_what_is_left_of_a_retired_tag(finished: Path, photo: Picture, tmp_path: Path) -> None:
+    """Its files decode as before, from a smaller file without pieces; nothing can be encoded with it."""
+    path = tmp_path / "Tiny.1.safetensors"
+    weights = replace(read_weights(finished / FILE_NAME), tag="Tiny.1")
+    save_weights(path, weights, 20_000)
+    assert list(tmp_path.glob("Tiny.1.piece-*"))
+    whole = Codec(read_weights(path), torch.device("cpu"))
+    data = whole.compress(photo, 50)
+    assert "which only decode" in retire("Tiny.1", tmp_path)
+    assert sorted(file.name for file in tmp_path.glob("*.safetensors")) == ["Tiny.1.safetensors"]
+    left = read_weights(path)
+    assert left.decodes_only
+    assert (left.entropy_hash, left.synthesis_hash) == (weights.entropy_hash, weights.synthesis_hash)
+    np.testing.assert_array_equal(Codec(left, torch.device("cpu")).decompress(data), whole.decompress(data))
+    with pytest.raises(UsageError, match="no such weights"):
+        retire("Tiny.7", tmp_path)
 
 
 def test_a_run_that_cannot_be_released_leaves_nothing(finished: Path, tmp_path: Path) -> None:

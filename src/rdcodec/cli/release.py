@@ -33,6 +33,10 @@ def release(
             "trained on.",
         ),
     ] = None,
+    retire: Annotated[
+        list[str] | None,
+        typer.Option("--retire", metavar="TAG", help="Leave of this older tag in FOLDER what decodes; repeatable."),
+    ] = None,
     verbose: io.Verbose = 0,
 ) -> None:
     """Fit the entropy tables of a finished run to photographs, give its weights a tag, and write their model card.
@@ -41,6 +45,7 @@ def release(
     """
     from rdcodec.models.weights import TAG, find_weights
     from rdcodec.training.release import release as write
+    from rdcodec.training.release import retire as keep_decoder
 
     try:
         text = notes.read_text(encoding="utf-8") if notes else ""
@@ -48,3 +53,5 @@ def release(
         raise RdcError(f"{notes}: {error.strerror}; check the path") from error
     source = find_weights(run) if TAG.fullmatch(run) else Path(run)
     io.say(str(write(source, tag, output, text, results or [], data or [], io.say)))
+    for older in retire or []:
+        io.say(keep_decoder(older, output))

@@ -67,6 +67,22 @@ def release(
     return target
 
 
+def retire(tag: str, folder: Path) -> str:
+    """Leave of FOLDER/TAG.safetensors and its pieces only what decodes, for a tag that has a successor; says how much.
+
+    Tag and hashes stay, and files made with these weights decode as before. UsageError if there are none.
+    """
+    path = folder / f"{tag}.safetensors"
+    if not path.is_file():
+        raise UsageError(f"{path}: no such weights; name a tag that is in {folder}")
+    pieces = list(folder.glob(f"{tag}.piece-*.safetensors"))
+    weights, size = read_weights(path), sum(file.stat().st_size for file in (path, *pieces))
+    save_weights(path, weights.for_decoding())
+    for piece in pieces:
+        piece.unlink()
+    return f"{path}: {size / 1e6:.1f} MB, now {path.stat().st_size / 1e6:.1f} MB, which only decode"
+
+
 def card(weights: Weights, parts: Sequence[str]) -> str:
     """The model card, Markdown: what the weights are, then the parts."""
     counted = count_model(weights.config)
