@@ -11,12 +11,14 @@ from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from rdcodec.errors import UsageError
+from rdcodec.export.tables import build_gaussian_tables
+from rdcodec.export.weights import QUANTISERS
 from rdcodec.measure.flops import count_parts, total
 from rdcodec.models.base import ImageModel, blueprint
-from rdcodec.models.config import CONFIGS, ModelConfig, load_config, parse_record
+from rdcodec.models.config import CONFIGS, ModelConfig, config_names, load_config, parse_record
 from rdcodec.models.entropy.charm import CharmModel
-from rdcodec.models.entropy.forms import integer_form
 from rdcodec.models.entropy.space_channel import SpaceChannelModel, passes
+from rdcodec.models.weights import Weights
 
 QUALITY = torch.zeros(1)
 GROUPS = (2, 4, 10)
@@ -205,8 +207,13 @@ def test_extreme_latents_leave_loss_and_gradient_finite(name: str) -> None:
 @pytest.mark.parametrize("name", ["elic", "charm2020", "swint-charm"])
 def test_no_files_without_an_integer_form(name: str) -> None:
     with pytest.raises(UsageError, match="integer form") as raised:
-        integer_form(form(name), {})
+        Weights("X.0", form(name), {}, {}, build_gaussian_tables()).build_entropy()
     assert "\n" not in str(raised.value)
+
+
+def test_what_has_an_integer_form_can_be_exported() -> None:
+    entropies = [load_config(CONFIGS / f"{name}.toml").entropy for name in config_names()]
+    assert set(QUANTISERS) == {entropy.kind for entropy in entropies if entropy.integer_form()}
 
 
 def latents(height: int = 6, width: int = 5) -> Tensor:

@@ -28,7 +28,6 @@ from rdcodec.models.base import ImageModel
 from rdcodec.models.blocks import layers_of
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.entropy.checkerboard import Search
-from rdcodec.models.entropy.forms import integer_form
 from rdcodec.models.entropy.integer import Part
 from rdcodec.models.weights import FILE_NAME, Weights
 
@@ -222,7 +221,7 @@ class Kept(Lookup):
 
 
 def run(weights: Weights, coder: Kept | Replay, height: int, width: int) -> Tensor:
-    return integer_form(weights.config, weights.entropy).code(height, width, 0, coder)
+    return weights.build_entropy().code(height, width, 0, coder)
 
 
 @pytest.mark.parametrize("name", VARIANTS)
@@ -403,7 +402,7 @@ def test_missing_and_altered_arrays_are_refused(name: str, change: Callable[...,
     else:
         arrays = altered(weights, name, change)
     with pytest.raises(NeedsModel) as raised:
-        integer_form(weights.config, arrays)
+        replace(weights, entropy=arrays).build_entropy()
     assert "\n" not in str(raised.value)
 
 
@@ -411,9 +410,9 @@ def test_the_proof_takes_the_reach_of_the_residual_from_its_table() -> None:
     weights = variant("charm-merge3")
     residual = np.arange(4)[:, None, None] > 1
     arrays = altered(weights, "slices.0.merge.0.weight", lambda a: np.where(residual, 32767, a))
-    integer_form(weights.config, arrays)
+    replace(weights, entropy=arrays).build_entropy()
     with pytest.raises(NeedsModel, match="overflow"):
-        integer_form(weights.config, arrays | {"tanh": 2 * arrays["tanh"]})
+        replace(weights, entropy=arrays | {"tanh": 2 * arrays["tanh"]}).build_entropy()
 
 
 def test_tables_without_rows_for_hyper_latents_are_refused() -> None:
@@ -426,4 +425,4 @@ def test_weights_that_reach_too_far_are_refused() -> None:
     weights = variant("hyperprior")
     arrays = altered(weights, "hyper_synthesis.4.weight", lambda a: a * 0 + 32767)
     with pytest.raises(NeedsModel, match="overflow"):
-        integer_form(weights.config, arrays)
+        replace(weights, entropy=arrays).build_entropy()

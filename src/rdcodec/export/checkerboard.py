@@ -18,11 +18,7 @@ from rdcodec.models.entropy.integer import HYPER, LATENT, LOG_LEVEL
 
 @torch.no_grad()
 def quantise_checkerboard(model: CheckerboardModel, latents: Sequence[tuple[Tensor, float]]) -> Arrays:
-    """Integer arrays of a trained entropy model.
-
-    latents: y in quantised units (1, M, h, w), sides multiples of 4, each with its quality, to measure how far
-    activations reach: a score of photographs at low, middle and high quality.
-    """
+    """Integer arrays of a trained model; latents as `QUANTISERS` gives them."""
     m = model.latent_channels
     at = [(y, y.new_tensor([quality])) for y, quality in latents]
     z_hat = [model.analyse(y, quality).round().clamp(-HYPER_MAX, HYPER_MAX) for y, quality in at]

@@ -38,8 +38,8 @@ REACH_LEAST = 4  # quantisation steps
 
 
 @torch.no_grad()
-def quantise_hyperprior(model: HyperpriorModel, latents: Sequence[Tensor]) -> Arrays:
-    """Integer arrays of a trained model; latents: y of photographs, (1, M, h, w), sides multiples of 4."""
+def quantise_hyperprior(model: HyperpriorModel, latents: Sequence[tuple[Tensor, float]]) -> Arrays:
+    """Integer arrays of a trained model; latents as `QUANTISERS` gives them."""
     m, unit = model.latent_channels, torch.ones(model.hyper_channels)
     z_hat = _rounded_hyper_latents(model, latents)
     steps = torch.cat([_steps(m, MEAN_ONE), _level_steps(m)])
@@ -52,7 +52,7 @@ def quantise_hyperprior(model: HyperpriorModel, latents: Sequence[Tensor]) -> Ar
 
 
 @torch.no_grad()
-def quantise_charm(model: CharmModel, latents: Sequence[Tensor]) -> Arrays:
+def quantise_charm(model: CharmModel, latents: Sequence[tuple[Tensor, float]]) -> Arrays:
     """As `quantise_hyperprior`."""
     unit = torch.ones(model.hyper_channels)
     z_hat = _rounded_hyper_latents(model, latents)
@@ -68,7 +68,7 @@ def quantise_charm(model: CharmModel, latents: Sequence[Tensor]) -> Arrays:
         arrays |= named("reduce", hyper.arrays)
     steps = share(model.config, hyper.step[None, :, None, None])
     own = [share(model.config, x) for x in hyper.samples]
-    parts = [model.split(y) for y in latents]
+    parts = [model.split(y) for y, _ in latents]
     decoded: list[list[Tensor]] = [[] for _ in latents]
     inputs: list[Tensor] = []  # steps of the slices so far
     reaches: list[Reach] = []
@@ -123,9 +123,9 @@ def _quantise_slice(
     return QuantisedSlice(arrays, samples)
 
 
-def _rounded_hyper_latents(model: HyperModel, latents: Sequence[Tensor]) -> list[Tensor]:
+def _rounded_hyper_latents(model: HyperModel, latents: Sequence[tuple[Tensor, float]]) -> list[Tensor]:
     quality = torch.zeros(1)  # on which nothing depends
-    return [model.analyse(y, quality).round().clamp(HYPER.low, HYPER.high) for y in latents]
+    return [model.analyse(y, quality).round().clamp(HYPER.low, HYPER.high) for y, _ in latents]
 
 
 def _steps(channels: int, one: int) -> Tensor:

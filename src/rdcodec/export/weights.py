@@ -1,8 +1,9 @@
 """From a trained model to a weights file: integers measured on photographs, tables, hashes."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -15,11 +16,7 @@ from rdcodec.export.checkerboard import quantise_checkerboard
 from rdcodec.export.hyper import quantise_charm, quantise_hyperprior
 from rdcodec.export.tables import build_gaussian_tables, free_masses
 from rdcodec.models.base import ImageModel
-from rdcodec.models.entropy.charm import CharmModel
-from rdcodec.models.entropy.checkerboard import CheckerboardModel
-from rdcodec.models.entropy.forms import has_integer_form
 from rdcodec.models.entropy.hyper import HyperModel
-from rdcodec.models.entropy.hyperprior import HyperpriorModel
 from rdcodec.models.weights import UNRELEASED, Weights, save_weights, stored
 
 Image = NDArray[np.uint8]
@@ -44,8 +41,10 @@ def export(
     state = stored(model)
     kept = copy.deepcopy(model).cpu().float().eval()
     kept.load_state_dict({name: tensor.float() for name, tensor in state.items()})
-    coded = has_integer_form(model.config.entropy)
-    entropy = quantise(kept.entropy, calibration_latents(kept, photos[:CALIBRATION_PHOTOS])) if coded else {}
+    entropy: Arrays = {}
+    if model.config.entropy.integer_form():
+        latents = calibration_latents(kept, photos[:CALIBRATION_PHOTOS])
+        entropy = QUANTISERS[model.config.entropy.kind](kept.entropy, latents)
     tag = tag or f"{model.config.name}.{UNRELEASED}"
     weights = Weights(tag, model.config, state, entropy, build_tables_of(kept.entropy), eflop)
     save_weights(path, weights)
@@ -77,19 +76,17 @@ def hard_pictures() -> list[Image]:
     return [noise, blocks]
 
 
-def quantise(model: nn.Module, latents: Sequence[tuple[Tensor, float]]) -> Arrays:
-    """Integer arrays of a trained entropy model.
+QUANTISERS: dict[str, Callable[[Any, Sequence[tuple[Tensor, float]]], Arrays]] = {
+    "checkerboard": quantise_checkerboard,
+    "hyperprior": quantise_hyperprior,
+    "charm": quantise_charm,
+}
+"""What makes the arrays of each kind of entropy model that has an integer form.
 
-    latents: y in quantised units (1, M, h, w), sides multiples of 4, each with its quality, to measure how far
-    activations reach: a score of photographs, at low, middle and high quality if the model knows these.
-    """
-    if isinstance(model, CheckerboardModel):
-        return quantise_checkerboard(model, latents)
-    y = [latent for latent, _ in latents]
-    if isinstance(model, HyperpriorModel):
-        return quantise_hyperprior(model, y)
-    assert isinstance(model, CharmModel)
-    return quantise_charm(model, y)
+It takes the trained network and latents: y in quantised units (1, M, h, w), sides multiples of 4, each with its
+quality, to measure how far activations reach: a score of photographs, at low, middle and high quality if the model
+knows these.
+"""
 
 
 def build_tables_of(model: nn.Module) -> Tables:

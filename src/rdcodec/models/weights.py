@@ -25,10 +25,10 @@ from torch import Tensor
 
 from rdcodec.errors import NeedsModel, UsageError
 from rdcodec.exact.layers import Arrays
-from rdcodec.exact.tables import Tables
+from rdcodec.exact.tables import LEVELS, Tables
 from rdcodec.models.base import ImageModel, PixelDecoder
 from rdcodec.models.config import CONFIGS, ModelConfig, config_names, load_config, parse_record
-from rdcodec.models.entropy.forms import IntegerForm, integer_form, table_rows
+from rdcodec.models.entropy.integer import IntegerForm
 from rdcodec.system import write_whole
 
 FORMAT = "rdcodec-weights-1"
@@ -116,10 +116,19 @@ class Weights:
             raise self._misfit() from None
 
     def build_entropy(self) -> IntegerForm:
-        """The entropy model on integers. NeedsModel for arrays or tables that do not fit the configuration."""
-        if len(self.tables.radius) != (rows := table_rows(self.config.entropy)):
+        """The entropy model on integers.
+
+        NeedsModel for arrays or tables that do not fit the configuration, UsageError for a model without integer form.
+        """
+        entropy = self.config.entropy
+        form = entropy.integer_form()
+        if form is None:
+            raise UsageError(
+                f"a {entropy.kind} model of this kind has no integer form: it can be trained, not code files"
+            )
+        if len(self.tables.radius) != (rows := LEVELS + entropy.free_rows):
             raise NeedsModel(f"weights {self.tag} need tables of {rows} rows: fetch or export them again")
-        return integer_form(self.config, self.entropy)
+        return form(entropy, self.config.latent_channels, self.entropy)
 
 
 def no_encoder(tag: str) -> NeedsModel:

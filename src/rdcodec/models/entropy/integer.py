@@ -8,7 +8,7 @@ stands here.
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -60,11 +60,29 @@ class SymbolCoder(Protocol):
         ...
 
 
+class IntegerForm(Protocol):
+    """Codes y (M, h, w) and its hyper-latents through a SymbolCoder. Only exact integers decide a symbol."""
+
+    def __init__(self, config: Any, latent_channels: int, arrays: Arrays) -> None:
+        """config gives the structure, arrays every number. NeedsModel if an array is missing or altered."""
+
+    def to(self, device: torch.device) -> "IntegerForm":
+        """Move the networks to a device."""
+        ...
+
+    def code(self, height: int, width: int, tenths: int, coder: SymbolCoder) -> Tensor:
+        """y_hat (1, M, height, width) in quantisation steps, as encoder and decoder both build it.
+
+        height, width: of the latents, any positive number; hyper-latents cover ceil(side / 4).
+        tenths: quality, 0..1000.
+        """
+        ...
+
+
 class IntegerCheckerboard:
-    """Codes y (M, h, w) and its hyper-latents through a SymbolCoder."""
+    """The `IntegerForm` of `CheckerboardModel`."""
 
     def __init__(self, config: CheckerboardEntropy, latent_channels: int, arrays: Arrays) -> None:
-        """config gives the structure, arrays every number. NeedsModel if an array is missing or altered."""
         inputs = {"hyper_synthesis": HYPER, "first": ACTIVATION, "context": LATENT, "second": ACTIVATION}
         self.chains = {
             name: IntegerChain(chain, nested(arrays, name), inputs[name], PARAMETER)
@@ -75,18 +93,12 @@ class IntegerCheckerboard:
         self.device = torch.device("cpu")
 
     def to(self, device: torch.device) -> "IntegerCheckerboard":
-        """Move the networks to a device."""
         self.device = device
         for chain in self.chains.values():
             chain.to(device)
         return self
 
     def code(self, height: int, width: int, tenths: int, coder: SymbolCoder) -> Tensor:
-        """y_hat (1, M, height, width) in quantisation steps, as encoder and decoder both build it.
-
-        height, width: of the latents, any positive number; hyper-latents cover ceil(side / 4).
-        tenths: quality, 0..1000.
-        """
         with exact_arithmetic(self.device):
             return self._code(height, width, tenths, coder)
 

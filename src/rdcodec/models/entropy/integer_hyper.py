@@ -57,10 +57,9 @@ TANH_OUTPUT = Range(-MEAN_ONE, MEAN_ONE)
 
 
 class IntegerHyperprior:
-    """Codes y (M, h, w) and its hyper-latents through a SymbolCoder."""
+    """The `IntegerForm` of `HyperpriorModel`. Nothing depends on the quality."""
 
     def __init__(self, config: HyperpriorEntropy, latent_channels: int, arrays: Arrays) -> None:
-        """config gives the structure, arrays every number. NeedsModel if an array is missing or altered."""
         self.prior = _prior_indexes(config)
         self.parameters: IntegerChain | None = None
         if has_swin(config):
@@ -71,7 +70,6 @@ class IntegerHyperprior:
         self.hyper_synthesis = _hyper_synthesis(config, arrays, outputs)
 
     def to(self, device: torch.device) -> "IntegerHyperprior":
-        """Move the networks to a device."""
         self.prior = self.prior.to(device)
         for part in (self.hyper_synthesis, self.parameters):
             if part is not None:
@@ -79,11 +77,6 @@ class IntegerHyperprior:
         return self
 
     def code(self, height: int, width: int, tenths: int, coder: SymbolCoder) -> Tensor:
-        """y_hat (1, M, height, width) in quantisation steps, as encoder and decoder both build it.
-
-        height, width: of the latents, any positive number; hyper-latents cover ceil(side / 4). Nothing depends on
-        the quality.
-        """
         with exact_arithmetic(self.prior.device):
             parameters = self.hyper_synthesis(_hyper_latents(height, width, self.prior, coder))
             if self.parameters is not None:
@@ -93,10 +86,9 @@ class IntegerHyperprior:
 
 
 class IntegerCharm:
-    """Codes y (M, h, w), slice by slice, and its hyper-latents through a SymbolCoder."""
+    """The `IntegerForm` of `CharmModel`, slice by slice. Nothing depends on the quality."""
 
-    def __init__(self, config: CharmEntropy, arrays: Arrays) -> None:
-        """config gives the structure, arrays every number. NeedsModel if an array is missing or altered."""
+    def __init__(self, config: CharmEntropy, latent_channels: int, arrays: Arrays) -> None:
         self.config = config
         self.prior = _prior_indexes(config)
         self.hyper_synthesis = _hyper_synthesis(config, arrays, FEATURE)
@@ -107,7 +99,6 @@ class IntegerCharm:
         self.slices = [IntegerSlice(config, arrays, i, reaches) for i in range(len(reaches))]
 
     def to(self, device: torch.device) -> "IntegerCharm":
-        """Move the networks to a device."""
         self.prior = self.prior.to(device)
         for part in (self.hyper_synthesis, self.reduce, *self.slices):
             if part is not None:
@@ -115,7 +106,6 @@ class IntegerCharm:
         return self
 
     def code(self, height: int, width: int, tenths: int, coder: SymbolCoder) -> Tensor:
-        """y_hat (1, M, height, width) in quantisation steps; arguments as IntegerHyperprior."""
         with exact_arithmetic(self.prior.device):
             return self._code(height, width, coder)
 

@@ -17,6 +17,7 @@ from rdcodec.models.words import Box, numbers
 if TYPE_CHECKING:
     from torch import nn
 
+    from rdcodec.models.entropy.integer import IntegerForm
     from rdcodec.models.entropy.model import EntropyModel
 
 
@@ -178,6 +179,15 @@ class EntropyRecord(Record):
         """The class that is built from the record and the number of latent channels."""
         raise NotImplementedError
 
+    def integer_form(self) -> "type[IntegerForm] | None":
+        """The class that codes files, built as the network and from its arrays; None: it can only be trained."""
+        return None
+
+    @property
+    def free_rows(self) -> int:
+        """Rows of the tables for densities of its own, behind those of the scales."""
+        return 0
+
     @property
     def hyper_word(self) -> str:
         """For its hyper-transform in names of families, if that has a word."""
@@ -223,6 +233,11 @@ class CheckerboardEntropy(EntropyRecord):
 
         return CheckerboardModel
 
+    def integer_form(self) -> "type[IntegerForm]":
+        from rdcodec.models.entropy.integer import IntegerCheckerboard
+
+        return IntegerCheckerboard
+
     def boxes(self, latent_channels: int) -> list[Box]:
         f, n, h, m = self.features, self.hyper_channels, self.hidden, latent_channels
         down = (f"1×1, {f}", "depthwise 3×3, unshuffle 2", f"1×1, {f}", "depthwise 3×3, unshuffle 2", f"1×1, {n}")
@@ -251,6 +266,11 @@ class HyperEntropy(EntropyRecord):
     def hyper_channels(self) -> int:
         """N, the channels of z."""
         return self.hyper_analysis.outputs
+
+    @property
+    def free_rows(self) -> int:
+        """One for each channel of z."""
+        return self.hyper_channels
 
     @model_validator(mode="after")
     def _enters(self) -> Self:
@@ -289,6 +309,11 @@ class HyperpriorEntropy(HyperEntropy):
         from rdcodec.models.entropy.hyperprior import HyperpriorModel
 
         return HyperpriorModel
+
+    def integer_form(self) -> "type[IntegerForm]":
+        from rdcodec.models.entropy.integer_hyper import IntegerHyperprior
+
+        return IntegerHyperprior
 
     def problem(self, latent_channels: int) -> str | None:
         fits = self.hyper_synthesis.outputs == 2 * latent_channels
@@ -388,6 +413,11 @@ class CharmEntropy(HyperEntropy):
         from rdcodec.models.entropy.charm import CharmModel
 
         return CharmModel
+
+    def integer_form(self) -> "type[IntegerForm] | None":
+        from rdcodec.models.entropy.integer_hyper import IntegerCharm
+
+        return IntegerCharm if self.scale_synthesis is None and self.lrp else None
 
     def problem(self, latent_channels: int) -> str | None:
         return None if sum(self.slices) == latent_channels else "entropy.slices have to make up latent_channels"
