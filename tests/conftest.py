@@ -95,7 +95,9 @@ def threads() -> Iterator[Callable[[int], None]]:
 @pytest.fixture(scope="session")
 def tiny_config() -> "ModelConfig":
     """Every part of a light model, in widths that cost nothing."""
-    from rdcodec.models.config import CheckerboardEntropy, LightTransform, ModelConfig, Trunk
+    from rdcodec.models.config import ModelConfig
+    from rdcodec.models.entropy.kinds import CheckerboardEntropy
+    from rdcodec.models.transforms.kinds import LightTransform, Trunk
 
     trunk = Trunk(width=16, blocks=1)
     transform = LightTransform(kind="light", stride8=trunk, stride16=trunk)

@@ -29,7 +29,10 @@ from rdcodec.exact.fixed import MEAN_ONE
 from rdcodec.export.weights import export
 from rdcodec.models.base import ImageModel
 from rdcodec.models.blocks import layers_of
-from rdcodec.models.config import CheckerboardEntropy, LightTransform, ModelConfig, Trunk, parse_record
+from rdcodec.models.config import ModelConfig
+from rdcodec.models.entropy.kinds import CheckerboardEntropy
+from rdcodec.models.records import parse_record
+from rdcodec.models.transforms.kinds import LightTransform, Trunk
 from rdcodec.models.weights import read_weights
 from rdcodec.training.data import Photo
 from rdcodec.training.start import start_model

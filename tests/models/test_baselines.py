@@ -15,9 +15,10 @@ from rdcodec.export.tables import build_gaussian_tables
 from rdcodec.export.weights import QUANTISERS
 from rdcodec.measure.flops import count_parts, total
 from rdcodec.models.base import ImageModel, blueprint
-from rdcodec.models.config import CONFIGS, ModelConfig, config_names, load_config, parse_record
+from rdcodec.models.config import CONFIGS, ModelConfig, config_names, load_config
 from rdcodec.models.entropy.charm import CharmModel
 from rdcodec.models.entropy.space_channel import SpaceChannelModel, passes
+from rdcodec.models.records import parse_record
 from rdcodec.models.weights import Weights
 
 QUALITY = torch.zeros(1)

@@ -7,7 +7,8 @@ import pytest
 from pydantic import ValidationError
 
 from rdcodec.errors import UsageError
-from rdcodec.models.config import CONFIGS, ModelConfig, config_names, load_config, parse_record
+from rdcodec.models.config import CONFIGS, ModelConfig, config_names, load_config
+from rdcodec.models.records import parse_record
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks" / "configs"
 SOUND = (CONFIGS / "J.toml").read_text(encoding="utf-8")

@@ -10,10 +10,12 @@ from torch import Tensor, nn
 from rdcodec.measure.flops import count_model, count_parts, total
 from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.blocks import down, up
-from rdcodec.models.config import CONFIGS, ModelConfig, Norm, load_config, parse_record
+from rdcodec.models.config import CONFIGS, ModelConfig, load_config
 from rdcodec.models.entropy.checkerboard import Noise
 from rdcodec.models.rate import lmbda_of_quality
+from rdcodec.models.records import parse_record
 from rdcodec.models.transforms.conv import GDN
+from rdcodec.models.transforms.kinds import Norm
 
 MBT2018_MEAN = Path(__file__).parents[2] / "benchmarks" / "configs" / "mbt2018-mean-128.toml"
 LEAKY = {"kind": "conv", "activation": "leaky_relu"}

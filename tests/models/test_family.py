@@ -11,8 +11,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from rdcodec.measure.flops import count_parts, total
 from rdcodec.models.base import blueprint
 from rdcodec.models.blocks import pad_to_multiple
-from rdcodec.models.config import CONFIGS, ModelConfig, load_config, parse_record
+from rdcodec.models.config import CONFIGS, ModelConfig, load_config
 from rdcodec.models.entropy.checkerboard import Noise
+from rdcodec.models.records import parse_record
 
 M = 16
 SWIN = {"kind": "swin", "window": 2, "head_channels": 4}

@@ -11,8 +11,8 @@ from rdcodec.errors import NeedsModel
 from rdcodec.exact.arithmetic import exact_arithmetic
 from rdcodec.exact.layers import Range
 from rdcodec.export.swin import CalibratedSwin, calibrate_swin
-from rdcodec.models.config import SwinHyperSynthesis
 from rdcodec.models.entropy.integer_swin import IntegerSwin
+from rdcodec.models.entropy.kinds import SwinHyperSynthesis
 from rdcodec.models.entropy.reference_swin import reference_swin
 from rdcodec.models.swin import SwinBlock, WindowAttention, up_stages
 

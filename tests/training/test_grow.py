@@ -4,7 +4,9 @@ import pytest
 import torch
 
 from rdcodec.models.base import ImageModel
-from rdcodec.models.config import CONFIGS, CheckerboardEntropy, LightTransform, ModelConfig, Trunk, load_config
+from rdcodec.models.config import CONFIGS, ModelConfig, load_config
+from rdcodec.models.entropy.kinds import CheckerboardEntropy
+from rdcodec.models.transforms.kinds import LightTransform, Trunk
 from rdcodec.training.grow import contains, grow
 
 X = torch.rand(2, 3, 64, 128, generator=torch.Generator().manual_seed(1)) * 255

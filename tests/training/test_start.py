@@ -11,9 +11,10 @@ from torch import Tensor, nn
 
 from rdcodec.models.base import ImageModel
 from rdcodec.models.blocks import layers_of
-from rdcodec.models.config import CONFIGS, ModelConfig, load_config, parse_record
+from rdcodec.models.config import CONFIGS, ModelConfig, load_config
 from rdcodec.models.entropy.checkerboard import Noise
 from rdcodec.models.rate import anchor_qualities, lmbda_of_quality
+from rdcodec.models.records import parse_record
 from rdcodec.models.transforms.conv import ConvAnalysis, ConvSynthesis
 from rdcodec.models.transforms.light import PIXEL_MEAN
 from rdcodec.training.data import Batch, Photo

@@ -7,36 +7,9 @@ from typing import Annotated, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from rdcodec.errors import UsageError
-from rdcodec.models.entropy.kinds import (
-    CharmEntropy,
-    CheckerboardEntropy,
-    Entropy,
-    HyperpriorEntropy,
-    SpaceChannelEntropy,
-    SwinHyperSynthesis,
-)
+from rdcodec.models.entropy.kinds import Entropy
 from rdcodec.models.records import Record, parse_record
-from rdcodec.models.transforms.kinds import ConvTransform, LightTransform, Norm, Transform, Trunk
-
-__all__ = [
-    "CONFIGS",
-    "CharmEntropy",
-    "CheckerboardEntropy",
-    "ConvTransform",
-    "HyperpriorEntropy",
-    "LightTransform",
-    "ModelConfig",
-    "Norm",
-    "Record",
-    "SpaceChannelEntropy",
-    "SwinHyperSynthesis",
-    "Trunk",
-    "config_names",
-    "family_of",
-    "load_config",
-    "name_group",
-    "parse_record",
-]
+from rdcodec.models.transforms.kinds import Transform
 
 
 class ModelConfig(Record):

@@ -27,8 +27,9 @@ from rdcodec.errors import NeedsModel, UsageError
 from rdcodec.exact.layers import Arrays
 from rdcodec.exact.tables import LEVELS, Tables
 from rdcodec.models.base import ImageModel, PixelDecoder
-from rdcodec.models.config import CONFIGS, ModelConfig, config_names, load_config, parse_record
+from rdcodec.models.config import CONFIGS, ModelConfig, config_names, load_config
 from rdcodec.models.entropy.integer import IntegerForm
+from rdcodec.models.records import parse_record
 from rdcodec.system import write_whole
 
 FORMAT = "rdcodec-weights-1"

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 
 from rdcodec.models.base import ImageModel
 from rdcodec.models.blocks import layers_of
-from rdcodec.models.config import ConvTransform, HyperpriorEntropy, ModelConfig
+from rdcodec.models.config import ModelConfig
+from rdcodec.models.entropy.kinds import HyperpriorEntropy
 from rdcodec.models.rate import LMBDA_0, LMBDA_100
 from rdcodec.models.transforms.conv import ConvAnalysis, ConvSynthesis
+from rdcodec.models.transforms.kinds import ConvTransform
 from rdcodec.models.transforms.light import PIXEL_MEAN
 from rdcodec.models.transforms.staged import LATENT_UNIT, PIXEL_UNIT
 from rdcodec.training.data import AnyPhoto, BatchMaker

@@ -14,8 +14,10 @@ from torch import nn
 
 from rdcodec.models.base import ImageModel
 from rdcodec.models.blocks import LightBlock, shrink
-from rdcodec.models.config import CheckerboardEntropy, LightTransform, ModelConfig
+from rdcodec.models.config import ModelConfig
 from rdcodec.models.entropy.checkerboard import CheckerboardModel
+from rdcodec.models.entropy.kinds import CheckerboardEntropy
+from rdcodec.models.transforms.kinds import LightTransform
 
 NEW_Z_LOG_SCALE = -1.0  # new hyper-latents are zero nearly always at first, and shall cost little
 

@@ -8,7 +8,8 @@ from typing import Any
 
 from rdcodec.errors import BadInput, UsageError
 from rdcodec.measure.machine import machine
-from rdcodec.models.config import ModelConfig, parse_record
+from rdcodec.models.config import ModelConfig
+from rdcodec.models.records import parse_record
 from rdcodec.models.weights import Weights, find_config, no_encoder, read_weights
 from rdcodec.system import write_whole
 from rdcodec.training.recipe import Recipe, load_recipe

@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import AfterValidator, Field, PositiveInt
 
 from rdcodec.errors import UsageError
-from rdcodec.models.config import Record, parse_record
+from rdcodec.models.records import Record, parse_record
 
 RECIPES = Path(__file__).parent / "recipes"
 Share = Annotated[float, Field(gt=0, le=1)]

@@ -19,7 +19,8 @@ from pydantic import Field, PositiveInt, model_validator
 from rdcodec.errors import UsageError
 from rdcodec.measure.flops import count_model
 from rdcodec.models.base import ImageModel, blueprint
-from rdcodec.models.config import ModelConfig, Record, parse_record
+from rdcodec.models.config import ModelConfig
+from rdcodec.models.records import Record, parse_record
 from rdcodec.models.weights import find_config
 from rdcodec.training.recipe import Budget, Recipe, load_recipe
 from rdcodec.training.run import forward_macs_per_px

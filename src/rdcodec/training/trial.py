@@ -24,7 +24,8 @@ from typing import Any
 from filelock import FileLock
 
 from rdcodec.errors import RdcError
-from rdcodec.models.config import ModelConfig, family_of, parse_record
+from rdcodec.models.config import ModelConfig, family_of
+from rdcodec.models.records import parse_record
 from rdcodec.models.weights import FILE_NAME
 from rdcodec.store.files import dump_results, read_record, results_from_record
 from rdcodec.store.records import Provenance, Result
