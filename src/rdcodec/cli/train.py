@@ -4,7 +4,7 @@ import math
 import re
 import time
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -63,6 +63,10 @@ def train(
             help="Start from these weights: of this model, of a smaller light one, or for G of a light one.",
         ),
     ] = None,
+    only: Annotated[
+        Literal["entropy"] | None,
+        typer.Option("--only", help="With --warm-start: train the entropy model, the transforms stay as they are."),
+    ] = None,
     pause_after: Annotated[
         str | None,
         typer.Option("--pause-after", metavar="TIME", help="Stop 90s, 30m, 2h after the start, to be resumed."),
@@ -87,8 +91,10 @@ def train(
     began = time.perf_counter()
     if resume is None:
         _check_new_run(config, output, (steps, minutes, tflop), finish_in)
-    elif any(given is not None for given in (config, output, recipe, steps, minutes, tflop, lmbda, seed, warm_start)):
-        raise UsageError("--resume goes on as the run began: give it neither model, recipe, budget, lmbda nor seed")
+    elif any(
+        given is not None for given in (config, output, recipe, steps, minutes, tflop, lmbda, seed, warm_start, only)
+    ):
+        raise UsageError("--resume goes on as the run began: give it no model, recipe, budget, lmbda, seed or start")
     finish_s = None if finish_in is None else parse_seconds("--finish-in", finish_in)
     pause_s = math.inf if pause_after is None else parse_seconds("--pause-after", pause_after)
     pool.set_threads(threads)
@@ -105,7 +111,7 @@ def train(
             run.resume(resume, show, io.say, setting, finish_s, data or [])
         return
     assert config is not None and output is not None
-    plan = plan_of(config, recipe, data or [], seed or 0, warm_start, lmbda)
+    plan = plan_of(config, recipe, data or [], seed or 0, warm_start, lmbda, only)
     if minutes is not None:
         budget = Budget.of("seconds", 60 * minutes, plan.recipe)
     elif tflop is not None:

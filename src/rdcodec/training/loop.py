@@ -59,6 +59,7 @@ class Run:
     group: Group
     device: torch.device
     forward_macs_per_px: float
+    trained_macs_per_px: float  # the share of it that gradients flow back through
     optimizer_flops: float  # of a step
     matmul_gflop_per_s: float
     emit: Callable[[dict[str, Any]], None]
@@ -107,7 +108,7 @@ def train_step(run: Run) -> Step:
         update_average(run.average, run.model, recipe.average_decay)
     pixels = stage.batch * stage.crop**2
     progress.pixels += pixels
-    progress.flops += 3 * 2 * run.forward_macs_per_px * pixels + run.optimizer_flops
+    progress.flops += 2 * (run.forward_macs_per_px + 2 * run.trained_macs_per_px) * pixels + run.optimizer_flops
     progress.step += 1
     progress.skipped_steps += not sound
     return Step(losses, sound, data_seconds)

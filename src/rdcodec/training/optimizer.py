@@ -21,13 +21,14 @@ ROUNDS = 5
 
 
 def make_optimizers(model: nn.Module, recipe: Recipe) -> list[torch.optim.Optimizer]:
-    """The optimisers of a recipe. What starts as the KLT learns slower.
+    """The optimisers of a recipe, of what is not frozen. What starts as the KLT learns slower.
 
     Each group has a `scale`: its learning rate is the recipe's times this.
     """
-    named = dict(model.named_parameters())
-    slow = slow_names(model, recipe)
-    matrices = [name for name in matrix_names(model) if name not in slow] if recipe.optimizer == "muon" else []
+    named = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    slow = [name for name in slow_names(model, recipe) if name in named]
+    matrices = matrix_names(model) if recipe.optimizer == "muon" else []
+    matrices = [name for name in matrices if name in named and name not in slow]
     others = [name for name in named if name not in slow and name not in matrices]
     groups = [
         {"params": [named[name] for name in others], "scale": 1.0},

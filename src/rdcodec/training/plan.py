@@ -4,7 +4,7 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, get_args
 
 from rdcodec.errors import BadInput, UsageError
 from rdcodec.measure.machine import machine
@@ -15,6 +15,7 @@ from rdcodec.system import write_whole
 from rdcodec.training.recipe import Recipe, load_recipe
 
 RUN_FILE = "run.json"
+Only = Literal["entropy"]
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Plan:
 
     earlier_sources: what it was trained on before it was resumed with other photographs.
     earlier_eflop: training computation behind the weights of warm_start; None: not known, or no such weights.
+    only: the part that learns, while the others stay as warm_start has them; None: all parts.
     """
 
     config: ModelConfig
@@ -32,6 +34,7 @@ class Plan:
     warm_start: str | None = None
     earlier_sources: tuple[str, ...] = ()
     earlier_eflop: float | None = None
+    only: Only | None = None
 
     def save(self, folder: Path) -> None:
         """Write RUN/run.json, whole or not at all; the machine in it stays the one that the run began on."""
@@ -45,6 +48,7 @@ class Plan:
             "seed": self.seed,
             "warm_start": self.warm_start,
             "earlier_eflop": self.earlier_eflop,
+            "only": self.only,
             "machine": began_on or machine(),
         }
         write_whole(path, json.dumps(record, indent=1) + "\n")
@@ -71,7 +75,9 @@ class Plan:
             config = parse_record(ModelConfig, record["config"], str(path))
             recipe = parse_record(Recipe, record["recipe"], str(path))
             start = record["warm_start"], tuple(record.get("earlier_sources", ())), record.get("earlier_eflop")
-            return cls(config, recipe, tuple(record["sources"]), record["seed"], *start)
+            if (only := record.get("only")) not in (None, *get_args(Only)):
+                raise ValueError(f"only: {only}")
+            return cls(config, recipe, tuple(record["sources"]), record["seed"], *start, only)
         except FileNotFoundError:
             raise BadInput(f"{folder}: not a run folder (no {RUN_FILE})") from None
         except (KeyError, TypeError, ValueError) as error:
@@ -85,12 +91,15 @@ def plan_of(
     seed: int,
     warm_start: Path | None,
     lmbda: float | None = None,
+    only: Only | None = None,
 ) -> Plan:
     """Resolve names and files into a plan; UsageError where one is unknown.
 
     recipe: without it that for hours on a CPU. lmbda: of a model of one rate; without it the recipe's first counts,
     then the configuration's.
     """
+    if only and warm_start is None:
+        raise UsageError(f"--only {only} leaves the other parts as they are: say with --warm-start which these are")
     model = find_config(config)
     how = load_recipe(recipe or ("short" if model.lmbda is None else "single"))
     if model.lmbda is not None:
@@ -104,6 +113,7 @@ def plan_of(
         seed,
         str(warm_start.resolve()) if warm_start else None,
         earlier_eflop=_whole_weights(warm_start).eflop if warm_start else None,
+        only=only,
     )
 
 

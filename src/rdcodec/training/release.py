@@ -147,6 +147,7 @@ def _training(run: Path, plan: Plan, log: list[dict[str, Any]]) -> list[tuple[st
         ("steps", f"{last['step']:,}: {_stages(recipe)}"),
         ("optimiser", f"{recipe.optimizer}, learning rate {recipe.learning_rate:g}, linear to zero; weights averaged"),
         ("start", _start(plan)),
+        *([("trained", f"the {plan.only} model alone; the transforms are those of the start")] if plan.only else []),
         ("seed", str(plan.seed)),
         ("training compute", f"{last['eflop']:.6f} EFLOP, forward and backward{_earlier(plan, last['eflop'])}"),
         ("wall time", f"{last['seconds'] / 3600:.2f} h of training steps"),

@@ -170,6 +170,13 @@ def _start_from(model: ImageModel, weights: Weights, photos: Sequence[AnyPhoto],
         weights.fill(model)
 
 
+def _freeze_all_but_entropy(model: ImageModel) -> None:
+    """What is learned then is the rate: no gradient flows through the synthesis."""
+    model.requires_grad_(False)
+    model.entropy.requires_grad_(True)
+    model.synthesis.register_forward_pre_hook(lambda _, inputs: tuple(value.detach() for value in inputs))
+
+
 def _assemble(
     plan: Plan,
     folder: Path,
@@ -186,8 +193,11 @@ def _assemble(
         raise UsageError(f"{group.size} processes cannot share a batch of {smallest}: start fewer, or raise the batch")
     torch.manual_seed(plan.seed)
     model = ImageModel(plan.config).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if plan.only:
+        _freeze_all_but_entropy(model)
     optimizers = make_optimizers(model, plan.recipe)
     parallel = group.parallel(model)
+    forward_macs = forward_macs_per_px(model)
     held_out = decoded(photos.validation, say) if photos and group.leads else []
     return Run(
         folder=folder,
@@ -204,7 +214,8 @@ def _assemble(
         progress=progress,
         group=group,
         device=device,
-        forward_macs_per_px=forward_macs_per_px(model),
+        forward_macs_per_px=forward_macs,
+        trained_macs_per_px=_entropy_macs_per_px(model) if plan.only else forward_macs,
         optimizer_flops=sum(optimizer.flops for optimizer in optimizers if isinstance(optimizer, Muon)),
         matmul_gflop_per_s=matmul_gflop_per_s(device, fast_dtype(device)) if photos else math.inf,
         emit=_emitter(folder, report) if group.leads else _nothing,
@@ -261,4 +272,13 @@ def forward_macs_per_px(model: ImageModel) -> float:
     at = next(model.parameters())
     x, quality = at.new_zeros(1, 3, side, side), at.new_full((1,), 50.0)
     (cost,) = count_parts({"forward": lambda: model(x, quality)}, side**2)
+    return 1000 * cost.kmacs_per_px
+
+
+def _entropy_macs_per_px(model: ImageModel) -> float:
+    """Those of the entropy model in it."""
+    side = 256
+    at = next(model.parameters())
+    y, quality = at.new_zeros(1, *model.latent_shapes(side, side)[0]), at.new_full((1,), 50.0)
+    (cost,) = count_parts({"entropy": lambda: model.entropy(y, quality)}, side**2)
     return 1000 * cost.kmacs_per_px
