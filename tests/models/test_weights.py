@@ -430,6 +430,7 @@ def test_named_folders_go_before_the_package(shelf: Path) -> None:
         ("H.7777", "no weights of H.7777 are here .* in weights/ of a checkout .* in RDCODEC_WEIGHTS$"),
         ("A", "no weights of A are here .* in weights/ of a checkout .* in RDCODEC_WEIGHTS, or train it$"),
         ("runs/first", "no weights.safetensors in this folder; make one with `rdc train"),
+        ("./file.safetensors", "a file; give the run folder that it is in"),
         ("mine", "no model mine; for the folder write ./mine; known are"),
         ("H", "no weights of H are here .*; for the folder write ./H"),
     ],
@@ -438,6 +439,7 @@ def test_unknown_models(shelf: Path, model: str, message: str, monkeypatch: pyte
     monkeypatch.setattr("rdcodec.models.weights.weight_folders", lambda: [shelf / "a", shelf / "b"])
     for name in ("mine", "H"):
         Path(name).mkdir()
+    Path("file.safetensors").touch()
     with pytest.raises(NeedsModel, match=message):
         find_weights(model)
 

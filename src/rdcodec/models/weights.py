@@ -292,6 +292,8 @@ def find_weights(model: str | Path) -> Path:
         path = Path(model) / FILE_NAME
         if path.is_file():
             return path
+        if Path(model).is_file():
+            raise NeedsModel(f"{model}: a file; give the run folder that it is in, or the name or tag of weights")
         raise NeedsModel(
             f"{model}: no {FILE_NAME} in this folder; make one with `rdc train CONFIG --steps 0 -o {model}`"
         )
