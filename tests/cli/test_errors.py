@@ -145,10 +145,10 @@ def test_verify_counts_an_undecodable_file_as_a_failed_check(
 ) -> None:
     encode = Codec.encode
 
-    def hurt(codec: Codec, image: np.ndarray, quality: float | None = None, effort: int = 1) -> Encoded:
+    def hurt(codec: Codec, image: np.ndarray, *arguments: object, **options: object) -> Encoded:
         from dataclasses import replace
 
-        encoded = encode(codec, image, quality, effort)
+        encoded = encode(codec, image, *arguments, **options)
         return replace(encoded, data=encoded.data[:-1])
 
     monkeypatch.setattr(Codec, "encode", hurt)
@@ -187,7 +187,7 @@ def test_full_disk_leaves_the_old_file_and_no_other(
     original = getattr(Path, moment)
 
     def full(path: Path, *arguments: object, **options: object) -> object:
-        if not path.name.endswith(".part"):
+        if not path.name.endswith(".partial"):
             return original(path, *arguments, **options)
         if moment == "open":
             original(path, "xb").close()

@@ -331,17 +331,15 @@ def test_signals_are_as_before_after_a_run() -> None:
 def test_the_log_survives_an_interrupt_of_resuming(
     six_steps: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It is written anew then: half of it must not take its place."""
+    """It is written anew then: what is not all written must not take its place."""
     whole = (six_steps / "log.jsonl").read_text(encoding="utf-8")
     (tmp_path / "log.jsonl").write_text(whole, encoding="utf-8")
-    write_text = Path.write_text
 
-    def half(path: Path, text: str, *arguments: Any, **options: Any) -> int:
-        write_text(path, text[: len(text) // 2], *arguments, **options)
+    def interrupted(descriptor: int) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch:
-        patch.setattr(Path, "write_text", half)
+        patch.setattr("os.fsync", interrupted)
         with pytest.raises(KeyboardInterrupt):
             run._forget_after(tmp_path / "log.jsonl", 6)
     assert (tmp_path / "log.jsonl").read_text(encoding="utf-8") == whole

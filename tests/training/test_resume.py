@@ -93,15 +93,13 @@ def test_killed_at_any_moment(plan: Plan, tmp_path: Path) -> None:
 
 
 def test_a_kill_while_the_plan_is_written(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Resuming writes it again: half of it must not take the place of the whole."""
+    """Resuming writes it again: what is not all written must not take the place of the whole."""
     plan.save(tmp_path)
-    write_text = Path.write_text
 
-    def half(path: Path, text: str, *arguments: Any, **options: Any) -> int:
-        write_text(path, text[: len(text) // 2], *arguments, **options)
+    def interrupted(descriptor: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "write_text", half)
+    monkeypatch.setattr("os.fsync", interrupted)
     with pytest.raises(KeyboardInterrupt):
         replace(plan, sources=("elsewhere.zip",)).save(tmp_path)
     assert Plan.read(tmp_path) == plan
