@@ -32,8 +32,9 @@ from rdcodec.measure.machine import machine
 from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.config import ModelConfig, load_config
 from rdcodec.models.precision import fast_dtype
-from rdcodec.training import loop
+from rdcodec.training import stepper
 from rdcodec.training.data import MIN_SIDE, BatchMaker, Photos, decoded, is_held_out, load_photos
+from rdcodec.training.group import Group
 from rdcodec.training.optimizer import make_optimizers
 from rdcodec.training.recipe import load_recipe
 
@@ -132,11 +133,11 @@ class CompressAI:
 
 
 def our_turn(config: ModelConfig, photos: Photos, dtype: torch.dtype, arguments: argparse.Namespace) -> Turn:
-    """Our side, as training/loop.py does a step; `dtype` in place of what it would choose."""
+    """Our side, as training/stepper.py does a step; `dtype` in place of what it would choose."""
     recipe = load_recipe("short").model_copy(update={"learning_rate": RATE})
     model = ImageModel(config).to(memory_format=torch.channels_last)
-    average = copy.deepcopy(model)
     optimizers = make_optimizers(model, recipe)
+    eager = stepper.Eager(recipe, model, copy.deepcopy(model), optimizers, model, model, Group(), print)
     batches = BatchMaker(decoded(photos.train), 0, config.latent_channels, config.entropy.hyper_channels)
     taken = 0
 
@@ -144,15 +145,9 @@ def our_turn(config: ModelConfig, photos: Photos, dtype: torch.dtype, arguments:
         began = time.perf_counter()
         batch = batches.batch(taken, arguments.crop, range(arguments.batch), arguments.batch)
         data_seconds = time.perf_counter() - began
-        for optimizer in optimizers:
-            optimizer.zero_grad(set_to_none=True)
-        with patch.object(loop, "fast_dtype", lambda device: dtype):
-            losses = loop.rate_distortion(model, batch, model.lmbda(batch.quality), recipe.lmbda_weight)
-        losses.loss.backward()
-        torch.nn.utils.clip_grad_norm_(model.parameters(), recipe.clip_norm)
-        for optimizer in optimizers:
-            optimizer.step()
-        loop.update_average(average, model, recipe.average_decay)
+        with patch.object(stepper, "fast_dtype", lambda device: dtype):
+            eager.gradients([batch], arguments.batch)
+        eager.update(RATE)
         return {"seconds": time.perf_counter() - began, "data_seconds": data_seconds}
 
     def turn(steps: int) -> list[dict[str, float]]:

@@ -19,7 +19,7 @@ from rdcodec.models.config import CONFIGS, ModelConfig, load_config
 from rdcodec.models.entropy.checkerboard import Noise
 from rdcodec.models.records import parse_record
 from rdcodec.training.data import Batch
-from rdcodec.training.loop import rate_distortion
+from rdcodec.training.stepper import rate_distortion
 
 M = 16
 SWIN = {"kind": "swin", "window": 2, "head_channels": 4}

@@ -41,20 +41,21 @@ from rdcodec.models.base import ImageModel
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.rate import lmbda_of_quality
 from rdcodec.models.weights import FILE_NAME, read_weights
-from rdcodec.training import loop, run, validation
+from rdcodec.training import loop, run, stepper, validation
 from rdcodec.training.checkpoint import CHECKPOINT, Progress, load_checkpoint
 from rdcodec.training.data import Batch, Photo, decoded, is_held_out, load_photos
 from rdcodec.training.feed import Feed
 from rdcodec.training.group import Group
 from rdcodec.training.interrupt import noted_interrupts
 from rdcodec.training.logs import TENSORBOARD
-from rdcodec.training.loop import Clock, Losses, Step, rate_distortion, train_step, update_average, validation_record
+from rdcodec.training.loop import Clock, Step, train_step, validation_record
 from rdcodec.training.optimizer import Muon, make_optimizers
 from rdcodec.training.plan import RUN_FILE, Plan
 from rdcodec.training.recipe import Budget, Stage
 from rdcodec.training.record import training_result
 from rdcodec.training.release import release
 from rdcodec.training.run import Setting
+from rdcodec.training.stepper import Losses, rate_distortion, update_average
 from rdcodec.training.validation import anchor_curves, cut, validate
 
 CPU = torch.device("cpu")
@@ -216,7 +217,7 @@ def test_a_few_steps_lower_the_loss(plan: Plan, folder: Path) -> None:
 
 
 def test_the_loss_is_its_formula(plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(loop, "fast_dtype", lambda device: torch.float32)
+    monkeypatch.setattr(stepper, "fast_dtype", lambda device: torch.float32)
     state = assemble(plan, folder, 1)
     batch = batch_of(state, 0, 3)
     losses = rate_distortion(state.model, batch, state.model.lmbda(batch.quality), -0.5)
@@ -263,7 +264,7 @@ def test_an_interrupt_inside_a_step(plan: Plan, folder: Path, six_steps: Path, m
             interrupt()
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop, "update_average", interrupted)
+        patch.setattr(stepper, "update_average", interrupted)
         with pytest.raises(KeyboardInterrupt):
             start(plan, folder, 6)
     assert checkpoint(folder)["progress"]["step"] == 3
@@ -497,7 +498,7 @@ def test_a_step_that_is_not_finite_is_skipped_and_counted(
         losses = rate_distortion(*arguments)
         return losses._replace(loss=losses.loss * math.nan) if len(seen) == 2 else losses
 
-    monkeypatch.setattr(loop, "rate_distortion", second_is_nan)
+    monkeypatch.setattr(stepper, "rate_distortion", second_is_nan)
     start(plan, folder, 4)
     assert [same(one, other) for one, other in pairwise(seen)] == [False, True, False]
     state = checkpoint(folder)

@@ -13,10 +13,10 @@ from rdcodec.cli.main import main
 from rdcodec.errors import BadInput
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.weights import FILE_NAME, read_weights
-from rdcodec.training.loop import rate_distortion
 from rdcodec.training.plan import RUN_FILE, Plan
 from rdcodec.training.recipe import Recipe
 from rdcodec.training.release import release
+from rdcodec.training.stepper import rate_distortion
 
 STEPS = 12
 
@@ -80,7 +80,7 @@ def test_nothing_else_has_a_gradient(plan: Plan, tmp_path: Path) -> None:
     def gradients(lmbda: float) -> dict[str, torch.Tensor]:
         state.model.zero_grad(set_to_none=True)
         weights = torch.full_like(batch.quality, lmbda)
-        rate_distortion(state.forward, batch, weights, 0.0).loss.backward()  # type: ignore[no-untyped-call]
+        rate_distortion(state.model, batch, weights, 0.0).loss.backward()  # type: ignore[no-untyped-call]
         return {name: p.grad for name, p in state.model.named_parameters() if p.grad is not None}
 
     rate = gradients(0.0)

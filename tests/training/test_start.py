@@ -18,8 +18,8 @@ from rdcodec.models.records import parse_record
 from rdcodec.models.transforms.conv import ConvAnalysis, ConvSynthesis
 from rdcodec.models.transforms.light import PIXEL_MEAN
 from rdcodec.training.data import Batch, Photo
-from rdcodec.training.loop import rate_distortion
 from rdcodec.training.start import STEP_SQUARED, draw_patches, klt, start_layers, start_model
+from rdcodec.training.stepper import rate_distortion
 
 LMBDA = 0.013
 STEP = math.sqrt(STEP_SQUARED / LMBDA)

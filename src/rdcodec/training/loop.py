@@ -3,26 +3,22 @@
 import math
 import time
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, NamedTuple
 
 import torch
-from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch import Tensor
 
-from rdcodec.errors import is_out_of_memory
 from rdcodec.measure.bdrate import Curve
 from rdcodec.models.base import ImageModel
-from rdcodec.models.precision import fast_dtype
-from rdcodec.models.rate import LMBDA_REFERENCE
 from rdcodec.training.checkpoint import Progress, save_checkpoint
-from rdcodec.training.data import Batch, Photo
+from rdcodec.training.data import Photo
 from rdcodec.training.feed import Feed
 from rdcodec.training.group import Group
 from rdcodec.training.interrupt import noted_interrupts
 from rdcodec.training.recipe import Recipe
+from rdcodec.training.stepper import Losses, Stepper
 from rdcodec.training.validation import pictures_sha256, validation_summary
 
 CHECKPOINT_SECONDS = 180.0
@@ -33,14 +29,6 @@ SPIKE = 8.0  # a gradient this many times the usual norm is not followed
 PAUSED = 5.0
 
 
-class Losses(NamedTuple):
-    """Means over the batch: the weighted loss, bpp, PSNR in dB."""
-
-    loss: Tensor
-    bpp: Tensor
-    psnr_db: Tensor
-
-
 @dataclass
 class Run:
     """All that a training run holds."""
@@ -49,9 +37,8 @@ class Run:
     recipe: Recipe
     model: ImageModel
     average: ImageModel
-    parallel: nn.Module  # the model, its gradients averaged over the processes of `group`
-    forward: nn.Module  # `parallel`, or that compiled
     optimizers: list[torch.optim.Optimizer]
+    stepper: Stepper
     feed: Feed
     validation: list[Photo]
     anchors: dict[str, Curve]
@@ -62,25 +49,9 @@ class Run:
     trained_macs_per_px: float  # the share of it that gradients flow back through
     optimizer_flops: float  # of a step
     matmul_gflop_per_s: float
+    compiled: bool  # the network, as far as it can be
     emit: Callable[[dict[str, Any]], None]
     say: Callable[[str], None]
-
-    @property
-    def compiled(self) -> bool:
-        return self.forward is not self.parallel
-
-
-def rate_distortion(forward: nn.Module, batch: Batch, lmbda: Tensor, lmbda_weight: float) -> Losses:
-    """Loss of a batch: (bpp + lmbda * MSE), weighted so that no rate starves. lmbda (B,)."""
-    device = batch.x.device
-    dtype = fast_dtype(device) if batch.x.dtype == torch.float32 else batch.x.dtype
-    with torch.autocast(device.type, dtype, enabled=dtype == torch.bfloat16):
-        out = forward(batch.x, batch.quality, batch.noise)
-    mse = (out.x_hat - batch.x).square().mean((1, 2, 3))
-    bpp = (out.bits_y + out.bits_z) / (batch.x.shape[2] * batch.x.shape[3])
-    weight = (lmbda / LMBDA_REFERENCE) ** lmbda_weight
-    psnr = 10 * torch.log10(255**2 / mse.detach())
-    return Losses((weight * (bpp + lmbda * mse)).mean(), bpp.detach().mean(), psnr.mean())
 
 
 class Step(NamedTuple):
@@ -93,19 +64,15 @@ class Step(NamedTuple):
 
 def train_step(run: Run) -> Step:
     """One optimiser step; not followed, and counted, if the gradient was not finite or far beyond the usual."""
-    recipe, progress = run.recipe, run.progress
-    stage = progress.budget.stage(progress.spent, recipe)
+    progress = run.progress
+    stage = progress.budget.stage(progress.spent, run.recipe)
     began = time.perf_counter()
     batches = run.feed.take(progress.step, stage)
     data_seconds = time.perf_counter() - began
-    _set_rates(run)
-    losses = _gradients(run, batches, stage.batch)
-    norm = nn.utils.clip_grad_norm_(run.model.parameters(), recipe.clip_norm)
+    losses, norm = run.stepper.gradients(batches, stage.batch)
     sound = progress.is_sound(norm.item(), SPIKE)
     if sound:
-        for optimizer in run.optimizers:
-            optimizer.step()
-        update_average(run.average, run.model, recipe.average_decay)
+        run.stepper.update(_rate(run))
     pixels = stage.batch * stage.crop**2
     progress.pixels += pixels
     progress.flops += 2 * (run.forward_macs_per_px + 2 * run.trained_macs_per_px) * pixels + run.optimizer_flops
@@ -114,54 +81,11 @@ def train_step(run: Run) -> Step:
     return Step(losses, sound, data_seconds)
 
 
-def _set_rates(run: Run) -> None:
+def _rate(run: Run) -> float:
+    """The learning rate of the coming step."""
     progress, recipe = run.progress, run.recipe
     warm = min(1.0, (progress.step - progress.warm_from + 1) / recipe.warmup_steps)
-    rate = recipe.learning_rate * warm * progress.budget.rate_factor(progress.spent)
-    for optimizer in run.optimizers:
-        for group in optimizer.param_groups:
-            group["lr"] = rate * group["scale"]
-
-
-def _gradients(run: Run, batches: list[Batch], of: int) -> Losses:
-    """_backward; where the network cannot be compiled, the run goes on without."""
-    try:
-        return _backward(run, batches, of)
-    except Exception as error:  # a compiler may raise anything
-        if not run.compiled or is_out_of_memory(error):
-            raise
-        reason = next(iter(str(error).strip().splitlines()), "")
-        run.say(f"torch.compile failed, so the run goes on without it ({type(error).__name__}: {reason[:200]})")
-        run.forward = run.parallel
-        return _backward(run, batches, of)
-
-
-def _backward(run: Run, batches: list[Batch], of: int) -> Losses:
-    """Gradients of the mean over the global batch of `of` samples; the means of its losses."""
-    for optimizer in run.optimizers:
-        optimizer.zero_grad(set_to_none=True)
-    sums = torch.zeros(3, dtype=torch.float64, device=run.device)
-    for index, batch in enumerate(batches):
-        share = len(batch.x) / of
-        with _quiet_until_last(run.parallel, index == len(batches) - 1):
-            losses = rate_distortion(run.forward, batch, run.model.lmbda(batch.quality), run.recipe.lmbda_weight)
-            # Gradients are averaged over the processes, and their shares may differ: hence this factor.
-            (losses.loss * (share * run.group.size)).backward()  # type: ignore[no-untyped-call]
-        sums += share * torch.stack([part.detach() for part in losses])
-    return Losses(*run.group.sum(sums, run.device))
-
-
-def _quiet_until_last(parallel: nn.Module, last: bool) -> AbstractContextManager[object]:
-    """Processes exchange gradients once a step."""
-    if isinstance(parallel, DistributedDataParallel) and not last:
-        return parallel.no_sync()
-    return nullcontext()
-
-
-def update_average(average: nn.Module, model: nn.Module, decay: float) -> None:
-    """Exponential moving average of the weights."""
-    with torch.no_grad():
-        torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)
+    return recipe.learning_rate * warm * progress.budget.rate_factor(progress.spent)
 
 
 def fit(run: Run, pause_after: float = math.inf, began: float | None = None) -> bool:
@@ -224,7 +148,7 @@ def _warm_up(run: Run) -> None:
     """Compile for the present stage's shapes, in time that no budget counts."""
     stage = run.progress.budget.stage(run.progress.spent, run.recipe)
     run.say("compiling")
-    _gradients(run, run.feed.take(run.progress.step, stage), stage.batch)
+    run.stepper.gradients(run.feed.take(run.progress.step, stage), stage.batch)
 
 
 def save(run: Run) -> None:

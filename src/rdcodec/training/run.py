@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 
 from rdcodec.errors import UsageError
 from rdcodec.export.weights import export
@@ -30,6 +31,7 @@ from rdcodec.training.optimizer import Muon, make_optimizers
 from rdcodec.training.plan import RUN_FILE, Plan
 from rdcodec.training.recipe import Budget, Stage
 from rdcodec.training.start import start_model
+from rdcodec.training.stepper import Eager
 from rdcodec.training.validation import anchor_curves
 
 LOG = "log.jsonl"
@@ -196,18 +198,18 @@ def _assemble(
     if plan.only:
         _freeze_all_but_entropy(model)
     optimizers = make_optimizers(model, plan.recipe)
-    parallel = group.parallel(model)
+    average, parallel = copy.deepcopy(model), group.parallel(model)
+    # Sizes change with the stages alone: better a few compilations than one for any size.
+    forward: nn.Module = torch.compile(parallel, dynamic=False) if setting.compiled else parallel  # type: ignore[assignment]
     forward_macs = forward_macs_per_px(model)
     held_out = decoded(photos.validation, say) if photos and group.leads else []
     return Run(
         folder=folder,
         recipe=plan.recipe,
         model=model,
-        average=copy.deepcopy(model),
-        parallel=parallel,
-        # Sizes change with the stages alone: better a few compilations than one for any size.
-        forward=torch.compile(parallel, dynamic=False) if setting.compiled else parallel,  # type: ignore[arg-type]
+        average=average,
         optimizers=optimizers,
+        stepper=Eager(plan.recipe, model, average, optimizers, parallel, forward, group, say),
         feed=Feed(_maker(plan, photos, setting, group, say), device),
         validation=held_out,
         anchors={},
@@ -217,6 +219,7 @@ def _assemble(
         forward_macs_per_px=forward_macs,
         trained_macs_per_px=_entropy_macs_per_px(model) if plan.only else forward_macs,
         optimizer_flops=sum(optimizer.flops for optimizer in optimizers if isinstance(optimizer, Muon)),
+        compiled=setting.compiled,
         matmul_gflop_per_s=matmul_gflop_per_s(device, fast_dtype(device)) if photos else math.inf,
         emit=_emitter(folder, report) if group.leads else _nothing,
         say=say,
