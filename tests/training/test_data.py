@@ -19,16 +19,20 @@ from rdcodec.training.data import (
     HOLD_OUT,
     Batch,
     BatchMaker,
+    CardPhoto,
     CodedPhoto,
     Photo,
     Photos,
     Room,
     decoded,
     first_few,
+    held,
     is_held_out,
     load_photos,
 )
 from rdcodec.training.sources import expand_braces
+
+CPU = torch.device("cpu")
 
 
 def ramp(height: int, width: int) -> Photo:
@@ -123,6 +127,45 @@ def test_crops_come_from_photographs_that_are_large_enough() -> None:
 
 
 # Photographs
+
+
+@pytest.mark.parametrize("stratified", [False, True])
+def test_photographs_on_a_card_give_the_same_batches(mixed: Path, stratified: bool) -> None:
+    """Bit for bit where the card is this CPU, past damaged ones, whichever step comes first; each is moved once."""
+    photos = load_photos([mixed]).train
+    on_card = [CardPhoto(photo, CPU) for photo in photos]
+    plain, other = (BatchMaker(these, 3, 6, 2, stratified) for these in (photos, on_card))
+    for step in (7, 0, 1, 7):
+        one, two = (made.batch(step, 128, range(6), 6) for made in (plain, other))
+        assert all(torch.equal(a, b) and a.stride() == b.stride() for a, b in zip(parts(one), parts(two), strict=True))
+    assert other.damaged == plain.damaged != set()
+    whole = [photo for index, photo in enumerate(on_card) if index not in other.damaged]
+    assert all(photo.pixels is photo.pixels for photo in whole)
+
+
+@pytest.mark.parametrize("free", [0, 1])
+def test_photographs_lie_on_a_card_where_they_fit(
+    picture_folder: Path, monkeypatch: pytest.MonkeyPatch, free: int
+) -> None:
+    """In a quarter of what is free, so that the network fits beside them."""
+    photos = load_photos([picture_folder])
+    size = 4 * sum(3 * photo.height * photo.width for photo in photos.train)
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (size + 8 * free - 4, 10 * size))
+    found = held(photos, torch.device("cuda", 0))
+    assert [isinstance(photo, CardPhoto) for photo in found] == [bool(free)] * len(photos.train)
+    assert [photo.side for photo in found] == [photo.side for photo in photos.train]
+    assert held(photos, CPU) is photos.train
+
+
+def test_what_lies_on_the_card_already_is_not_sent_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The device without numbers stands for a card."""
+    pinned: list[torch.Tensor] = []
+    monkeypatch.setattr(torch.Tensor, "pin_memory", lambda part: pinned.append(part) or part)
+    batch, card = maker().batch(0, 64, range(2), 2), torch.device("meta")
+    moved = batch._replace(x=batch.x.to(card)).to(card)
+    assert all(part.device == card for part in parts(moved))
+    assert [part.shape for part in pinned] == [part.shape for part in parts(batch)[1:]]
+    assert len(pinned) == 3 and not any(part is batch.x for part in pinned)
 
 
 def test_hold_out_is_a_hash_of_the_file_name() -> None:

@@ -260,6 +260,7 @@ def test_batches_go_to_the_card_of_their_process(
 ) -> None:
     """From threads, whose current card is the first one until they are told."""
     told: list[tuple[str, torch.device]] = []
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda device: (0, 0))  # photographs stay with the machine
     monkeypatch.setattr(torch.cuda, "set_device", lambda device: told.append((current_thread().name, device)))
     sent: list[torch.device] = []
     monkeypatch.setattr(Batch, "to", lambda batch, device: sent.append(device) or batch)

@@ -26,6 +26,7 @@ from rdcodec.training.sources import open_sources
 HOLD_OUT = 32  # one name in 32 is held out for validation
 MIN_SIDE = 256
 KEPT_SHARE = 0.5  # of the machine's memory, for decoded photographs; beyond it they are decoded anew each time
+CARD_SHARE = 0.25  # of a GPU's free memory, for photographs; a step's activations want the rest
 TELL_SECONDS = 10.0
 
 
@@ -86,6 +87,22 @@ class CodedPhoto:
         return pixels
 
 
+class CardPhoto:
+    """A photograph that lies on a GPU from its first use on. Threads may share it."""
+
+    def __init__(self, photo: "Photo | CodedPhoto", device: torch.device) -> None:
+        self.side = photo.side
+        self._photo, self._device = photo, device
+        self._pixels: Tensor | None = None
+
+    @property
+    def pixels(self) -> Tensor:
+        """uint8 (height, width, 3); BadInput if the file is damaged."""
+        if self._pixels is None:
+            self._pixels = torch.from_numpy(self._photo.pixels).to(self._device)
+        return self._pixels
+
+
 AnyPhoto = Photo | CodedPhoto
 
 
@@ -101,6 +118,13 @@ class Photos:
     def megapixels(self) -> float:
         """Size of the training part."""
         return sum(photo.height * photo.width for photo in self.train) / 1e6
+
+
+def held(photos: Photos, device: torch.device) -> Sequence[AnyPhoto | CardPhoto]:
+    """The training photographs as batches are to be made of them: on the GPU where all fit beside the network."""
+    if device.type != "cuda" or 3e6 * photos.megapixels > CARD_SHARE * torch.cuda.mem_get_info(device)[0]:
+        return photos.train
+    return [CardPhoto(photo, device) for photo in photos.train]
 
 
 def is_held_out(name: str) -> bool:
@@ -186,7 +210,7 @@ class Batch(NamedTuple):
         if device.type == "cpu":
             return self
         x, quality, y, z = (
-            part.pin_memory().to(device, non_blocking=True)
+            part if part.device.type == device.type else part.pin_memory().to(device, non_blocking=True)
             for part in (self.x, self.quality, self.noise.y, self.noise.z)
         )
         return Batch(x.contiguous(memory_format=torch.channels_last), quality, Noise(y, z))
@@ -199,7 +223,7 @@ class BatchMaker:
     Another photograph takes the place of one that turns out to be damaged; say: told its name, once.
     """
 
-    photos: Sequence[AnyPhoto]
+    photos: Sequence[AnyPhoto | CardPhoto]
     seed: int
     latent_channels: int
     hyper_channels: int
@@ -239,13 +263,12 @@ class BatchMaker:
         scale = rng.uniform(1, 2) if rng.random() < self.down_scaled else 1.0
         side = min(round(size * scale), height, width)
         top, left = rng.integers(height - side + 1), rng.integers(width - side + 1)
-        window = np.ascontiguousarray(photo[top : top + side, left : left + side])
-        crop = torch.from_numpy(window).permute(2, 0, 1).float()
+        crop = torch.as_tensor(photo[top : top + side, left : left + side]).float().permute(2, 0, 1)
         if side == size:
             return crop
         return F.interpolate(crop[None], (size, size), mode="bilinear", antialias=True)[0]
 
-    def _draw(self, rng: np.random.Generator, size: int) -> NDArray[np.uint8]:
+    def _draw(self, rng: np.random.Generator, size: int) -> Tensor | NDArray[np.uint8]:
         for _ in range(1000):
             index = int(rng.integers(len(self.photos)))
             if index in self.damaged or self.photos[index].side < size:

@@ -89,7 +89,8 @@ class Muon(torch.optim.Optimizer):
         steps = orthogonalise(torch.stack([_flat(part) for part in ahead]))
         rate: float | Tensor = group["lr"]  # a tensor in a CUDA graph, which may change it between its replays
         torch._foreach_mul_(matrices, 1 - rate * group["weight_decay"])
-        changes = (steps.float() * (-rate * math.sqrt(max(rows, columns)))).unbind()
+        # The rate comes last: a number and a tensor of it then round alike.
+        changes = (steps.float() * math.sqrt(max(rows, columns)) * -rate).unbind()
         torch._foreach_add_(matrices, [change.view_as(p) for p, change in zip(matrices, changes, strict=True)])
 
     @property

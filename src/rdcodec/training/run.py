@@ -20,9 +20,10 @@ from rdcodec.models.precision import fast_dtype
 from rdcodec.models.weights import FILE_NAME, Weights, read_weights
 from rdcodec.system import write_whole
 from rdcodec.training.checkpoint import RESTART, Progress, load_checkpoint, save_restart
-from rdcodec.training.data import AnyPhoto, Batch, BatchMaker, Photos, decoded, first_few, load_photos
+from rdcodec.training.data import AnyPhoto, Batch, BatchMaker, Photos, decoded, first_few, held, load_photos
 from rdcodec.training.feed import Feed
 from rdcodec.training.follow import can_follow, follow
+from rdcodec.training.graphs import fastest
 from rdcodec.training.group import Group, own_device, processes
 from rdcodec.training.grow import contains, grow
 from rdcodec.training.logs import open_tensorboard
@@ -201,6 +202,7 @@ def _assemble(
     average, parallel = copy.deepcopy(model), group.parallel(model)
     # Sizes change with the stages alone: better a few compilations than one for any size.
     forward: nn.Module = torch.compile(parallel, dynamic=False) if setting.compiled else parallel  # type: ignore[assignment]
+    eager = Eager(plan.recipe, model, average, optimizers, parallel, forward, group, say)
     forward_macs = forward_macs_per_px(model)
     held_out = decoded(photos.validation, say) if photos and group.leads else []
     return Run(
@@ -209,7 +211,7 @@ def _assemble(
         model=model,
         average=average,
         optimizers=optimizers,
-        stepper=Eager(plan.recipe, model, average, optimizers, parallel, forward, group, say),
+        stepper=fastest(eager, device),
         feed=Feed(_maker(plan, photos, setting, group, say), device),
         validation=held_out,
         anchors={},
@@ -231,7 +233,7 @@ def _maker(
 ) -> Callable[[int, Stage], list[Batch]]:
     """What makes this process's micro-batches of a step."""
     batches = BatchMaker(
-        photos.train if photos else [],
+        held(photos, setting.device) if photos else [],
         plan.seed,
         plan.config.latent_channels,
         plan.config.entropy.hyper_channels,
