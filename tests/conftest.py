@@ -1,6 +1,5 @@
 """What many tests share: seeds, a photograph, a tiny model in two states, pictures to train on, torch's threads."""
 
-import importlib.util
 import itertools
 import math
 import os
@@ -8,7 +7,7 @@ import random
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import FunctionType, ModuleType
+from types import FunctionType
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,23 +62,6 @@ def photo() -> Picture:
     """A face and a flag, uint8 (192, 256, 3): cut from the bundled picture."""
     with Image.open(ASTRONAUT) as picture:
         return np.array(picture.convert("RGB"))[32:224, 96:352].copy()
-
-
-@pytest.fixture(scope="session")
-def script() -> Callable[[str], ModuleType]:
-    """Call it with the name of a file in scripts/ to import that; skips where there is no checkout."""
-
-    def load(name: str) -> ModuleType:
-        path = Path(__file__).parents[1] / "scripts" / f"{name}.py"
-        if not path.exists():
-            pytest.skip("needs a checkout with scripts/")
-        spec = importlib.util.spec_from_file_location(name, path)
-        assert spec is not None and spec.loader is not None
-        module = importlib.util.module_from_spec(spec)
-        spec.loader.exec_module(module)
-        return module
-
-    return load
 
 
 @pytest.fixture
