@@ -33,5 +33,5 @@ def test_a_forked_child_of_a_process_that_used_a_codec_can_use_it(monkeypatch: p
     """It would wait for ever for threads that did not come along; the limit is for that alone."""
     monkeypatch.setenv("RDCODEC_WEIGHTS", str(GOLDEN))
     command = [sys.executable, "-W", "ignore", "-c", textwrap.dedent(PROGRAM)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=600)
     assert done.stdout.split("\n")[:3] == ["(True, 4)", "[(True, 1), (True, 1)]", "4"], done.stderr

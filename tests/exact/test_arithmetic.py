@@ -82,7 +82,7 @@ def test_overlapping_threads_are_exact_and_leave_the_callers_settings(rounding):
     """The first to come is the first to go: what it found must not be put back under the second's feet."""
     conv, x = random_conv()
     wanted = torch.nn.functional.conv2d(x.double(), conv.weights[0].double(), conv.bias.double(), padding=1).float()
-    inside, gone = threading.Barrier(2, timeout=60), threading.Event()
+    inside, gone = threading.Barrier(2, timeout=600), threading.Event()
     found = {}
 
     def first() -> None:

@@ -231,27 +231,38 @@ def steps_done(job: Job) -> int:
     return int(checkpoint(Path(job.folder))["progress"]["step"])
 
 
+DIE_ONCE = """
+import os, signal
+from pathlib import Path
+from rdcodec.training import loop
+
+train_step, mark = loop.train_step, Path({mark!r})
+
+def step(state):
+    if state.progress.step == 3 and not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return train_step(state)
+
+loop.train_step = step
+"""
+
+
 def test_a_killed_process_is_begun_again_from_its_checkpoint(
-    base: Path, picture_folder: Path, quick_start: None
+    base: Path, picture_folder: Path, quick_start: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (job,) = real_jobs(base, picture_folder, "killed", steps=400)
-    workers = LocalWorkers(1)
-    killed: list[int] = []
-
-    def kill_once(statuses: Sequence[object]) -> None:
-        process = workers.processes["killed"][0] if workers.processes else None
-        if process and not killed and begun(job):
-            process.kill()
-            killed.append(process.pid)
-
-    (status,) = run_trials([job], workers, kill_once)
-    assert killed and status.state == "done" and status.attempts == 2 and steps_done(job) == 400
+    (job,) = real_jobs(base, picture_folder, "killed", steps=6)
+    mark = tmp_path / "mark"
+    (tmp_path / "sitecustomize.py").write_text(DIE_ONCE.format(mark=str(mark)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    (status,) = run_trials([job], LocalWorkers(1), lambda _: None)
+    assert mark.exists() and status.state == "done" and status.attempts == 2 and steps_done(job) == 6
     log = Path(job.folder + ".log").read_text()
     assert log.count("reading photographs") == 2
     kinds = {result.kind for result in read_results(job)}
     assert kinds >= {"count", "training"}
     training = next(result for result in read_results(job) if result.kind == "training")
-    assert training.values["steps"] == 400 and training.provenance.source == "rdcodec"
+    assert training.values["steps"] == 6 and training.provenance.source == "rdcodec"
 
 
 def test_a_trial_that_is_stopped_keeps_a_checkpoint(
@@ -260,11 +271,11 @@ def test_a_trial_that_is_stopped_keeps_a_checkpoint(
     """Without a signal, which not every system can send."""
     monkeypatch.delattr(subprocess.Popen, "send_signal")
     (job,) = real_jobs(base, picture_folder, "stopped", steps=10**6)
-    workers = LocalWorkers(1)
-    workers.begin(job)
-    process, log = workers.processes["stopped"]
+    local = LocalWorkers(1)
+    local.begin(job)
+    process, log = local.processes["stopped"]
     wait_for(lambda: begun(job), process)
-    workers.stop()
+    local.stop()
     assert process.returncode == 130 and "interrupted" in log.read_text()
     assert not is_done(job) and steps_done(job) >= 0
 
