@@ -68,7 +68,7 @@ def golden_weights(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def picture() -> np.ndarray:
-    row, column = np.mgrid[:40, :72]
+    row, column = np.mgrid[:24, :40]
     waves = 120 + 90 * np.sin(row / 7 + column / 11)[..., None] * np.array([1.0, 0.8, -0.6])
     return waves.round().astype(np.uint8)
 
