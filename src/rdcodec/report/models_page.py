@@ -19,29 +19,29 @@ IMAGES = "images/models"  # beside the page
 
 PREFACE = """# The models
 
-Written by `python scripts/models_page.py` from the configurations in `src/rdcodec/models/configs/`; what it says is
-counted, not copied. `rdc models` lists the same figures, `rdc flops B --by layer` goes down to every layer.
+Written by `python scripts/models_page.py` from the configurations in `src/rdcodec/models/configs/`; its
+parameters and FLOPs are counted. `rdc models` lists the same figures, `rdc flops B --by layer` every layer.
 
 **A to G** are the models of Minnen and Johnston, "Advancing the Rate-Distortion-Computation Frontier for Neural Image
-Compression" (ICIP 2023), which were not published. Its section 5 describes B; of the others it gives, in Table 1, the
-kinds of their parts, the number of parameters and kFLOPs/px. Two figures do not determine an architecture: a
-configuration that meets them is possible, not certain, and each one says below what in it is sure and what was fitted.
-The savings in the table are those that the paper measured with its own weights.
+Compression" (ICIP 2023). The models were not published. Section 5 describes B. For the others, Table 1 gives only
+the kinds of parts, the number of parameters and kFLOPs/px. Two figures do not determine an architecture, so each
+configuration is one that matches them; below, each says what is certain and what was fitted. The rates in
+the table are relative to BPG, as the paper measured them with its own weights; negative is smaller.
 
 **H, I and J** are ours: light models that serve all rates with one set of weights.
 
 1 multiply-add = 2 FLOPs. kFLOPs/px is what a decoder runs on a picture of 768x512: 2 per multiply-add, 1 per bias and
-per product of two activations, as the paper counts. Table 1's parameters of A, B and G seem to leave the analysis
-transform out, those of C to F not; **bold** is the figure that meets the table. A-whole and G-whole read A and G the
-other way.
+per product of two activations, as the paper counts. Table 1 seems to leave out the analysis transform in the
+parameters of A, B and G, and to include it in those of C to F; **bold** is the figure that matches the table. A-whole
+and G-whole are A and G with all parameters counted.
 
-Measured of them, beyond counts: [where decoding takes its time](results/decode-parts.md), [that all of A to G can
+Measurements: [where decoding spends its time](results/decode-parts.md), [whether A to G can
 learn](results/learn.md), and [what each of the paper's changes is worth](results/ablation.md).
 
 """
 READING = """## What computes where
 
-Grey is what only an encoder has. Sizes differ too much for one axis: the light models have their own.
+Grey parts run in the encoder only. The light models have a separate axis, since sizes differ too much for one.
 
 ![FLOPs and parameters of every model by part]({images}/costs.svg)
 
@@ -61,7 +61,7 @@ the light models starts as the Karhunen-Loève transform (KLT) of photographs' p
 def models_page(configs: Sequence[ModelConfig]) -> str:
     """The Markdown of docs/models.md."""
     rows = [_page_row(config) for config in configs]
-    columns = ["model", ">M parameters", ">without analysis", ">Table 1", ">kFLOPs/px", ">Table 1", ">saved of BPG"]
+    columns = ["model", ">M parameters", ">without analysis", ">Table 1", ">kFLOPs/px", ">Table 1", ">rate against BPG"]
     parts = [PREFACE, markdown_table(columns, rows), "\n", READING.format(images=IMAGES)]
     return "".join(parts) + "".join(_section(config) for config in configs)
 
@@ -77,7 +77,7 @@ def _page_row(config: ModelConfig) -> list[str]:
     bold = 0 if published.with_analysis else 1
     counted[bold] = f"**{counted[bold]}**"
     printed = f"{published.parameters_m:.1f}", kflops, f"{published.kflops_per_px:.1f}"
-    return [config.name, *counted, *printed, f"{published.saving_percent:.1f} %"]
+    return [config.name, *counted, *printed, f"{-published.saving_percent:+.1f} %"]
 
 
 def _section(config: ModelConfig) -> str:
