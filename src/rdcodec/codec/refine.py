@@ -23,7 +23,7 @@ EPSILON = 15.0
 BETAS = (0.9, 0.99)
 HOT, COLD = 0.5, 0.15  # temperatures of the annealing
 SEED = 0
-# Latents of a side of a window, and of what is around it and seen by it: a bound on memory. Multiples of 64 pixels.
+# Side of a window in latents, and of the margin around it that it sees; this limits memory. Multiples of 64 pixels.
 WINDOW = 64
 MARGIN = 8
 

@@ -20,7 +20,7 @@ State = Literal["waiting", "running", "done", "failed"]
 
 
 class Workers(Protocol):
-    """Carries out jobs beside each other."""
+    """Runs jobs in parallel."""
 
     room: int  # jobs at a time
 
