@@ -1,0 +1,339 @@
+#include "checkerboard.h"
+
+namespace rdc {
+namespace {
+
+// exact/fixed.py and exact/tables.py
+constexpr IntegerRange ACTIVATION{0, 511}, PARAMETER{-32767, 32767};
+constexpr int HYPER_MAX = 127, HYPER_STRIDE = 4, MEAN_ONE = 64, LATENT_MAX = 4095, LEVELS = 128;
+constexpr int MOST_LEFT = 16;  // beyond it, every sum but 0 is beyond the range
+
+template <class T>
+T within(T value, T low, T high) {
+    return value < low ? low : value > high ? high : value;
+}
+
+Order joined(std::initializer_list<Order> orders) {
+    Order all;
+    for (const Order& order : orders) all.insert(all.end(), order.begin(), order.end());
+    return all;
+}
+
+// Of symbols as 16-bit little-endian integers, as a file has it.
+uint32_t checksum(const std::vector<int32_t>& symbols, uint32_t crc) {
+    uint8_t bytes[4096];
+    for (size_t begin = 0; begin < symbols.size(); begin += sizeof bytes / 2) {
+        const size_t count = std::min(sizeof bytes / 2, symbols.size() - begin);
+        for (size_t i = 0; i < count; i++) {
+            bytes[2 * i] = static_cast<uint8_t>(symbols[begin + i]);
+            bytes[2 * i + 1] = static_cast<uint8_t>(symbols[begin + i] >> 8);
+        }
+        crc = crc32c(bytes, 2 * count, crc);
+    }
+    return crc;
+}
+
+int32_t symbol_of(float value) {  // to the nearest, halves to even
+    value = within(value, -float(MAX_SYMBOL), float(MAX_SYMBOL));
+    return static_cast<int32_t>((value + 12582912.0f) - 12582912.0f);
+}
+
+}  // namespace
+
+Ending::Ending(const int32_t* biases, const int8_t* shifts, const Order& outs, IntegerRange range)
+    : bias(outs.size()), right(outs.size()), left(outs.size()), range(range) {
+    for (size_t o = 0; o < outs.size(); o++) {
+        if (outs[o] == NONE) continue;
+        int shift = shifts[outs[o]];
+        bias[o] = biases[outs[o]];
+        right[o] = within(shift, 0, 31);
+        left[o] = within(-shift, 0, MOST_LEFT);
+        any_left |= left[o] > 0;
+    }
+}
+
+IntegerProduct::IntegerProduct(const IntegerArrays& arrays, const std::string& name, std::initializer_list<int> shape,
+                               const Order& outs, const Order& ins, IntegerRange range)
+    : kernels_(&kernels()), inputs_(static_cast<int>(ins.size())), outputs_(static_cast<int>(outs.size())) {
+    const int16_t* weight = pick(arrays.weights, name + ".weight", shape);
+    const int outputs = *shape.begin();
+    int inputs = 1;
+    for (int side : shape) inputs *= side;
+    inputs /= outputs;
+    ending_ = Ending(pick(arrays.biases, name + ".bias", {outputs}), pick(arrays.shifts, name + ".shift", {outputs}), outs,
+                     range);
+    const Kernels& k = *kernels_;
+    weights_ = pack<int16_t>(outputs_, inputs_, 2, k.lanes, k.vectors, [&](int o, int i) {
+        return outs[o] == NONE || ins[i] == NONE ? int16_t(0) : weight[size_t(outs[o]) * inputs + ins[i]];
+    });
+}
+
+void IntegerProduct::run(const int16_t* in, size_t ld, int rows, int16_t* out, size_t ldo) const {
+    kernels_->product_i16({weights_.data(), inputs_ / 2, outputs_}, in, ld, rows, ending_.end(), out, ldo);
+}
+
+IntegerDepthwise::IntegerDepthwise(const IntegerArrays& arrays, const std::string& name, int outputs, const Order& outs,
+                                   IntegerRange range)
+    : channels_(static_cast<int>(outs.size())), weights_(9 * outs.size()) {
+    const int16_t* weight = pick(arrays.weights, name + ".weight", {outputs, 1, 3, 3});
+    ending_ = Ending(pick(arrays.biases, name + ".bias", {outputs}), pick(arrays.shifts, name + ".shift", {outputs}), outs,
+                     range);
+    for (int c = 0; c < channels_; c++)
+        for (int t = 0; t < 9; t++) weights_[size_t(t) * channels_ + c] = outs[c] == NONE ? 0.0f : weight[9 * outs[c] + t];
+}
+
+void IntegerDepthwise::run(const int16_t* const rows[3], size_t ld, int columns, int16_t* out, size_t ldo) const {
+    kernels().depthwise_i16(rows, ld, columns, channels_, weights_.data(), ending_.end(), out, ldo);
+}
+
+Checkerboard::Checkerboard(const CheckerboardShape& shape, const IntegerArrays& arrays, const Tables& tables)
+    : shape_(shape), tables_(tables) {
+    auto [m, n, f, h] = shape;
+    Order hyper = in_order(n), features = in_order(f), hidden = in_order(h);
+    Order square;  // positions of a 3x3 kernel, each with its channels; of the model's (channel, row, column)
+    for (int t = 0; t < 9; t++)
+        for (int c : hyper) square.push_back(c == NONE ? NONE : 9 * c + t);
+    enter_ = IntegerProduct(arrays, "hyper_synthesis.0", {n, n, 3, 3}, hyper, square, ACTIVATION);
+    for (int k = 0; k < 4; k++) {
+        grow_[0][k] = IntegerProduct(arrays, "hyper_synthesis.2", {4 * f, n, 1, 1}, every(k, 4, f), hyper, ACTIVATION);
+        grow_[1][k] = IntegerProduct(arrays, "hyper_synthesis.7", {4 * f, f, 1, 1}, every(k, 4, f), features, ACTIVATION);
+    }
+    quarter_ = IntegerDepthwise(arrays, "hyper_synthesis.5", f, features, ACTIVATION);
+    half_ = IntegerDepthwise(arrays, "hyper_synthesis.10", f, features, ACTIVATION);
+    first_ = IntegerProduct(arrays, "first.0", {h, f, 1, 1}, hidden, features, ACTIVATION);
+    // The features, then the first and the second output of the context for each channel.
+    Order seen = joined({features, every(f, 2, m), every(f + 1, 2, m)});
+    second_ = IntegerProduct(arrays, "second.0", {h, 2 * m + f, 1, 1}, hidden, seen, ACTIVATION);
+    second_more_ = IntegerProduct(arrays, "second.2", {h, h, 1, 1}, hidden, hidden, ACTIVATION);
+    for (int parity = 0; parity < 2; parity++) {
+        Order outs = joined({every(parity, 2, m / 2), every(m + parity, 2, m / 2)});  // means, then levels
+        first_last_[parity] = IntegerProduct(arrays, "first.2", {2 * m, h, 1, 1}, outs, hidden, PARAMETER);
+        second_last_[parity] = IntegerProduct(arrays, "second.4", {2 * m, h, 1, 1}, outs, hidden, PARAMETER);
+        context_[parity] = IntegerDepthwise(arrays, "context.0", 2 * m, every(parity, 2, m), ACTIVATION);
+    }
+}
+
+namespace {
+
+// Rows of integers with a row of zeros above and below them.
+struct Bordered {
+    Bordered(int rows, int columns, int channels)
+        : length(size_t(columns) * channels), values((rows + 2) * length) {}
+    int16_t* row(int r) { return values.data() + (r + 1) * length; }
+    void around(int r, const int16_t* found[3]) {
+        for (int i = 0; i < 3; i++) found[i] = row(r - 1 + i);
+    }
+    size_t length;
+    Buffer<int16_t> values;
+};
+
+}  // namespace
+
+void Checkerboard::hyper_synthesis(const int32_t* z, int rows, int columns, int threads, Buffer<int16_t>& features) const {
+    const int n = shape_.hyper, hyper = padded(n), wide = padded(shape_.features);
+    // Four products make a row of positions two of twice the length.
+    auto grow = [&](const IntegerProduct* layers, const int16_t* in, size_t ld, int count, Bordered& to, int r) {
+        for (int k = 0; k < 4; k++)
+            layers[k].run(in, ld, count, to.row(2 * r + k / 2) + size_t(k % 2) * wide, 2 * wide);
+    };
+    const int high = 2 * rows, broad = 2 * columns;
+    Bordered whole(2 * high, 2 * broad, wide);
+    {
+        Bordered half(high, broad, wide);
+        in_parallel(rows, threads, [&](int first, int end) {
+            Buffer<int16_t> squares(size_t(columns) * 9 * hyper), entered(size_t(columns) * hyper);
+            for (int r = first; r < end; r++) {
+                for (int x = 0; x < columns; x++)
+                    for (int t = 0; t < 9; t++) {
+                        int above = r + t / 3 - 1, left = x + t % 3 - 1;
+                        bool inside = above >= 0 && above < rows && left >= 0 && left < columns;
+                        int16_t* to = squares.data() + (size_t(x) * 9 + t) * hyper;
+                        const int32_t* from = z + (size_t(above) * columns + left) * n;
+                        for (int c = 0; c < n; c++)
+                            to[c] = inside ? static_cast<int16_t>(within(from[c], -HYPER_MAX, HYPER_MAX)) : int16_t(0);
+                    }
+                enter_.run(squares.data(), size_t(9) * hyper, columns, entered.data(), hyper);
+                grow(grow_[0], entered.data(), hyper, columns, half, r);
+            }
+        });
+        in_parallel(high, threads, [&](int first, int end) {
+            Buffer<int16_t> row(size_t(broad) * wide);
+            for (int r = first; r < end; r++) {
+                const int16_t* around[3];
+                half.around(r, around);
+                quarter_.run(around, wide, broad, row.data(), wide);
+                grow(grow_[1], row.data(), wide, broad, whole, r);
+            }
+        });
+    }
+    features.resize(size_t(2) * high * 2 * broad * wide);
+    in_parallel(2 * high, threads, [&](int first, int end) {
+        for (int r = first; r < end; r++) {
+            const int16_t* around[3];
+            whole.around(r, around);
+            half_.run(around, wide, 2 * broad, features.data() + size_t(r) * 2 * broad * wide, wide);
+        }
+    });
+}
+
+template <class Coder>
+void Checkerboard::code(Coder& coder, int rows, int columns, const Quality& quality, int threads, float* y_hat) const {
+    const int m = shape_.latents, half = m / 2, wide = padded(shape_.features), hidden = padded(shape_.hidden);
+    const int lower = padded(half), latents = padded(m);
+    const int high = (rows + HYPER_STRIDE - 1) / HYPER_STRIDE, broad = (columns + HYPER_STRIDE - 1) / HYPER_STRIDE;
+    Buffer<int16_t> features;
+    hyper_synthesis(coder.z(high, broad, quality.hyper_rows), high, broad, threads, features);
+    const size_t feature_row = size_t(HYPER_STRIDE) * broad * wide;
+
+    // What the second pass sees of the first: the context mirrors a row and a column where the hyper-latents reach
+    // beyond the picture (`mirror_edge`).
+    const bool mirror_bottom = rows % HYPER_STRIDE && rows > 1, mirror_right = columns % HYPER_STRIDE && columns > 1;
+    Bordered seen(rows, columns + mirror_right, latents);
+    const size_t count = size_t(rows) * columns * half;
+    std::vector<uint8_t> indexes(count);
+    std::vector<int16_t> means(count);
+    for (int pass = 0; pass < 2; pass++) {
+        in_parallel(rows, threads, [&](int first, int end) {
+            Buffer<int16_t> in(size_t(columns + 1) * (wide + 2 * latents)), a(size_t(columns) * hidden), b(a.size());
+            Buffer<int16_t> given(size_t(columns) * 2 * lower);
+            const size_t ld = wide + 2 * size_t(latents);
+            for (int r = first; r < end; r++) {
+                const int16_t* feature = features.data() + r * feature_row;
+                if (pass == 0) {
+                    first_.run(feature, wide, columns, b.data(), hidden);
+                } else {
+                    const int16_t* around[3];
+                    seen.around(r, around);
+                    for (int x = 0; x < columns; x++) std::copy_n(feature + size_t(x) * wide, wide, in.data() + x * ld);
+                    for (int k = 0; k < 2; k++)
+                        context_[k].run(around, latents, columns + mirror_right, in.data() + wide + size_t(k) * latents, ld);
+                    second_.run(in.data(), ld, columns, a.data(), hidden);
+                    second_more_.run(a.data(), hidden, columns, b.data(), hidden);
+                }
+                const IntegerProduct* last = pass ? second_last_ : first_last_;
+                for (int x = 0; x < 2 && x < columns; x++)  // every other position has the channels of one parity
+                    last[(r + x + pass) % 2].run(b.data() + size_t(x) * hidden, 2 * size_t(hidden), (columns - x + 1) / 2,
+                                                 given.data() + size_t(x) * 2 * lower, 4 * size_t(lower));
+                for (int x = 0; x < columns; x++) {
+                    const int16_t *mean = given.data() + size_t(x) * 2 * lower, *level = mean + lower;
+                    const int32_t* offset = quality.offset + (r + x + pass) % 2;
+                    size_t at = (size_t(r) * columns + x) * half;
+                    std::copy_n(mean, half, means.data() + at);
+                    for (int c = 0; c < half; c++)
+                        indexes[at + c] = static_cast<uint8_t>(within((level[c] + offset[2 * c]) >> 4, 0, LEVELS - 1));
+                }
+            }
+        });
+        const int32_t* symbols = coder.y(pass, indexes.data(), means.data());
+        in_parallel(rows, threads, [&](int first, int end) {
+            for (int r = first; r < end; r++)
+                for (int x = 0; x < columns; x++) {
+                    size_t at = (size_t(r) * columns + x) * half;
+                    int parity = (r + x + pass) % 2;
+                    float* to = y_hat + (size_t(r) * columns + x) * m + parity;
+                    int16_t* sees = seen.row(r) + size_t(x) * latents + parity;
+                    for (int c = 0; c < half; c++) {
+                        int32_t value = means[at + c] + MEAN_ONE * symbols[at + c];
+                        to[2 * c] = static_cast<float>(value) / MEAN_ONE;
+                        if (pass == 0) sees[2 * c] = static_cast<int16_t>(within((value + 2) >> 2, -LATENT_MAX, LATENT_MAX));
+                    }
+                }
+        });
+        if (pass == 0) {
+            if (mirror_right)
+                for (int r = 0; r < rows; r++)
+                    std::copy_n(seen.row(r) + size_t(columns - 2) * latents, latents, seen.row(r) + size_t(columns) * latents);
+            if (mirror_bottom) std::copy_n(seen.row(rows - 2), seen.length, seen.row(rows));
+        }
+    }
+}
+
+namespace {
+
+class Reader {
+  public:
+    Reader(const uint8_t* stream, size_t bytes, const Tables& tables, int hyper)
+        : decoder_(stream, bytes, tables), hyper_(hyper) {}
+    void expect(size_t count) { count_ = count; }
+    const int32_t* z(int rows, int columns, const uint8_t* hyper_rows) {
+        std::vector<uint8_t> indexes;
+        for (int i = 0; i < rows * columns; i++) indexes.insert(indexes.end(), hyper_rows, hyper_rows + hyper_);
+        return read(indexes.data(), indexes.size());
+    }
+    const int32_t* y(int, const uint8_t* indexes, const int16_t*) { return read(indexes, count_); }
+    uint32_t finish() {
+        decoder_.finish();
+        return crc_;
+    }
+
+  private:
+    const int32_t* read(const uint8_t* indexes, size_t count) {
+        symbols_.resize(count);
+        decoder_.decode(indexes, count, symbols_.data());
+        crc_ = checksum(symbols_, crc_);
+        return symbols_.data();
+    }
+    Decoder decoder_;
+    int hyper_;
+    size_t count_ = 0;
+    std::vector<int32_t> symbols_;
+    uint32_t crc_ = 0;
+};
+
+class Writer {
+  public:
+    Writer(const float* y, const float* z, int rows, int columns, const CheckerboardShape& shape, const Tables& tables)
+        : y_(y), z_(z), rows_(rows), columns_(columns), shape_(shape), tables_(tables) {}
+    const int32_t* z(int rows, int columns, const uint8_t* hyper_rows) {
+        size_t count = size_t(rows) * columns * shape_.hyper;
+        coded_.symbols.reserve(count + size_t(rows_) * columns_ * shape_.latents);
+        coded_.rows.reserve(coded_.symbols.capacity());
+        for (size_t i = 0; i < count; i++) put(z_[i], hyper_rows[i % shape_.hyper]);
+        return coded_.symbols.data();
+    }
+    const int32_t* y(int pass, const uint8_t* indexes, const int16_t* means) {
+        const int half = shape_.latents / 2;
+        size_t before = coded_.symbols.size();
+        for (int r = 0; r < rows_; r++)
+            for (int x = 0; x < columns_; x++) {
+                const float* from = y_ + (size_t(r) * columns_ + x) * shape_.latents + (r + x + pass) % 2;
+                for (int c = 0; c < half; c++) put(from[2 * c] - float(*means++) / MEAN_ONE, *indexes++);
+            }
+        return coded_.symbols.data() + before;
+    }
+    Coded finish() {
+        coded_.stream = rdc::encode(coded_.symbols.data(), coded_.rows.data(), coded_.symbols.size(), tables_);
+        coded_.crc = checksum(coded_.symbols, 0);
+        return std::move(coded_);
+    }
+
+  private:
+    void put(float value, uint8_t row) {
+        coded_.symbols.push_back(row >= tables_.skip_below ? symbol_of(value) : 0);
+        coded_.rows.push_back(row);
+    }
+    const float *y_, *z_;
+    int rows_, columns_;
+    CheckerboardShape shape_;
+    Tables tables_;
+    Coded coded_;
+};
+
+}  // namespace
+
+uint32_t Checkerboard::decode(const uint8_t* stream, size_t bytes, int rows, int columns, const Quality& quality,
+                              int threads, float* y_hat) const {
+    Reader reader(stream, bytes, tables_, shape_.hyper);
+    reader.expect(size_t(rows) * columns * (shape_.latents / 2));
+    code(reader, rows, columns, quality, threads, y_hat);
+    return reader.finish();
+}
+
+Coded Checkerboard::encode(const float* y, const float* z, int rows, int columns, const Quality& quality, int threads,
+                           float* y_hat) const {
+    Writer writer(y, z, rows, columns, shape_, tables_);
+    code(writer, rows, columns, quality, threads, y_hat);
+    return writer.finish();
+}
+
+}  // namespace rdc

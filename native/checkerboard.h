@@ -1,0 +1,100 @@
+// The checkerboard entropy model on integers (models/entropy/integer.py is its definition in torch): what encoder and
+// decoder both run, with the same result everywhere.
+#pragma once
+#include "layers.h"
+#include "rans.h"
+
+namespace rdc {
+
+// Integer arrays of a weights file. That no sum can overflow is proved before they come here (exact/chain.py).
+struct IntegerArrays {
+    Arrays<int16_t> weights;
+    Arrays<int32_t> biases;
+    Arrays<int8_t> shifts;
+};
+
+struct IntegerRange {
+    int32_t low, high;
+};
+
+// clamp((sum + bias) >> shift) as kernels take it.
+struct Ending {
+    Ending() = default;
+    Ending(const int32_t* bias, const int8_t* shift, const Order& outs, IntegerRange range);
+    IntegerEnd end() const { return {bias.data(), right.data(), any_left ? left.data() : nullptr, range.low, range.high}; }
+    Buffer<int32_t> bias, right, left;
+    bool any_left = false;
+    IntegerRange range{};
+};
+
+class IntegerProduct {
+  public:
+    IntegerProduct() = default;
+    // inputs: of the model, kernel positions included.
+    IntegerProduct(const IntegerArrays& arrays, const std::string& name, std::initializer_list<int> shape,
+                   const Order& outs, const Order& ins, IntegerRange range);
+    void run(const int16_t* in, size_t ld, int rows, int16_t* out, size_t ldo) const;
+    int outputs() const { return outputs_; }
+
+  private:
+    const Kernels* kernels_ = nullptr;  // for which the weights are laid out
+    int inputs_ = 0, outputs_ = 0;
+    Buffer<int16_t> weights_;
+    Ending ending_;
+};
+
+// 3x3 of each channel by itself, `outs` of them.
+class IntegerDepthwise {
+  public:
+    IntegerDepthwise() = default;
+    IntegerDepthwise(const IntegerArrays& arrays, const std::string& name, int outputs, const Order& outs, IntegerRange range);
+    void run(const int16_t* const rows[3], size_t ld, int columns, int16_t* out, size_t ldo) const;
+
+  private:
+    int channels_ = 0;
+    Buffer<float> weights_;
+    Ending ending_;
+};
+
+struct CheckerboardShape {
+    int latents, hyper, features, hidden;
+};
+
+// What the quality decides: table rows of the channels of z, and offsets of the levels of y, in steps of 1/16 with
+// half a level in them.
+struct Quality {
+    const uint8_t* hyper_rows;  // (hyper)
+    const int32_t* offset;      // (latents)
+};
+
+struct Coded {
+    std::vector<uint8_t> stream;
+    uint32_t crc = 0;  // of the symbols, as a file has it
+    std::vector<int32_t> symbols;  // of z, then of each pass of y
+    std::vector<uint8_t> rows;     // of the tables, for each symbol
+};
+
+class Checkerboard {
+  public:
+    Checkerboard(const CheckerboardShape& shape, const IntegerArrays& arrays, const Tables& tables);
+    // y_hat (rows, columns, latents) in quantisation steps; gives the checksum of the symbols. Damaged as `Decoder`.
+    uint32_t decode(const uint8_t* stream, size_t bytes, int rows, int columns, const Quality& quality, int threads,
+                    float* y_hat) const;
+    // y (rows, columns, latents) and z (a quarter of them, rounded up, hyper) in quantisation steps, not yet rounded.
+    Coded encode(const float* y, const float* z, int rows, int columns, const Quality& quality, int threads,
+                 float* y_hat) const;
+
+  private:
+    template <class Coder>
+    void code(Coder& coder, int rows, int columns, const Quality& quality, int threads, float* y_hat) const;
+    void hyper_synthesis(const int32_t* z, int rows, int columns, int threads, Buffer<int16_t>& features) const;
+    CheckerboardShape shape_;
+    Tables tables_;
+    IntegerProduct enter_, grow_[2][4];      // hyper-synthesis
+    IntegerDepthwise quarter_, half_;
+    IntegerProduct first_, first_last_[2];   // by the parity of the channels that come out
+    IntegerProduct second_, second_more_, second_last_[2];
+    IntegerDepthwise context_[2];            // the first and the second output of each channel
+};
+
+}  // namespace rdc

@@ -1,0 +1,253 @@
+// Compiled once for each set of instructions (RDC_TARGET names it). No header of the standard library with code in
+// it may be included here: the linker could take that code, with instructions of this set, for everybody.
+#include "kernels.h"
+
+#include "simd.h"
+
+namespace {
+
+using rdc::FloatEnd;
+using rdc::IntegerEnd;
+using rdc::Packed;
+
+#if RDC_BYTES == 64
+constexpr int VECTORS = 4, TALL[5] = {0, 8, 8, 8, 6};  // rows of a tile by the vectors of its panel
+#elif defined(__aarch64__)
+constexpr int VECTORS = 4, TALL[5] = {0, 8, 8, 6, 6};
+#else  // sixteen registers
+constexpr int VECTORS = 2, TALL[5] = {0, 8, 6, 4, 3};
+#endif
+
+#define UNROLL _Pragma("GCC unroll 16")
+
+// The sums of ROWS positions and N vectors of channels, kept in registers.
+template <class Op, int ROWS, int N>
+RDC_INLINE void sum(const char* a, size_t lda, const char* w, int steps, typename Op::Sums (&sums)[ROWS][N]) {
+    UNROLL for (int r = 0; r < ROWS; r++) UNROLL for (int v = 0; v < N; v++) sums[r][v] = typename Op::Sums{};
+    for (int s = 0; s < steps; s++, a += 4, w += N * RDC_BYTES) {
+        using In = decltype(Op::broadcast(a));
+        In weights[N];
+        UNROLL for (int v = 0; v < N; v++) weights[v] = load<In>(w + v * RDC_BYTES);
+        UNROLL for (int r = 0; r < ROWS; r++) {
+            In value = Op::broadcast(a + r * lda);
+            UNROLL for (int v = 0; v < N; v++) sums[r][v] = Op::add(sums[r][v], value, weights[v]);
+        }
+    }
+}
+
+RDC_INLINE void finish(Floats sums, const FloatEnd& end, int channel, size_t at, float* out) {
+    Floats value = largest(sums + load<Floats>(end.bias + channel), floats(end.lower));
+    if (end.add) value += load<Floats>(end.add + at);
+    store(out + at, value);
+}
+
+RDC_INLINE void finish(Ints sums, const IntegerEnd& end, int channel, size_t at, int16_t* out) {
+    Ints value = (sums + load<Ints>(end.bias + channel)) >> load<Ints>(end.right + channel);
+    if (end.left) value = within(value, -32767, 32767) << load<Ints>(end.left + channel);
+    store(out + at, narrow(within(value, end.low, end.high)));
+}
+
+template <class Op, int ROWS, int N, class End, class Out>
+void tile(const char* a, size_t lda, const char* w, int steps, const End& end, int channel, size_t at, Out* out, size_t ldo) {
+    typename Op::Sums sums[ROWS][N];
+    sum<Op, ROWS, N>(a, lda, w, steps, sums);
+    UNROLL for (int r = 0; r < ROWS; r++) UNROLL for (int v = 0; v < N; v++)
+        finish(sums[r][v], end, channel + v * LANES, at + r * ldo + channel + v * LANES, out);
+}
+
+template <class Op, int N, class End, class Out>
+void panel(const char* a, size_t lda, const char* w, int steps, int rows, const End& end, int channel, Out* out, size_t ldo) {
+    constexpr int T = TALL[N];
+    int r = 0;
+    for (; r + T <= rows; r += T) tile<Op, T, N>(a + r * lda, lda, w, steps, end, channel, r * ldo, out, ldo);
+    for (; r + 2 <= rows; r += 2) tile<Op, 2, N>(a + r * lda, lda, w, steps, end, channel, r * ldo, out, ldo);
+    for (; r < rows; r++) tile<Op, 1, N>(a + r * lda, lda, w, steps, end, channel, r * ldo, out, ldo);
+}
+
+template <class Op, class In, class End, class Out>
+void product(const Packed& m, const In* a, size_t lda, int rows, const End& end, Out* out, size_t ldo) {
+    const char* w = static_cast<const char*>(m.weights);
+    const char* in = reinterpret_cast<const char*>(a);
+    size_t stride = lda * sizeof(In);
+    int left = m.outputs / LANES;
+    for (int channel = 0; left > 0;) {
+        int n = left < VECTORS ? left : VECTORS;
+        if (n == 4) panel<Op, 4>(in, stride, w, m.steps, rows, end, channel, out, ldo);
+        if (n == 3) panel<Op, 3>(in, stride, w, m.steps, rows, end, channel, out, ldo);
+        if (n == 2) panel<Op, 2>(in, stride, w, m.steps, rows, end, channel, out, ldo);
+        if (n == 1) panel<Op, 1>(in, stride, w, m.steps, rows, end, channel, out, ldo);
+        w += static_cast<size_t>(n) * m.steps * RDC_BYTES;
+        channel += n * LANES;
+        left -= n;
+    }
+}
+
+template <class Row, class Take, class Give>
+RDC_INLINE void three_by_three(const Row* const rows[3], size_t ld, int columns, int channels, const float* weights,
+                               Take take, Give give) {
+    for (int c = 0; c < channels; c += LANES) {
+        Floats w[9];
+        UNROLL for (int t = 0; t < 9; t++) w[t] = load<Floats>(weights + t * channels + c);
+        const Row *above = rows[0] + c, *here = rows[1] + c, *below = rows[2] + c;
+        for (int x = 0; x < columns; x++, above += ld, here += ld, below += ld) {
+            Floats first = take(above) * w[1], second = take(here) * w[4];
+            first += take(below) * w[7];
+            if (x > 0) {
+                first += take(above - ld) * w[0];
+                second += take(here - ld) * w[3];
+                first += take(below - ld) * w[6];
+            }
+            if (x + 1 < columns) {
+                second += take(above + ld) * w[2];
+                second += take(here + ld) * w[5];
+                second += take(below + ld) * w[8];
+            }
+            give(first + second, x, c);
+        }
+    }
+}
+
+void depthwise(const float* const rows[3], size_t ld, int columns, int channels, const float* weights, const float* bias,
+               float* out, size_t ldo) {
+    three_by_three(
+        rows, ld, columns, channels, weights, [](const float* p) { return load<Floats>(p); },
+        [=](Floats sum, int x, int c) {
+            store(out + x * ldo + c, largest(sum + load<Floats>(bias + c), floats(0)));
+        });
+}
+
+void depthwise_i16(const int16_t* const rows[3], size_t ld, int columns, int channels, const float* weights,
+                   const IntegerEnd& end, int16_t* out, size_t ldo) {
+    three_by_three(
+        rows, ld, columns, channels, weights, [](const int16_t* p) { return widen(load<HalfShorts>(p)); },
+        [=, &end](Floats sum, int x, int c) { finish(whole(sum), end, c, x * ldo + c, out); });
+}
+
+void to_pixels(const float* a, const float* b, int count, uint8_t* out) {
+    typedef float Eight __attribute__((vector_size(32)));
+    typedef uint8_t Bytes __attribute__((vector_size(8)));
+    for (int i = 0; i < count; i += 8) {
+        Eight value = load<Eight>(a + i) + load<Eight>(b + i);
+        value = value > 0 ? value : Eight{};
+        value = value < 255 ? value : Eight{} + 255;
+        value = (value + 12582912.0f) - 12582912.0f;  // to the nearest, halves to even
+        typedef int32_t EightInts __attribute__((vector_size(32)));
+        store(out + i, __builtin_convertvector(__builtin_convertvector(value, EightInts), Bytes));
+    }
+}
+
+// log(|x| + sqrt(x^2 + 1)), the logarithm by Cephes' polynomial (logf).
+void asinh(const float* in, float* out, size_t count) {
+    for (size_t i = 0; i < count; i += LANES) {
+        Floats x = load<Floats>(in + i), size = x < 0 ? -x : x, sum = size * size + 1;
+        UNROLL for (int lane = 0; lane < LANES; lane++) sum[lane] = __builtin_sqrtf(sum[lane]);
+        Ints bits = (Ints)(sum + size);
+        Ints exponent = (bits - 0x3F3504F3) >> 23;  // so that the mantissa is within sqrt(1/2)..sqrt(2)
+        Floats f = (Floats)(bits - (exponent << 23)) - 1, square = f * f;
+        Floats p = floats(7.0376836292e-2f);
+        constexpr float FACTORS[] = {-1.1514610310e-1f, 1.1676998740e-1f,  -1.2420140846e-1f, 1.4249322787e-1f,
+                                     -1.6668057665e-1f, 2.0000714765e-1f, -2.4999993993e-1f, 3.3333331174e-1f};
+        UNROLL for (float factor : FACTORS) p = p * f + factor;
+        Floats log = f - square * 0.5f + f * square * p + __builtin_convertvector(exponent, Floats) * 0.6931471806f;
+        store(out + i, x < 0 ? -log : log);
+    }
+}
+
+void to_bf16(const float* in, uint16_t* out, size_t count) {
+    for (size_t i = 0; i < count; i += LANES) {
+#if defined(__AVX512BF16__)
+        store(out + i, (HalfShorts)_mm512_cvtneps_pbh((__m512)load<Floats>(in + i)));
+#else
+        Ints bits = load<Ints>(in + i);
+        store(out + i, narrow((bits + 0x7FFF + (bits >> 16 & 1)) >> 16));
+#endif
+    }
+}
+
+#if defined(__AMX_BF16__)
+
+struct alignas(64) Tiles {  // as LDTILECFG reads it
+    uint8_t palette = 1, start = 0, reserved[14] = {};
+    uint16_t bytes[16] = {};
+    uint8_t rows[16] = {};
+};
+
+// Two tiles of 16 positions meet two of 16 channels.
+void product_tiles(const Packed& m, const uint16_t* a, size_t lda, int rows, const FloatEnd& end, float* out, size_t ldo) {
+    Tiles shape;
+    for (int t = 0; t < 8; t++) shape.bytes[t] = 64, shape.rows[t] = 16;
+    _tile_loadconfig(&shape);
+    alignas(64) float sums[4][16][16];
+    const char* w = static_cast<const char*>(m.weights);
+    size_t stride = 2 * lda;
+    for (int channel = 0; channel < m.outputs; channel += 32, w += static_cast<size_t>(m.steps) * 128) {
+        for (int r = 0; r < rows; r += 32) {
+            const char* in = reinterpret_cast<const char*>(a + r * lda);
+            bool both = r + 16 < rows;
+            _tile_zero(0);
+            _tile_zero(1);
+            _tile_zero(2);
+            _tile_zero(3);
+            for (int s = 0; s < m.steps; s += 16) {
+                _tile_loadd(6, w + s * 128, 128);
+                _tile_loadd(7, w + s * 128 + 64, 128);
+                _tile_loadd(4, in + s * 4, stride);
+                _tile_dpbf16ps(0, 4, 6);
+                _tile_dpbf16ps(1, 4, 7);
+                if (both) {
+                    _tile_loadd(5, in + 16 * stride + s * 4, stride);
+                    _tile_dpbf16ps(2, 5, 6);
+                    _tile_dpbf16ps(3, 5, 7);
+                }
+            }
+            _tile_stored(0, sums[0], 64);
+            _tile_stored(1, sums[1], 64);
+            if (both) {
+                _tile_stored(2, sums[2], 64);
+                _tile_stored(3, sums[3], 64);
+            }
+            int here = rows - r < 32 ? rows - r : 32;
+            for (int i = 0; i < here; i++)
+                UNROLL for (int v = 0; v < 2; v++)
+                    finish(load<Floats>(sums[i / 16 * 2 + v][i % 16]), end, channel + 16 * v,
+                           (r + i) * ldo + channel + 16 * v, out);
+        }
+    }
+    _tile_release();
+}
+#endif
+
+}  // namespace
+
+#define RDC_JOIN(a, b) a##b
+#define RDC_NAME(target) RDC_JOIN(kernels_, target)
+#define RDC_TEXT(target) RDC_STRING(target)
+#define RDC_STRING(target) #target
+
+namespace rdc {
+extern const Kernels RDC_NAME(RDC_TARGET);
+const Kernels RDC_NAME(RDC_TARGET) = {
+    RDC_TEXT(RDC_TARGET),
+    LANES,
+    VECTORS,
+#if defined(__AMX_BF16__)
+    2,
+#else
+    VECTORS,
+#endif
+    product<OfFloats, float, FloatEnd, float>,
+#if defined(__AMX_BF16__)
+    product_tiles,
+#elif defined(__AVX512BF16__)
+    product<OfBfloats, uint16_t, FloatEnd, float>,
+#else
+    nullptr,
+#endif
+    product<OfShorts, int16_t, IntegerEnd, int16_t>,
+    depthwise,
+    depthwise_i16,
+    to_pixels,
+    asinh,
+    to_bf16,
+};
+}  // namespace rdc

@@ -1,0 +1,65 @@
+// What the networks are computed with: one table of functions for each set of processor instructions.
+//
+// Rows of activations lie one position after another; a position has its channels padded to a multiple of PAD, and
+// what is padded is zero. Every output depends on its own position's inputs alone, summed in one order, so that no
+// split of the work among strips or threads can be seen in the result.
+#pragma once
+#include <cstddef>
+#include <cstdint>
+
+namespace rdc {
+
+constexpr int PAD = 32;  // channels; a tile of AMX takes 32 values of bfloat16 at a time
+constexpr int MORE_ROWS = 32;  // positions behind a row that kernels may read (never write)
+
+inline int padded(int channels) { return (channels + PAD - 1) / PAD * PAD; }
+
+// The weights of a matrix product in the order in which a kernel reads them: panels of up to `vectors` vectors of
+// output channels; in a panel, for each step of 1 (float) or 2 (int16, bfloat16) inputs, the vectors one by one.
+struct Packed {
+    const void* weights = nullptr;
+    int steps = 0;    // of inputs
+    int outputs = 0;  // padded
+};
+
+struct FloatEnd {  // what follows the sums of floats
+    const float* bias;           // (outputs)
+    float lower;                 // results below it are raised to it: 0 for ReLU
+    const float* add = nullptr;  // a residual, with the stride of the output
+};
+
+struct IntegerEnd {  // clamp((sum + bias) >> shift, low, high)
+    const int32_t* bias;
+    const int32_t* right;  // (outputs) shift to the right, 0..23
+    const int32_t* left;   // (outputs) shift to the left, 0..16; null where there is none
+    int32_t low, high;
+};
+
+struct Kernels {
+    const char* name;
+    int lanes;    // 32-bit values of a vector
+    int vectors, vectors_bf16;  // of a panel, at most
+    // a: (rows, lda) -> out: (rows, ldo). Strides in elements.
+    void (*product)(const Packed&, const float* a, size_t lda, int rows, const FloatEnd&, float* out, size_t ldo);
+    // null where bfloat16 is not faster than float
+    void (*product_bf16)(const Packed&, const uint16_t* a, size_t lda, int rows, const FloatEnd&, float* out, size_t ldo);
+    void (*product_i16)(const Packed&, const int16_t* a, size_t lda, int rows, const IntegerEnd&, int16_t* out, size_t ldo);
+    // 3x3, each channel by itself, with zeros beyond both ends of a row: three rows of (columns, ld). Then ReLU.
+    // weights (9, channels).
+    void (*depthwise)(const float* const rows[3], size_t ld, int columns, int channels, const float* weights,
+                      const float* bias, float* out, size_t ldo);
+    // The same on integers. The sums stay below 2^24: floats hold them.
+    void (*depthwise_i16)(const int16_t* const rows[3], size_t ld, int columns, int channels, const float* weights,
+                          const IntegerEnd&, int16_t* out, size_t ldo);
+    // Rounded a + b within 0..255. count: a multiple of 8.
+    void (*to_pixels)(const float* a, const float* b, int count, uint8_t* out);
+    // asinh to some 20 bits, for what only an encoder sees. count: a multiple of PAD.
+    void (*asinh)(const float* in, float* out, size_t count);
+    void (*to_bf16)(const float* in, uint16_t* out, size_t count);  // count: a multiple of PAD
+};
+
+const Kernels& kernels();                // the fastest of this processor, or what `use` named
+const Kernels* const* all_kernels();     // those that this processor can run, slowest first, ended by null
+bool use(const char* name);              // false: not here. Not for threads that run meanwhile.
+
+}  // namespace rdc

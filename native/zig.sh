@@ -1,0 +1,9 @@
+#!/bin/sh
+# Usage: zig.sh FOLDER [options of pip]. Puts a C++ compiler into the folder of programs of a virtual environment,
+# for machines that have none. Zig compiles for the processor at hand unless it is told not to.
+set -eu
+bin=$(cd "$1" && pwd)
+shift
+"$bin/python" -m pip install --quiet "$@" ziglang
+printf '#!/bin/sh\nexec "%s/python" -m ziglang c++ -mcpu=baseline "$@"\n' "$bin" >"$bin/zig-c++"
+chmod +x "$bin/zig-c++"
