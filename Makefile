@@ -8,6 +8,7 @@ VENV ?= .venv
 BIN = $(VENV)/bin
 # Options for pip, as --index-url
 PIP_OPTIONS ?=
+COMPILER = $(if $(shell command -v c++),,CXX=$(abspath $(BIN)/zig-c++))
 
 .DEFAULT_GOAL = help
 .PHONY: help demo test test-slow lint format clean
@@ -15,13 +16,15 @@ PIP_OPTIONS ?=
 help: ## print the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
 
-$(BIN)/.rdcodec: pyproject.toml constraints.txt
+# The core is compiled by the system's compiler, or where there is none by that of the package ziglang.
+$(BIN)/.rdcodec: pyproject.toml constraints.txt $(wildcard native/*)
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet $(PIP_OPTIONS) --constraint constraints.txt --editable .
+	command -v c++ >/dev/null || test -x $(BIN)/zig-c++ || ./native/zig.sh $(BIN) $(PIP_OPTIONS)
+	$(COMPILER) $(BIN)/python -m pip install --quiet $(PIP_OPTIONS) --constraint constraints.txt --editable .
 	touch $@
 
 $(BIN)/.rdcodec-dev: $(BIN)/.rdcodec
-	$(BIN)/python -m pip install --quiet $(PIP_OPTIONS) --constraint constraints.txt --editable '.[dev]'
+	$(COMPILER) $(BIN)/python -m pip install --quiet $(PIP_OPTIONS) --constraint constraints.txt --editable '.[dev]'
 	touch $@
 
 demo: $(BIN)/.rdcodec ## compress and decode a photo beside JPEG and WebP, and draw the three side by side

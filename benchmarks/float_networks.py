@@ -12,7 +12,8 @@ from rdcodec.models.entropy import checkerboard as cb
 from rdcodec.models.entropy.charm import CharmModel
 from rdcodec.models.entropy.integer import LOG_LEVEL
 from rdcodec.models.entropy.integer_hyper import channels_from
-from rdcodec.models.entropy.structure import see
+from rdcodec.models.entropy.slices import see
+from rdcodec.models.sizes import HYPER_STRIDE
 
 
 def float_networks(model: Any) -> Any:
@@ -36,7 +37,7 @@ class FloatCheckerboard:
     def code(self, height: int, width: int, tenths: int, coder: Any) -> Tensor:
         """y_hat (1, M, height, width) in quantisation steps."""
         model, at = self.model, torch.tensor([tenths / 10])
-        rows, columns = -(-height // cb.HYPER_STRIDE), -(-width // cb.HYPER_STRIDE)
+        rows, columns = -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
         prior = indexes(model.factorized_prior.log_scale(at))[0, :, 0, 0].expand(rows, columns, -1)
         features = model.hyper_synthesis(coder.z(prior).permute(2, 0, 1)[None])[:, :, :height, :width]
         y_0 = self.code_pass(0, model.first(features), at, coder)
@@ -58,7 +59,7 @@ class FloatCharm:
 
     def code(self, height: int, width: int, tenths: int, coder: Any) -> Tensor:
         """y_hat (1, M, height, width) in quantisation steps."""
-        z = coder.z(self.prior.expand(-(-height // cb.HYPER_STRIDE), -(-width // cb.HYPER_STRIDE), -1))
+        z = coder.z(self.prior.expand(-(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE), -1))
         features = self.model.synthesise(z.permute(2, 0, 1)[None])[:, :, :height, :width]
         decoded: list[Tensor] = []
         rows = zip(self.model.networks, self.model.own_features(features), self.model.config.slices, strict=True)

@@ -22,8 +22,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import torch
 
+from rdcodec.codec import engine
 from rdcodec.codec.container import SINGLE_RATE, Header, Section, pack, read_header, unpack
 from rdcodec.codec.crc import crc32c
 from rdcodec.codec.pipeline import Codec
@@ -205,7 +205,7 @@ def fuzz(codec: Codec, numbers: Iterable[int]) -> Counter[str]:
 
 def golden_codec() -> Codec:
     """The tiny model of the golden files."""
-    return Codec(read_weights(GOLDEN / "Golden.1.safetensors"), torch.device("cpu"))
+    return Codec(read_weights(GOLDEN / "Golden.1.safetensors"), "cpu")
 
 
 def main() -> None:
@@ -215,7 +215,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     codec = golden_codec()
-    torch.set_num_threads(1)
+    engine.set_threads(1)
     noise = np.random.default_rng(0).integers(0, 256, (200, 100, 3), np.uint8)
     codec.decompress(codec.compress(noise, 100))  # what is compiled and kept once is not the files' doing
     pages = int(Path("/proc/self/statm").read_text().split()[0])

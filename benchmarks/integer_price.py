@@ -39,16 +39,16 @@ LIGHT = ("H", "I", "J")
 
 def prices(codec: Codec, images: list[np.ndarray], quality: float | None) -> dict[str, float]:
     """Means over the pictures of coded bits over those of the float model, less 1: estimated, and really coded."""
-    integers, floats = codec.entropy, float_networks(codec.model.entropy)
+    integers, floats = codec.torch.entropy, float_networks(codec.model.entropy)
     found: dict[str, list[float]] = {"over_estimate": [], "over_float_coded": []}
     for image in images:
         analysed = codec.analyse(image)
         coded = codec.code(analysed, quality)
         bits = stream_bits(coded.data)
         found["over_estimate"].append(bits / coded.estimate_bits - 1)
-        codec.entropy = floats
+        codec.torch.entropy = floats
         found["over_float_coded"].append(bits / stream_bits(codec.code(analysed, quality).data) - 1)
-        codec.entropy = integers
+        codec.torch.entropy = integers
     return {kind: statistics.mean(values) for kind, values in found.items()}
 
 
@@ -83,7 +83,7 @@ def walk_times_ms(codec: Codec, repeats: int) -> dict[str, float]:
     """As `times_ms`, of all that a decoder does to know y but reading symbols."""
     floats = float_networks(codec.model.entropy)
     rows, columns = HEIGHT // 16, WIDTH // 16
-    both = {"integers": codec.entropy, "float32": floats}
+    both = {"integers": codec.torch.entropy, "float32": floats}
     return in_turns({kind: partial(form.code, rows, columns, 0, Zeros()) for kind, form in both.items()}, repeats)
 
 
@@ -123,7 +123,7 @@ def main() -> None:
     arguments = parser.parse_args()
     paths = sorted(path for path in arguments.data.iterdir() if path.suffix in (".png", ".webp"))
     images = [read_image(path) for path in paths[: arguments.pictures]]
-    codec = load(arguments.model)
+    codec = load(arguments.model, engine="torch")
     about = {"model": codec.info.tag, "pictures": len(images), "machine": machine()}
     rates, times = {}, {}
     print(f"{codec.info.tag}: coded bits against the float model's, mean over {len(images)} pictures")

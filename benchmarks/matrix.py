@@ -89,7 +89,7 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
     import torch
     from float_networks import float_networks
 
-    from rdcodec.codec import pipeline
+    from rdcodec.codec import pipeline, torch_engine
     from rdcodec.exact import layers
 
     setting = Setting(**job["setting"])
@@ -97,9 +97,9 @@ def worker(job: dict[str, Any]) -> dict[str, Any]:
     torch.backends.mkldnn.enabled = setting.onednn
     if setting.dtype:
         dtype = getattr(torch, setting.dtype)
-        pipeline.fast_dtype = lambda device: dtype
-    codec = pipeline.load(job["model"])
-    networks = {"integers": codec.entropy}
+        torch_engine.fast_dtype = lambda device: dtype
+    codec = pipeline.load(job["model"], engine="torch")
+    networks = {"integers": codec.torch.entropy}
     if control := float_networks(codec.model.entropy):
         networks[CONTROL] = control
     if setting.contiguous:
@@ -154,7 +154,7 @@ def encode_all(codec: Any, networks: dict[str, Any], job: dict[str, Any]) -> lis
         for path, entropy in networks.items():
             if path == CONTROL and picture not in job["control"]:
                 continue
-            codec.entropy = entropy
+            codec.torch.entropy = entropy
             for quality in job["qualities"]:
                 coded = codec.code(analysed, quality)
                 name = hashlib.sha256(coded.data).hexdigest()[:16] + ".rdc"
@@ -171,7 +171,7 @@ def decode_all(codec: Any, networks: dict[str, Any], job: dict[str, Any]) -> lis
 
     done = []
     for path, name, _, pixels in job["files"]:
-        codec.entropy = networks[path]
+        codec.torch.entropy = networks[path]
         record: dict[str, Any] = {"path": path, "file": name}
         header, stream = unpack((Path(job["folder"]) / name).read_bytes())
         try:
@@ -198,7 +198,7 @@ def beside_reference(image: np.ndarray, reference: Path, write: bool) -> dict[st
 
 
 def digest(y_hat: Any) -> str:
-    return hashlib.sha256(y_hat.contiguous().numpy().tobytes()).hexdigest()[:16]
+    return hashlib.sha256(np.ascontiguousarray(y_hat).tobytes()).hexdigest()[:16]
 
 
 # The parent
@@ -299,7 +299,7 @@ def second_decoder(model: str, folder: Path, coded: list[list[str]]) -> dict[str
     failed = 0
     for file, latents in wanted.items():
         y_hat = second_decoder.decode((folder / file).read_bytes(), weights).y_hat
-        float_y = (y_hat.transpose(2, 0, 1)[None] / np.float32(64)).astype(np.float32)
+        float_y = (y_hat / np.float32(64)).astype(np.float32)
         failed += hashlib.sha256(np.ascontiguousarray(float_y).tobytes()).hexdigest()[:16] != latents
     return {"files": len(wanted), "failed": failed}
 

@@ -66,11 +66,14 @@ def photo() -> Picture:
 
 @pytest.fixture
 def threads() -> Iterator[Callable[[int], None]]:
-    """Call it to set the number of torch's threads; after the test it is again what it was."""
+    """Call it to set the number of threads; after the test it is again what it was."""
     import torch
 
+    from rdcodec.codec import engine
+
     before = torch.get_num_threads()
-    yield torch.set_num_threads
+    yield engine.set_threads
+    engine.set_threads(0)
     torch.set_num_threads(before)
 
 

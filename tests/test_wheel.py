@@ -64,7 +64,7 @@ def test_wheel_works_alone(tmp_path: Path) -> None:
     for line in re.findall("^Requires-Dist: (.*)$", metadata.read_text(encoding="utf-8"), re.MULTILINE):
         if "extra ==" not in line:
             needed(Requirement(line), found)
-    assert "torch" in found and "pytest" not in found
+    assert not {"torch", "numba", "pytest"} & found.keys()
     for name in found:
         link(name, packages)
     run(*PIP, "--python", python, "check", "--disable-pip-version-check", cwd=tmp_path)

@@ -40,3 +40,6 @@ def is_out_of_memory(error: BaseException) -> bool:
         return error.errno == errno.ENOMEM
     words = "out of memory|allocate memory|not enough memory|bad_alloc|ALLOC_FAILED"
     return isinstance(error, MemoryError) or (isinstance(error, RuntimeError) and bool(re.search(words, str(error))))
+
+
+NO_TORCH = "this needs torch, which is not installed: pip install 'rdcodec[train]'"

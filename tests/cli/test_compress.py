@@ -222,7 +222,7 @@ def test_effort_searches_for_a_better_file(rdc: Rdc, work: Path, monkeypatch: py
         searched.append(int(str(arguments[-1])))
         return refine.refine(*arguments)  # type: ignore[arg-type]
 
-    monkeypatch.setattr("rdcodec.codec.pipeline.refine", search)
+    monkeypatch.setattr("rdcodec.codec.torch_engine.refine", search)
     photo(128, 128).save("a.png")
     for effort in (1, 3):
         done = rdc("compress", "a.png", "-o", f"{effort}.rdc", "-e", effort, "--verify", "--json")

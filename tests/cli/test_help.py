@@ -65,11 +65,21 @@ def test_the_example_runs(rdc: Rdc, work: Path, name: str, monkeypatch: pytest.M
     assert done.code == 0, done.err
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["compress", "--help"], ["info", "photo.rdc"], ["--version"]])
-def test_what_needs_no_model_starts_without_torch_and_numba(coded: Path, arguments: list[str]) -> None:
+@pytest.mark.parametrize(
+    ("arguments", "heavy"),
+    [
+        (["--help"], {"torch", "PIL"}),
+        (["compress", "--help"], {"torch", "PIL"}),
+        (["info", "photo.rdc"], {"torch", "PIL"}),
+        (["--version"], {"torch", "PIL"}),
+        (["compress", "photo.png", "-o", "other.rdc"], {"torch"}),
+        (["decompress", "photo.rdc", "-o", "other.png"], {"torch"}),
+    ],
+)
+def test_what_is_not_needed_is_not_loaded(coded: Path, arguments: list[str], heavy: set[str]) -> None:
     script = (
         "import sys; from rdcodec.cli.main import main; code = main(sys.argv[1:]); "
-        "heavy = {'torch', 'numba', 'PIL'} & set(sys.modules); sys.exit(f'loads {heavy}' if heavy else code)"
+        f"heavy = {heavy} & set(sys.modules); sys.exit(f'loads {{heavy}}' if heavy else code)"
     )
     options = command()
     done = subprocess.run([sys.executable, "-c", script, *arguments], env=options["env"], capture_output=True)

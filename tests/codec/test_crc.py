@@ -1,12 +1,9 @@
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rdcodec.codec.crc import SHORT, crc32c
+from rdcodec.codec.crc import crc32c
 
 
 def by_definition(data: bytes) -> int:
@@ -40,22 +37,16 @@ def test_short_inputs(data: bytes) -> None:
     assert crc32c(data) == by_definition(data)
 
 
-@given(st.integers(SHORT - 2, SHORT + 20), st.integers(0, 2**32))
+@given(st.integers(4000, 4100), st.integers(0, 2**32))
 @settings(max_examples=15)
 def test_long_inputs(size: int, seed: int) -> None:
     data = np.random.default_rng(seed).bytes(size)
     assert crc32c(data) == by_definition(data)
 
 
-@pytest.mark.parametrize("count", [0, 5, SHORT])
+@pytest.mark.parametrize("count", [0, 5, 4096])
 def test_arrays_count_as_their_little_endian_bytes(count: int) -> None:
     values = np.random.default_rng(0).integers(-(2**31), 2**31, (count, 6))
     data = values[:, ::2].astype("<i4").tobytes()
     for array in (values[:, ::2].astype("<i4"), values.astype("<i4")[:, ::2], values.astype(">i4")[:, ::2]):
         assert crc32c(array) == crc32c(data)
-
-
-def test_a_short_input_does_not_load_numba() -> None:
-    program = "import sys; from rdcodec.codec.crc import crc32c; crc32c(bytes(4096)); print('numba' in sys.modules)"
-    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
-    assert result.stdout == "False\n"

@@ -85,15 +85,15 @@ def test_decoding_undoes_encoding(picture: tuple[Symbols, Indexes, Tables]) -> N
 
 @given(pictures())
 @quick
-def test_compiled_coder_is_the_reference(picture: tuple[Symbols, Indexes, Tables]) -> None:
+def test_the_coder_is_the_reference(picture: tuple[Symbols, Indexes, Tables]) -> None:
     symbols, indexes, tables = picture
     data = reference_encode(symbols, indexes, tables)
     assert encode(symbols, indexes, tables) == data
     assert np.array_equal(reference_decode(data, indexes, tables), symbols)
 
 
-def test_compiled_coder_is_the_reference_over_many_blocks() -> None:
-    indexes = np.random.default_rng(1).integers(0, LEVELS, 3 * rans.BLOCK + 5).astype(np.uint8)
+def test_the_coder_is_the_reference_over_many_blocks() -> None:
+    indexes = np.random.default_rng(1).integers(0, LEVELS, 3 * 2048 + 5).astype(np.uint8)
     symbols = natural(2, indexes)
     symbols[::500] += 3000 * (indexes[::500] >= GAUSSIAN.skip_below)
     data = reference_encode(symbols, indexes, GAUSSIAN)
@@ -143,7 +143,7 @@ def test_escapes_reach_every_symbol_and_no_further() -> None:
 
 @pytest.mark.parametrize("beyond", [MAX_SYMBOL + 1, 2**31 - 1, -MAX_SYMBOL - 1, -(2**31)])
 def test_symbols_that_cannot_be_coded_are_refused(beyond: int) -> None:
-    with pytest.raises(ValueError, match="1 symbols are beyond"):
+    with pytest.raises(ValueError, match="symbols beyond"):
         encode(np.array([0, beyond], np.int32), np.array([50, 50], np.uint8), GAUSSIAN)
 
 
@@ -154,7 +154,7 @@ def test_skipped_positions_cost_nothing() -> None:
     data = encode(symbols, indexes, GAUSSIAN)
     assert data == encode(symbols[coded], indexes[coded], GAUSSIAN)
     symbols[GAUSSIAN.skip_below - 1] = 1
-    with pytest.raises(ValueError, match="1 symbols are beyond"):
+    with pytest.raises(ValueError, match="symbols that are not 0"):
         encode(symbols, indexes, GAUSSIAN)
 
 
@@ -194,14 +194,6 @@ def test_strided_and_read_only_arrays_are_fine() -> None:
 # Hostile streams
 
 
-@pytest.fixture(params=["compiled", "checked"])
-def either_loop(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The compiled loops, and the same text run by Python, where NumPy raises on an index out of bounds."""
-    if request.param == "checked":
-        for name in ("_decode", "_list_coded", "_pull", "_pull_escape"):
-            monkeypatch.setattr(rans, name, getattr(rans, name).py_func)
-
-
 hostile = settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
@@ -219,7 +211,6 @@ def check_hostile(data: bytes, indexes: Indexes, tables: Tables) -> None:
     assert encode(symbols, indexes, tables) == data
 
 
-@pytest.mark.usefixtures("either_loop")
 @given(pictures(), st.data())
 @hostile
 def test_a_truncated_stream_is_bad_input(picture: tuple[Symbols, Indexes, Tables], data: st.DataObject) -> None:
@@ -230,7 +221,6 @@ def test_a_truncated_stream_is_bad_input(picture: tuple[Symbols, Indexes, Tables
         decode(stream[:cut], indexes, tables)
 
 
-@pytest.mark.usefixtures("either_loop")
 @given(pictures(), st.data())
 @hostile
 def test_a_longer_stream_is_bad_input(picture: tuple[Symbols, Indexes, Tables], data: st.DataObject) -> None:
@@ -240,7 +230,6 @@ def test_a_longer_stream_is_bad_input(picture: tuple[Symbols, Indexes, Tables], 
         decode(stream, indexes, tables)
 
 
-@pytest.mark.usefixtures("either_loop")
 @given(pictures(), st.data())
 @hostile
 def test_flipped_bits(picture: tuple[Symbols, Indexes, Tables], data: st.DataObject) -> None:
@@ -251,7 +240,6 @@ def test_flipped_bits(picture: tuple[Symbols, Indexes, Tables], data: st.DataObj
     check_hostile(bytes(stream), indexes, tables)
 
 
-@pytest.mark.usefixtures("either_loop")
 @given(pictures(), st.binary(max_size=200))
 @hostile
 def test_random_bytes(picture: tuple[Symbols, Indexes, Tables], data: bytes) -> None:
@@ -259,7 +247,6 @@ def test_random_bytes(picture: tuple[Symbols, Indexes, Tables], data: bytes) -> 
     check_hostile(data, indexes, tables)
 
 
-@pytest.mark.usefixtures("either_loop")
 def test_more_symbols_than_the_stream_holds() -> None:
     indexes = np.full(5000, 40, np.uint8)
     data = encode(natural(5, indexes[:100]), indexes[:100], GAUSSIAN)
@@ -267,7 +254,6 @@ def test_more_symbols_than_the_stream_holds() -> None:
         Decoder(data, GAUSSIAN).decode(indexes)
 
 
-@pytest.mark.usefixtures("either_loop")
 def test_a_damaged_decoder_stays_damaged() -> None:
     indexes = np.full(300, 40, np.uint8)
     decoder = Decoder(np.full(4, LOW, "<u4").tobytes(), GAUSSIAN)
@@ -278,7 +264,6 @@ def test_a_damaged_decoder_stays_damaged() -> None:
             decoder.finish()
 
 
-@pytest.mark.usefixtures("either_loop")
 @pytest.mark.parametrize("words", [0, 1, 2])
 def test_an_escape_behind_the_last_word(words: int) -> None:
     """Row 1 of ODD escapes at its upper half; every step of this escape then wants a word."""
@@ -289,7 +274,6 @@ def test_an_escape_behind_the_last_word(words: int) -> None:
             decoder.decode(np.array([1, 1, 1, 1, 1], np.uint8))
 
 
-@pytest.mark.usefixtures("either_loop")
 @pytest.mark.parametrize("symbol", [MAX_SYMBOL + 1, -MAX_SYMBOL - 1, 50_000, -65_536])
 def test_a_symbol_beyond_the_largest_is_bad_input(symbol: int) -> None:
     symbols, indexes = np.array([symbol], np.int32), np.array([3], np.uint8)

@@ -17,8 +17,8 @@ from rdcodec.codec import refine as module
 from rdcodec.codec.pipeline import Analysed, Codec, Encoded, load, search_steps
 from rdcodec.codec.refine import MARGIN, WINDOW, refine, windows
 from rdcodec.errors import UsageError
-from rdcodec.models.entropy.checkerboard import HYPER_STRIDE
 from rdcodec.models.rate import LMBDA_0, LMBDA_100
+from rdcodec.models.sizes import HYPER_STRIDE
 
 Picture = NDArray[np.uint8]
 
@@ -129,7 +129,7 @@ def test_a_window_leaves_the_others_alone(released: Codec, photo: Picture, monke
     monkeypatch.setattr(module, "WINDOW", 4)
     monkeypatch.setattr(module, "MARGIN", 4)
     coded = released.encode(photo[:100, :150], 50)
-    y, z = coded.latents.clone(), coded.hyper_latents.clone()
+    y, z = (torch.tensor(part).permute(2, 0, 1)[None] for part in (coded.latents, coded.hyper_latents))
     rows, columns = y.shape[2:]
     monkeypatch.setattr(module, "windows", lambda *size: list(windows(*size))[:1])
     x = torch.tensor(coded.image).permute(2, 0, 1)[None].float()

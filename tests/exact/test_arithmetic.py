@@ -12,7 +12,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from rdcodec.codec.pipeline import load
 from rdcodec.errors import UsageError
 from rdcodec.exact.arithmetic import convolve, convolve_by_products, exact_arithmetic, linear, product
-from rdcodec.exact.layers import ACTIVATION, Arrays, IntegerConv, Range
+from rdcodec.exact.chain import ACTIVATION, Arrays, Range
+from rdcodec.exact.layers import IntegerConv
 
 CPU = torch.device("cpu")
 PRODUCTS = ("convolution", "mm", "addmm", "bmm", "baddbmm")

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rdcodec.errors import NeedsModel
-from rdcodec.exact.layers import Range
+from rdcodec.exact.chain import Range
 from rdcodec.exact.nonlinear import (
     NORMAL,
     IntegerLinear,

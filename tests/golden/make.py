@@ -18,13 +18,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from PIL import Image
-from torch import Tensor
 
 import rdcodec
-from rdcodec.codec import rans
 from rdcodec.codec.container import SINGLE_RATE, Header, Section, pack, read_header, unpack
-from rdcodec.codec.crc import crc32c
-from rdcodec.codec.pipeline import Codec, _Encoder, load
+from rdcodec.codec.engine import Latents
+from rdcodec.codec.pipeline import Codec, load
 from rdcodec.exact.fixed import MEAN_ONE
 from rdcodec.export.weights import export
 from rdcodec.models.base import ImageModel
@@ -152,30 +150,27 @@ def few_pictures(kind: str, photo: NDArray[np.uint8]) -> dict[str, tuple[NDArray
     return {f"{kind}-{name}": (part, None) for name, part in parts.items()}
 
 
-def encode_latents(codec: Codec, y: Tensor, z: Tensor, like: Header) -> tuple[bytes, NDArray[np.int32], Tensor]:
-    """File, symbols and y_hat of latents in quantised units, y (1, M, h, w) and z (1, N, h/4, w/4); no analysis."""
-    encoder = _Encoder(y, z, codec.tables.skip_below)
-    y_hat = codec.entropy.code(y.shape[2], y.shape[3], like.quality, encoder)
-    symbols = np.concatenate(encoder.symbols)
-    stream = rans.encode(symbols, np.concatenate(encoder.indexes), codec.tables)
-    return pack(replace(like, symbols_crc=crc32c(symbols.astype("<i2"))), stream), symbols, y_hat
+def encode_latents(codec: Codec, y: Latents, z: Latents, like: Header) -> tuple[bytes, NDArray[np.int32], Latents]:
+    """File, symbols and y_hat of latents in quantised units, y (h, w, M) and z (h/4, w/4, N); no analysis."""
+    coded = codec.engine.encode(y, z, like.quality)
+    return pack(replace(like, symbols_crc=coded.crc), coded.stream), np.concatenate(coded.symbols), coded.y_hat
 
 
-def extremes(codec: Codec, like: Header) -> tuple[bytes, NDArray[np.int32], Tensor]:
+def extremes(codec: Codec, like: Header) -> tuple[bytes, NDArray[np.int32], Latents]:
     """The largest symbols that a file can hold, of 40 x 100 pixels: no picture has them."""
     rng = np.random.default_rng(2)
     height, width = (-(-side // codec.model.multiple) * codec.model.multiple for side in (40, 100))
     of_y, of_z = codec.model.latent_shapes(height, width)
-    y = torch.from_numpy(rng.choice([-40000.0, -600, 0, 3, 40000], (1, *of_y))).float()
-    z = torch.from_numpy(rng.choice([-40000.0, -128, 0, 127, 40000], (1, *of_z))).float()
+    y = rng.choice([-40000.0, -600, 0, 3, 40000], of_y).astype(np.float32)
+    z = rng.choice([-40000.0, -128, 0, 127, 40000], of_z).astype(np.float32)
     quality = SINGLE_RATE if codec.single_rate else 777
-    return encode_latents(codec, y, z, replace(like, width=100, height=40, quality=quality))
+    first_channels_last = (np.ascontiguousarray(part.transpose(1, 2, 0)) for part in (y, z))
+    return encode_latents(codec, *first_channels_last, replace(like, width=100, height=40, quality=quality))
 
 
-def sums(symbols: NDArray[np.int32], y_hat: Tensor) -> dict[str, str]:
+def sums(symbols: NDArray[np.int32], y_hat: Latents) -> dict[str, str]:
     """SHA-256 of the symbols (int16) and of y_hat (rows, columns, channels; int32 steps of 1/64), little-endian."""
-    steps = (y_hat[0].permute(1, 2, 0) * MEAN_ONE).to(torch.int32).contiguous().numpy()
-    parts = {"symbols": symbols.astype("<i2"), "y_hat": steps.astype("<i4")}
+    parts = {"symbols": symbols.astype("<i2"), "y_hat": (y_hat * MEAN_ONE).astype("<i4")}
     return {name: hashlib.sha256(part.tobytes()).hexdigest() for name, part in parts.items()}
 
 
@@ -186,7 +181,7 @@ def main() -> None:
     record = folder / "golden.json"
     found = json.loads(record.read_text()) if record.exists() else {}
 
-    def keep(name: str, data: bytes, symbols: NDArray[np.int32], y_hat: Tensor) -> None:
+    def keep(name: str, data: bytes, symbols: NDArray[np.int32], y_hat: Latents) -> None:
         with (folder / f"{name}.rdc").open("xb") as file:  # never one that is there already
             file.write(data)
         found[name] = {"tag": read_header(data).header.tag, "bytes": len(data), **sums(symbols, y_hat)}

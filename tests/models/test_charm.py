@@ -9,7 +9,7 @@ from test_family import M, combination
 from torch import Tensor, nn
 
 from rdcodec.models.entropy.charm import CharmModel
-from rdcodec.models.entropy.structure import see
+from rdcodec.models.entropy.slices import see
 
 QUALITY = torch.zeros(1)
 SLICES = (2, 6, 8)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rdcodec.errors import NeedsModel
 from rdcodec.exact.arithmetic import exact_arithmetic
-from rdcodec.exact.layers import Range
+from rdcodec.exact.chain import Range
 from rdcodec.export.swin import CalibratedSwin, calibrate_swin
 from rdcodec.models.entropy.integer_swin import IntegerSwin
 from rdcodec.models.entropy.kinds import SwinHyperSynthesis

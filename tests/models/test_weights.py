@@ -19,6 +19,7 @@ from rdcodec.export.tables import build_gaussian_tables
 from rdcodec.models.base import ImageModel
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.entropy.checkerboard import CheckerboardModel
+from rdcodec.models.state import raw_of, stored
 from rdcodec.models.transforms.light import LightAnalysis
 from rdcodec.models.weights import (
     FILE_NAME,
@@ -29,7 +30,6 @@ from rdcodec.models.weights import (
     read_weights,
     released,
     save_weights,
-    stored,
     weight_folders,
     weights_sha256,
 )
@@ -126,7 +126,7 @@ def test_nothing_starts_from_what_only_decodes(weights: Weights, tiny_model: Ima
 def test_half_an_encoder_is_no_decoder(weights: Weights) -> None:
     state = {name: tensor for name, tensor in weights.state.items() if not name.startswith("entropy.")}
     with pytest.raises(NeedsModel, match="do not fit"):
-        replace(weights, state=state).build()
+        replace(weights, raw=raw_of(state)).build()
 
 
 def test_a_built_model_has_the_stored_values(weights: Weights, tiny_model: ImageModel) -> None:
@@ -163,7 +163,7 @@ def with_state(weights: Weights, name: str) -> Weights:
     tensor = weights.state[name].clone()
     flat = tensor.view(-1).view(torch.uint8)
     flat[0] ^= 1
-    return replace(weights, state={**weights.state, name: tensor})
+    return replace(weights, raw=raw_of({**weights.state, name: tensor}))
 
 
 def test_synthesis_hash_follows_what_makes_pixels(weights: Weights) -> None:
@@ -196,7 +196,7 @@ def test_hashes_do_not_depend_on_order_or_layout(weights: Weights) -> None:
         name: t.contiguous(memory_format=torch.channels_last) if t.dim() == 4 else t
         for name, t in reversed(weights.state.items())
     }
-    assert replace(weights, state=turned).synthesis_hash == weights.synthesis_hash
+    assert replace(weights, raw=raw_of(turned)).synthesis_hash == weights.synthesis_hash
     big_endian = {n: a.astype(a.dtype.newbyteorder(">")) for n, a in reversed(weights.entropy.items())}
     assert replace(weights, entropy=big_endian).entropy_hash == weights.entropy_hash
 

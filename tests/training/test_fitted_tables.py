@@ -45,7 +45,7 @@ def fitted(fair: Weights, photo: Picture) -> Weights:
 def test_only_the_tables_change(fair: Weights, fitted: Weights) -> None:
     assert fitted.tables.hash() != fair.tables.hash()
     assert (fitted.entropy_hash, fitted.synthesis_hash) == (fair.entropy_hash, fair.synthesis_hash)
-    assert fitted.state is fair.state
+    assert fitted.raw is fair.raw
     assert np.array_equal(fitted.tables.radius, widen(fair.tables).radius)
     assert fitted.tables.skip_below == fair.tables.skip_below
 

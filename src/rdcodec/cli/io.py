@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import typer
 
-from rdcodec.errors import BadInput, RdcError, UsageError, is_out_of_memory
+from rdcodec.errors import NO_TORCH, BadInput, NeedsModel, RdcError, UsageError, is_out_of_memory
 from rdcodec.system import write_whole
 
 if TYPE_CHECKING:
@@ -112,6 +112,8 @@ def explain(error: BaseException) -> tuple[str, int]:
             return f"{text[:1].lower()}{text[1:]} (see {command} --help)", error.exit_code
         case KeyboardInterrupt():
             return "interrupted", 130
+        case ModuleNotFoundError(name="torch"):
+            return NO_TORCH, NeedsModel.exit_code
         case OSError():
             where = f"{error.filename}: " if error.filename else ""
             return f"{where}{error.strerror or error}", 1

@@ -36,12 +36,16 @@ app.add_typer(results.results, rich_help_panel="Laboratory")
 
 def _show_version(wanted: bool) -> None:
     if wanted:
-        from importlib.metadata import version
+        from importlib.metadata import PackageNotFoundError, version
 
-        from rdcodec import __version__
+        from rdcodec import __version__, _native
         from rdcodec.codec.container import VERSION
 
-        typer.echo(f"rdc {__version__}, format {VERSION}, torch {version('torch')}")
+        try:
+            torch = f"torch {version('torch')}"
+        except PackageNotFoundError:
+            torch = "without torch"
+        typer.echo(f"rdc {__version__}, format {VERSION}, kernels {_native.kernels()}, {torch}")
         raise typer.Exit
 
 

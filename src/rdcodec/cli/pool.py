@@ -19,11 +19,10 @@ Result = TypeVar("Result")
 
 
 def set_threads(threads: int) -> None:
-    """Let torch use `threads` threads in this process; 0 leaves its default, every core."""
-    if threads:
-        import torch
+    """Let codecs use `threads` threads in this process; 0 leaves the default, every core."""
+    from rdcodec.codec import engine
 
-        torch.set_num_threads(threads)
+    engine.set_threads(threads)
 
 
 def run_tasks(

@@ -3,92 +3,39 @@
     image -> analysis -> y * gain -> (hyper-latents z, then y in passes) -> symbols -> rANS -> .rdc
     .rdc  -> rANS -> symbols -> y_hat / gain -> synthesis -> image
 
-With more effort `refine.py` moves y and z before they are rounded; what follows does not change.
-
-Encoder and decoder walk the integer entropy networks through the same code (`code` of the integer form); they
-differ only in the coder that they hand it: one looks each symbol up in y, the other reads it from the stream.
+An engine computes the parts: the core for light models, torch for the others and on a card (`engine.py`). With more
+effort `refine.py` moves y and z before they are rounded; what follows does not change.
 """
 
 import math
-import os
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from rdcodec.codec import rans
+from rdcodec.codec import native_engine
 from rdcodec.codec.container import MAX_PIXELS, SINGLE_RATE, Header, pack, unpack
-from rdcodec.codec.crc import crc32c
-from rdcodec.codec.refine import refine
+from rdcodec.codec.engine import Engine, Image, Latents, at_quality
+from rdcodec.codec.rans import Indexes
 from rdcodec.codec.target import START, largest_below, smallest_above
-from rdcodec.errors import BadInput, NeedsModel, RdcError, UsageError
-from rdcodec.exact.fixed import MEAN_ONE
-from rdcodec.models.base import ImageModel, latent_size
-from rdcodec.models.blocks import pad_to_multiple
-from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, Search
-from rdcodec.models.entropy.integer import Part
-from rdcodec.models.precision import fast_dtype, in_fast_dtype, in_float32, pick_device
+from rdcodec.errors import NO_TORCH, BadInput, NeedsModel, RdcError, UsageError
+from rdcodec.models.sizes import ANCHORS, latent_size
 from rdcodec.models.weights import UNRELEASED, Weights, find_weights, no_encoder, read_weights
 
-Image = NDArray[np.uint8]
+if TYPE_CHECKING:
+    import torch
+
+    from rdcodec.codec.torch_engine import TorchEngine
+    from rdcodec.models.base import ImageModel
+
 DEFAULT_QUALITY = 50.0
 EFFORTS = range(1, 10)  # 1 is one pass without a search
 LEAST_LIMIT = 1 << 20  # pixels that padding may make of a picture, whatever the limit
-
-
-@dataclass
-class _Encoder:
-    """Looks symbols up in y and z, and keeps them in coding order."""
-
-    y_latents: Tensor
-    z_latents: Tensor
-    skip_below: int
-    symbols: list[NDArray[np.int32]] = field(default_factory=list)
-    indexes: list[rans.Indexes] = field(default_factory=list)
-
-    def z(self, indexes: Tensor) -> Tensor:
-        return self._take(self.z_latents[0].permute(1, 2, 0), indexes)
-
-    def y(self, part: Part, mean: Tensor, indexes: Tensor) -> Tensor:
-        return self._take(part(self.y_latents) - mean / MEAN_ONE, indexes)
-
-    def _take(self, value: Tensor, indexes: Tensor) -> Tensor:
-        symbols = value.round().clamp_(-rans.MAX_SYMBOL, rans.MAX_SYMBOL)
-        symbols = symbols * (indexes >= self.skip_below)
-        self.symbols.append(symbols.to(torch.int32).reshape(-1).cpu().numpy())
-        self.indexes.append(_row_numbers(indexes))
-        return symbols
-
-
-@dataclass
-class _Decoder:
-    """Reads symbols from the stream."""
-
-    stream: rans.Decoder
-    symbols: list[NDArray[np.int32]] = field(default_factory=list)
-
-    def z(self, indexes: Tensor) -> Tensor:
-        return self._read(indexes)
-
-    def y(self, part: Part, mean: Tensor, indexes: Tensor) -> Tensor:
-        return self._read(indexes)
-
-    def _read(self, indexes: Tensor) -> Tensor:
-        symbols = self.stream.decode(_row_numbers(indexes))
-        self.symbols.append(symbols)
-        return torch.from_numpy(symbols).to(indexes.device, torch.float32).reshape(indexes.shape)
-
-
-def _row_numbers(indexes: Tensor) -> rans.Indexes:
-    """Table indexes as the coder takes them; torch knows no comparisons of uint16."""
-    flat = indexes.reshape(-1).cpu().numpy()
-    return flat if flat.dtype == np.uint8 else flat.astype(np.uint16)
 
 
 @dataclass(frozen=True)
@@ -106,7 +53,7 @@ class Analysed:
     """A picture after the analysis transform, ready to be coded at any quality."""
 
     image: Image
-    latents: Tensor
+    latents: Latents  # y in units of the picture
 
 
 @dataclass(frozen=True)
@@ -117,11 +64,11 @@ class Encoded:
     quality: float | None  # None: the model has one rate
     codec: "Codec"
     image: Image
-    latents: Tensor  # y and z, not yet rounded
-    hyper_latents: Tensor
-    y_hat: Tensor
-    symbols: tuple[NDArray[np.int32], ...]  # of z and of each pass of y, in coding order
-    indexes: tuple[rans.Indexes, ...]
+    latents: Latents  # y and z in quantisation steps, not yet rounded
+    hyper_latents: Latents
+    y_hat: Latents
+    symbols: Sequence[NDArray[np.int32]]  # of z and of each pass of y, in coding order
+    indexes: Sequence[Indexes]
 
     @cached_property
     def reconstruction(self) -> Image:
@@ -150,42 +97,38 @@ class Encoded:
 
 
 class Codec:
-    """A model with weights and tables: pictures to files and back.
+    """A model with weights and tables: pictures to files and back. Threads may share it."""
 
-    Threads may share it. Files do not depend on what the caller has set in torch: default type and device, autocast,
-    inference mode, gradients.
-    """
+    def __init__(self, weights: Weights, device: "str | torch.device" = "cpu", engine: str | None = None) -> None:
+        """engine: "native" or "torch"; None for the core where it runs the model.
 
-    @torch.inference_mode(False)  # its tensors outlive the caller's mode, and a search needs gradients
-    def __init__(self, weights: Weights, device: torch.device) -> None:
+        NeedsModel for weights that do not fit together, or if torch is needed and not installed.
+        """
         self._weights = weights
         self.config = weights.config
         self.decodes_only = weights.decodes_only
-        self.device = device
+        self.device = str(device)
         self.tables = weights.tables
         self.hashes = weights.entropy_hash, weights.synthesis_hash
-        with torch.device("cpu"):
-            self.entropy = weights.build_entropy().to(device)
-        self.dtype = fast_dtype(device)
-        self.decoder = weights.build_decoder()
-        self._place(self.decoder, self.decoder.synthesis.inexact())
-        parameters = sum(tensor.numel() for tensor in weights.state.values())
-        self.info = ModelInfo(self.config.name, weights.tag, self.config.summary, parameters)
+        if engine is None:
+            engine = "native" if self.device == "cpu" and native_engine.runs(self.config) else "torch"
+        self.engine: Engine = native_engine.NativeEngine(weights) if engine == "native" else self.torch
+        self.info = ModelInfo(self.config.name, weights.tag, self.config.summary, weights.parameters)
+        self._log_gain = weights.raw.get("log_gain.values")
+        if not self.single_rate and (
+            self._log_gain is None or self._log_gain.shape != (ANCHORS, self.config.latent_channels)
+        ):
+            raise weights.misfit()
 
     @cached_property
-    def model(self) -> ImageModel:
-        """The whole model in floats: built when first something is encoded or estimated. NeedsModel as `analyse`."""
-        with torch.inference_mode(False):  # the search differentiates it
-            model = self._weights.build()
-            model.synthesis, model.log_gain = self.decoder.synthesis, self.decoder.log_gain
-            self._place(model, model.analysis.inexact())
-        return model
+    def torch(self) -> "TorchEngine":
+        """The codec in torch: for searches and estimates, and for models that the core does not run."""
+        return torch_engine()(self._weights, self.device)
 
-    def _place(self, network: torch.nn.Module, inexact: Sequence[torch.nn.Module]) -> None:
-        """Bring a network onto the device, and parts of it into the fast type."""
-        network.to(self.device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        for part in inexact:
-            part.to(self.dtype)
+    @property
+    def model(self) -> "ImageModel":
+        """The whole model in floats, in torch. NeedsModel as `analyse`."""
+        return self.torch.model
 
     def compress(
         self, image: Image, quality: float | None = None, effort: int = 1, max_pixels: int = MAX_PIXELS
@@ -203,10 +146,10 @@ class Codec:
     ) -> Encoded:
         """As `compress`, with the reconstruction and the estimated rate at hand."""
         self._tenths(quality)  # so that what is wrong costs no analysis
-        search_steps(effort)
+        if search_steps(effort):
+            torch_engine()
         return self.code(self.analyse(image, max_pixels), quality, effort)
 
-    @torch.inference_mode()
     def analyse(self, image: Image, max_pixels: int = MAX_PIXELS) -> Analysed:
         """Run the analysis transform, which does not depend on quality. NeedsModel for weights that only decode.
 
@@ -217,9 +160,7 @@ class Codec:
         self._check_padding(height, width, max(max_pixels, height * width))  # the picture itself is here already
         if self.decodes_only:
             raise no_encoder(self.info.tag)
-        x = pad_to_multiple(self._samples(image), self.model.multiple).contiguous(memory_format=torch.channels_last)
-        with in_fast_dtype(self.device):
-            return Analysed(image, self.model.analysis(x))
+        return Analysed(image, self.engine.analyse(image, *latent_size(*self._padded(height, width))))
 
     def _padded(self, height: int, width: int) -> tuple[int, int]:
         """Sides of what the transforms compute for a picture."""
@@ -243,58 +184,48 @@ class Codec:
         plain = self._code(analysed, self._latents(analysed, tenths), tenths)
         if not steps:
             return plain
-        found = self._code(analysed, self._search(plain, tenths, steps), tenths)
+        found = self._code(
+            analysed, self.torch.search(plain.image, plain.latents, plain.hyper_latents, tenths, steps), tenths
+        )
         return min(plain, found, key=lambda coded: self._cost(coded, tenths))
 
-    @torch.inference_mode()
-    def _latents(self, analysed: Analysed, tenths: int) -> tuple[Tensor, Tensor]:
-        """y and z in quantised units, not yet rounded."""
-        at = self._at(tenths)
-        y = analysed.latents * self.model.gain(at)
-        with in_float32(self.device):
-            return y, self.model.entropy.analyse(pad_to_multiple(y, HYPER_STRIDE), at)
+    def _latents(self, analysed: Analysed, tenths: int) -> tuple[Latents, Latents]:
+        """y and z in quantisation steps, not yet rounded."""
+        y = analysed.latents * self._gain(tenths)
+        return y, self.engine.hyper_analyse(y, tenths)
 
-    def _samples(self, image: Image) -> Tensor:
-        """(1, 3, H, W) float32 on the 0..255 scale."""
-        pixels = torch.from_numpy(np.require(image, requirements=["C", "W"])).to(self.device)
-        return pixels.permute(2, 0, 1)[None].float()
-
-    def _search(self, plain: Encoded, tenths: int, steps: int) -> tuple[Tensor, Tensor]:
-        return refine(
-            self.model, self._samples(plain.image), plain.latents, plain.hyper_latents, self._at(tenths), steps
-        )
+    def _gain(self, tenths: int) -> Latents:
+        """Quantisation steps per unit of the latents, (M,)."""
+        if self.single_rate:
+            return np.ones(self.config.latent_channels, np.float32)
+        assert self._log_gain is not None
+        gain: Latents = np.exp(at_quality(self._log_gain, tenths))
+        return gain
 
     def _cost(self, coded: Encoded, tenths: int) -> float:
         """Bits per pixel and weighted distortion: what the model was trained for."""
-        return coded.bpp + float(self.model.lmbda(self._at(tenths))) * coded.mse
+        return coded.bpp + self.torch.lmbda(tenths) * coded.mse
 
-    @torch.inference_mode()
-    def _code(self, analysed: Analysed, latents: tuple[Tensor, Tensor], tenths: int) -> Encoded:
-        encoder = _Encoder(*latents, self.tables.skip_below)
-        rows, columns = latents[0].shape[2:]
-        y_hat = self.entropy.code(rows, columns, tenths, encoder)
-        symbols, indexes = np.concatenate(encoder.symbols), np.concatenate(encoder.indexes)
-        stream = rans.encode(symbols, indexes, self.tables)
+    def _code(self, analysed: Analysed, latents: tuple[Latents, Latents], tenths: int) -> Encoded:
+        coded = self.engine.encode(*latents, tenths)
         height, width = analysed.image.shape[:2]
-        header = Header(
-            self.info.tag,
-            width,
-            height,
-            tenths,
-            self.tables.hash(),
-            *self.hashes,
-            symbols_crc=_symbols_crc(symbols),
+        hashes = self.tables.hash(), *self.hashes
+        header = Header(self.info.tag, width, height, tenths, *hashes, symbols_crc=coded.crc)
+        quality = None if self.single_rate else tenths / 10
+        return Encoded(
+            pack(header, coded.stream),
+            quality,
+            self,
+            analysed.image,
+            *latents,
+            y_hat=coded.y_hat,
+            symbols=coded.symbols,
+            indexes=coded.indexes,
         )
-        data = pack(header, stream)
-        found = tuple(encoder.symbols), tuple(encoder.indexes)
-        return Encoded(data, None if self.single_rate else tenths / 10, self, analysed.image, *latents, y_hat, *found)
 
-    @torch.inference_mode()
-    def estimate_bits(self, y: Tensor, z: Tensor, quality: float | None = None) -> float:
-        """Rate of y (1, M, h, w) and z (1, N, h/4, w/4), quantised units, under the float model, in bits."""
-        with in_float32(self.device):
-            rated = self.model.entropy(y, self._at(self._tenths(quality)), None, Search(z, torch.round))
-        return float(rated.bits_y.double().sum() + rated.bits_z.double().sum())
+    def estimate_bits(self, y: Latents, z: Latents, quality: float | None = None) -> float:
+        """Rate of y (h, w, M) and z (h/4, w/4, N), quantised units, under the float model, in bits. It needs torch."""
+        return self.torch.estimate_bits(y, z, self._tenths(quality))
 
     def encode_target(
         self,
@@ -350,9 +281,8 @@ class Codec:
         quality = None if self.single_rate else header.quality / 10
         return self.synthesise(y_hat, quality, header.height, header.width)
 
-    @torch.inference_mode()
-    def decode_latents(self, header: Header, stream: bytes) -> Tensor:
-        """y_hat in quantised units, (1, M, h, w); errors as `decompress`."""
+    def decode_latents(self, header: Header, stream: bytes) -> Latents:
+        """y_hat in quantised units, (h, w, M); errors as `decompress`."""
         if (header.tables_hash, header.entropy_hash, header.synthesis_hash) != (self.tables.hash(), *self.hashes):
             raise NeedsModel(f"the file was made with other weights {header.tag} than those here: give them with -m")
         if (header.quality == SINGLE_RATE) != self.single_rate:
@@ -360,23 +290,16 @@ class Codec:
                 "a quality in the file, but a single rate" if self.single_rate else "no quality in the file, but rates"
             )
             raise BadInput(f"{wrong} in {header.tag}: get the file again from its source")
-        rows, columns = latent_size(*self._padded(header.height, header.width))
-        decoder = _Decoder(rans.Decoder(stream, self.tables))
-        y_hat = self.entropy.code(rows, columns, header.quality, decoder)
-        decoder.stream.finish()
-        if _symbols_crc(np.concatenate(decoder.symbols)) != header.symbols_crc:
+        sides = latent_size(*self._padded(header.height, header.width))
+        y_hat, crc = self.engine.decode(stream, *sides, header.quality)
+        if crc != header.symbols_crc:
             raise BadInput("the decoded symbols are not those that were coded: get the file again from its source")
         return y_hat
 
-    @torch.inference_mode()
-    def synthesise(self, y_hat: Tensor, quality: float | None, height: int, width: int) -> Image:
-        """Undo the gains and run the synthesis transform: y_hat (1, M, h, w) to uint8 (height, width, 3)."""
-        at = self._at(self._tenths(quality))
-        with in_fast_dtype(self.device):
-            x_hat = self.decoder(y_hat, at)
-        pixels = x_hat[0, :, :height, :width].permute(1, 2, 0)
-        out: Image = pixels.round().clamp_(0, 255).to(torch.uint8).contiguous().cpu().numpy()
-        return out
+    def synthesise(self, y_hat: Latents, quality: float | None, height: int, width: int) -> Image:
+        """Undo the gains and run the synthesis transform: y_hat (h, w, M) to uint8 (height, width, 3)."""
+        tenths = self._tenths(quality)
+        return self.engine.synthesise(y_hat, self._gain(tenths), tenths, height, width)
 
     @property
     def single_rate(self) -> bool:
@@ -401,10 +324,6 @@ class Codec:
             raise UsageError(f"quality {quality:g} is outside 0..100")
         return round(quality * 10)
 
-    def _at(self, tenths: int) -> Tensor:
-        """Quality as the networks take it; those of a model of one rate take no notice."""
-        return torch.tensor([0 if self.single_rate else tenths / 10], dtype=torch.float32, device=self.device)
-
 
 def search_steps(effort: int) -> int:
     """Steps of the encoder's search: none for effort 1, then 12, 25, 50 and so on. UsageError beyond 1..9."""
@@ -418,35 +337,44 @@ def _check_image(image: Image) -> None:
         raise UsageError(f"a picture is uint8 (height, width, 3), not {image.dtype} {image.shape}")
 
 
-def _symbols_crc(symbols: NDArray[np.int32]) -> int:
-    """CRC-32C over the symbols as 16-bit little-endian integers, in coding order."""
-    return crc32c(symbols.astype("<i2"))
+def torch_engine() -> "type[TorchEngine]":
+    """The engine that needs torch; NeedsModel where that is not installed."""
+    try:
+        from rdcodec.codec.torch_engine import TorchEngine
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        raise NeedsModel(NO_TORCH) from None
+    return TorchEngine
 
 
-def load(model: str | Path = "I", device: str = "cpu") -> Codec:
+def load(model: str | Path = "I", device: str = "cpu", engine: str | None = None) -> Codec:
     """A codec by name ("I": its newest weights), tag ("I.3") or run folder (a Path, or text with a slash: "./I").
 
-    NeedsModel if it or its weights are not here; UsageError for a device that is not here. A process that is forked
-    afterwards has one thread in torch; start processes with "spawn" to have more.
+    engine: "native" or "torch"; None for the core where it runs the model.
+    NeedsModel if it, its weights or torch are not here and needed; UsageError for a device that is not here.
     """
     path = find_weights(model)
-    return _load(path, path.stat().st_mtime_ns, pick_device(device))
+    return _load(path, path.stat().st_mtime_ns, _device(device), engine)
 
 
-def _after_fork() -> None:
-    """In a forked child: one thread. Those of the parent's pool did not come along, and torch would wait for them."""
-    if _load.cache_info().misses:
-        torch.set_num_threads(1)
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
+def _device(name: str) -> str:
+    """ "cpu" or "cuda" for "auto" too; UsageError as `models.precision.pick_device`."""
+    if name == "cpu":
+        return name
+    try:
+        from rdcodec.models.precision import pick_device
+    except ModuleNotFoundError:
+        if name == "auto":
+            return "cpu"
+        torch_engine()
+    return pick_device(name).type
 
 
 @lru_cache(maxsize=4)
-def _load(path: Path, modified_ns: int, device: torch.device) -> Codec:
+def _load(path: Path, modified_ns: int, device: str, engine: str | None) -> Codec:
     """Kept as long as the file is the same: a run that goes on writes new weights."""
-    return Codec(read_weights(path), device)
+    return Codec(read_weights(path), device, engine)
 
 
 def codec_for(header: Header, model: str | Path | None = None, device: str = "cpu") -> Codec:

@@ -12,9 +12,10 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from rdcodec.models.base import STRIDE, ImageModel
-from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, Quantise, Search
+from rdcodec.models.base import ImageModel
+from rdcodec.models.entropy.checkerboard import Quantise, Search
 from rdcodec.models.precision import in_fast_dtype, in_float32
+from rdcodec.models.sizes import HYPER_STRIDE, STRIDE
 
 # Chosen on held-out photographs, in fifty steps. Gradients are in bits per quantised unit; those well below EPSILON
 # move a latent in proportion to their size, so that latents that hardly matter do not drift on Adam's noise.

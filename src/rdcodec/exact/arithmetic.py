@@ -69,6 +69,11 @@ def convolve_by_products(x: Tensor, weight: Tensor, bias: Tensor | None, groups:
     return out if bias is None else out + bias[:, None, None]
 
 
+def shift_right(value: Tensor, bits: int) -> Tensor:
+    """floor(value / 2^bits) of integers in a float32 carrier: a product with a power of two is exact."""
+    return (value * 2.0**-bits).floor()
+
+
 def product(a: Tensor, b: Tensor) -> Tensor:
     """a @ b, in the type of both."""
     return _exactly(torch.matmul, a, b)

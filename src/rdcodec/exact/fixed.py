@@ -13,7 +13,6 @@ prove that bound from their weights before they run.
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
 
 CARRIER_LIMIT = 1 << 24
 SUM_LIMIT = 1 << 31  # of sums whose parts are added in float64
@@ -27,11 +26,6 @@ LATENT_MAX = 4095
 LEVEL_ONE = 16  # a level of the scale table, in steps of a log-scale
 LEVEL_MAX = 4095
 QUALITIES = 1000  # tenths of quality
-
-
-def shift_right(value: Tensor, bits: int) -> Tensor:
-    """floor(value / 2^bits) of integers in a float32 carrier: a product with a power of two is exact."""
-    return (value * 2.0**-bits).floor()
 
 
 def interpolate(anchors: NDArray[np.int32], tenths: int) -> NDArray[np.int32]:

@@ -14,8 +14,8 @@ from torch import Tensor
 
 from rdcodec.errors import NeedsModel
 from rdcodec.exact.arithmetic import linear
+from rdcodec.exact.chain import MAX_SHIFT, Arrays, Range
 from rdcodec.exact.fixed import CARRIER_LIMIT
-from rdcodec.exact.layers import MAX_SHIFT, Arrays, Range
 
 WIDE_LIMIT = 1 << 52  # of integers in float64, with a bit to spare for the next square
 INVERSE_BITS = 40

@@ -8,12 +8,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from rdcodec.exact.chain import ACTIVATION, Arrays
 from rdcodec.exact.fixed import HYPER_MAX, LATENT_ONE, LEVEL_ONE, MEAN_ONE
-from rdcodec.exact.layers import ACTIVATION, Arrays
 from rdcodec.exact.tables import SCALE_MIN
 from rdcodec.export.layers import calibrate, named, to_integers
 from rdcodec.models.entropy.checkerboard import CheckerboardModel, parity_mask
-from rdcodec.models.entropy.integer import HYPER, LATENT, LOG_LEVEL
+from rdcodec.models.entropy.integer import LOG_LEVEL
+from rdcodec.models.entropy.structure import HYPER, LATENT
 
 
 @torch.no_grad()

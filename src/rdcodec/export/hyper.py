@@ -10,8 +10,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rdcodec.exact.chain import Arrays, Reach
 from rdcodec.exact.fixed import CARRIER_LIMIT, LATENT_MAX, LATENT_ONE, LEVEL_ONE, MEAN_ONE
-from rdcodec.exact.layers import Arrays, Reach
 from rdcodec.exact.tables import SCALE_MIN
 from rdcodec.export.layers import Calibrated, calibrate, named, to_integers
 from rdcodec.export.swin import CalibratedSwin, calibrate_swin
@@ -31,7 +31,7 @@ from rdcodec.models.entropy.integer_hyper import (
     merge_reach,
     seen_reach,
 )
-from rdcodec.models.entropy.structure import Seen, see, share
+from rdcodec.models.entropy.slices import Seen, see, share
 
 WIDE_LIMIT = 8 * CARRIER_LIMIT  # some ten sums, which cost little time; rather than more, weights lose bits
 REACH_LEAST = 4  # quantisation steps

@@ -13,18 +13,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rdcodec.exact.chain import ACTIVATION, AFTER, MAX_SHIFT, Activation, Arrays, Range, Reach, sum_terms
 from rdcodec.exact.fixed import CARRIER_LIMIT
-from rdcodec.exact.layers import (
-    ACTIVATION,
-    AFTER,
-    MAX_SHIFT,
-    Activation,
-    Arrays,
-    Range,
-    Reach,
-    sum_terms,
-)
 from rdcodec.exact.nonlinear import EXPONENT_MAX, EXPONENT_ONE, EXPONENTS
+from rdcodec.models.blocks import ACTIVATIONS
 
 # In float32 carriers the width of a weight costs no time while sums stay below 2^24: ten bits always, twelve where
 # there is that room (docs/adr/0002-ten-bit-weights.md).
@@ -66,7 +58,7 @@ def calibrate(
             step = step[:: layer.upscale_factor**2]
             continue
         if activation is not None:
-            current = [activation()(x) for x in current]
+            current = [ACTIVATIONS[activation]()(x) for x in current]
         after = AFTER.get(activation, output_step)
         assert after is not None, "a last layer without activation needs output_step"
         if isinstance(after, Range):
@@ -83,11 +75,11 @@ def _layers(chain: nn.Sequential) -> Iterator[tuple[str, Convolution | nn.PixelS
     layers = [(name, layer) for name, layer in chain.named_modules() if not isinstance(layer, nn.Sequential)]
     for (index, layer), (_, follower) in pairwise([*layers, ("", None)]):
         if isinstance(layer, Convolution):
-            activation = next((kind for kind in (nn.ReLU, nn.LeakyReLU) if isinstance(follower, kind)), None)
+            activation = next((name for name, kind in ACTIVATIONS.items() if isinstance(follower, kind)), None)
             yield index, layer, activation
         elif isinstance(layer, nn.PixelShuffle):
             yield index, layer, None
-        elif not isinstance(layer, nn.ReLU | nn.LeakyReLU):
+        elif not isinstance(layer, tuple(ACTIVATIONS.values())):
             raise TypeError(f"{type(layer).__name__} has no form on integers")
 
 

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from rdcodec.exact.chain import MAX_SHIFT, Arrays, Range
 from rdcodec.exact.fixed import CARRIER_LIMIT
-from rdcodec.exact.layers import MAX_SHIFT, Arrays, Range
 from rdcodec.exact.nonlinear import EXPONENT_ONE, NORMAL_BITS, WIDE_LIMIT
 from rdcodec.export.layers import exponent_table, quantise_linear, to_integers
 from rdcodec.models.entropy.integer_swin import AFTER_GELU, BEFORE_GELU, STREAM, attention_range

@@ -10,14 +10,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from rdcodec.exact.layers import Arrays
+from rdcodec.exact.chain import Arrays
 from rdcodec.exact.tables import Tables
 from rdcodec.export.checkerboard import quantise_checkerboard
 from rdcodec.export.hyper import quantise_charm, quantise_hyperprior
 from rdcodec.export.tables import build_gaussian_tables, free_masses
 from rdcodec.models.base import ImageModel
 from rdcodec.models.entropy.hyper import HyperModel
-from rdcodec.models.weights import UNRELEASED, Weights, save_weights, stored
+from rdcodec.models.state import raw_of, stored
+from rdcodec.models.weights import UNRELEASED, Weights, save_weights
 
 Image = NDArray[np.uint8]
 
@@ -46,7 +47,7 @@ def export(
         latents = calibration_latents(kept, photos[:CALIBRATION_PHOTOS])
         entropy = QUANTISERS[model.config.entropy.kind](kept.entropy, latents)
     tag = tag or f"{model.config.name}.{UNRELEASED}"
-    weights = Weights(tag, model.config, state, entropy, build_tables_of(kept.entropy), eflop)
+    weights = Weights(tag, model.config, raw_of(state), entropy, build_tables_of(kept.entropy), eflop)
     save_weights(path, weights)
     return weights
 

@@ -26,13 +26,12 @@ def machine() -> dict[str, Any]:
     """Record of this process's environment; JSON types only, no paths and no host name.
 
     Keys: cpu, cpu_mhz (now), cores (that this process may use), caches (of the first core, by level and kind), isa,
-    memory_gib, load_average (of the last minute, per machine), os, arch, python, package, torch, onednn, numpy,
-    threads (of torch), gpu (name or None), gpu_driver, gpu_max_mhz, commit and dirty (None outside a checkout).
-    What the platform does not tell is None.
+    memory_gib, load_average (of the last minute, per machine), os, arch, python, package, kernels (of the core), torch,
+    onednn, numpy, threads (of torch), gpu (name or None), gpu_driver, gpu_max_mhz, commit and dirty (None outside a
+    checkout). What the platform does not tell, and what is not installed, is None.
     """
-    import torch  # here, so that tools that only read results start without it
+    from rdcodec import _native  # here, so that tools that only read results start without it
 
-    gpu = torch.cuda.is_available()
     return {
         "cpu": _cpu_model(),
         "cpu_mhz": _cpu_mhz(),
@@ -45,14 +44,27 @@ def machine() -> dict[str, Any]:
         "arch": platform.machine(),
         "python": platform.python_version(),
         "package": package_version(),
+        "kernels": _native.kernels(),
+        "numpy": metadata.version("numpy"),
+        **_torch(),
+        **_commit(),
+    }
+
+
+def _torch() -> dict[str, Any]:
+    """Of torch and the GPU that it sees."""
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return dict.fromkeys(("torch", "onednn", "threads", "gpu", "gpu_driver", "gpu_max_mhz"))
+    gpu = torch.cuda.is_available()
+    return {
         "torch": torch.__version__,
         "onednn": _onednn_version(torch.__config__.show()),
-        "numpy": metadata.version("numpy"),
         "threads": torch.get_num_threads(),
         "gpu": torch.cuda.get_device_name() if gpu else None,
         "gpu_driver": _ask_gpu("driver_version") if gpu else None,
         "gpu_max_mhz": _number(_ask_gpu("clocks.max.sm")) if gpu else None,
-        **_commit(),
     }
 
 

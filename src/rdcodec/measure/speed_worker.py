@@ -35,11 +35,11 @@ from rdcodec.measure.bench import roofline, seconds_per_call, summarise, timed
 from rdcodec.measure.flops import count_model, count_parts
 from rdcodec.measure.rd import ImageFolder, fingerprint
 from rdcodec.measure.speed import Peak, Setting, Task
-from rdcodec.models.base import STRIDE, ImageModel, blueprint
+from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.blocks import pad_to_multiple
 from rdcodec.models.config import ModelConfig
-from rdcodec.models.entropy.checkerboard import HYPER_STRIDE
 from rdcodec.models.precision import fast_dtype, pick_device
+from rdcodec.models.sizes import HYPER_STRIDE, STRIDE
 from rdcodec.models.weights import Weights, find_model, is_folder, read_weights, weights_sha256
 
 FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
@@ -158,8 +158,8 @@ def mirrored(image: Picture, width: int, height: int) -> Picture:
 
 def load_codec(weights: Weights, device: torch.device, dtype: torch.dtype) -> Codec:
     """A codec whose transforms run in `dtype`."""
-    codec = Codec(weights, device)
-    codec.dtype = dtype
+    codec = Codec(weights, device, "torch")
+    codec.torch.dtype = dtype
     for network in codec.model.inexact():
         network.to(dtype)
     return codec

@@ -7,10 +7,9 @@ import torch
 from torch import Tensor, nn
 
 from rdcodec.models.config import ModelConfig
-from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, Noise
+from rdcodec.models.entropy.checkerboard import Noise
 from rdcodec.models.rate import RateVector, lmbda_of_quality
-
-STRIDE = 16  # pixels of a side per latent
+from rdcodec.models.sizes import HYPER_STRIDE, latent_size
 
 
 class Output(NamedTuple):
@@ -97,11 +96,6 @@ class ImageModel(nn.Module):
         )
         quality = at.new_full((1,), 50.0)
         return {**self.entropy.decode_parts(y, z), "synthesis": lambda: self.synthesis(y, quality)}
-
-
-def latent_size(height: int, width: int) -> tuple[int, int]:
-    """Rows and columns of the latents of a picture."""
-    return -(-height // STRIDE), -(-width // STRIDE)
 
 
 def gain_at(log_gain: RateVector | None, quality: Tensor) -> Tensor:

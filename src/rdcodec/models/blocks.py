@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from rdcodec.exact.layers import Chain, Conv, Shuffle
+from rdcodec.exact.chain import Activation, Chain, Conv, Shuffle
 
 
 def pointwise(inputs: int, outputs: int) -> nn.Conv2d:
@@ -76,6 +76,9 @@ def down(inputs: int, outputs: int, kernel: int = 5, stride: int = 2) -> nn.Conv
     return keep_size(layer, inputs * kernel**2)
 
 
+ACTIVATIONS: dict[Activation, type[nn.Module]] = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}
+
+
 def network(chain: Chain, layer: Callable[[Conv], nn.Module]) -> nn.Sequential:
     """The layers of a chain, its convolutions as `layer` makes them: `plain` or `scaled`."""
     layers: list[nn.Module] = []
@@ -84,7 +87,7 @@ def network(chain: Chain, layer: Callable[[Conv], nn.Module]) -> nn.Sequential:
             layers.append(nn.PixelShuffle(part.factor))
         else:
             layers.append(layer(part))
-            layers += [part.activation()] if part.activation else []
+            layers += [ACTIVATIONS[part.activation]()] if part.activation else []
     return nn.Sequential(*layers)
 
 

@@ -9,11 +9,12 @@ import math
 import torch
 from torch import Tensor, nn
 
+from rdcodec.models.sizes import ANCHORS
+
 # Quality 10 is about 0.1 bpp and 85 about 1.1 bpp on the validation slice.
 LMBDA_0 = 0.00023
 LMBDA_100 = 0.065
 LMBDA_REFERENCE = 0.004  # the middle of the scale, where losses are weighted by one
-ANCHORS = 8
 
 
 def lmbda_of_quality(quality: Tensor) -> Tensor:

@@ -16,21 +16,24 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-import torch
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
-from torch import Tensor
+import numpy as np
+from numpy.typing import NDArray
+from safetensors import SafetensorError, deserialize, safe_open
 
 from rdcodec.errors import NeedsModel, UsageError
-from rdcodec.exact.layers import Arrays
+from rdcodec.exact.chain import Arrays
 from rdcodec.exact.tables import LEVELS, Tables
-from rdcodec.models.base import ImageModel, PixelDecoder
 from rdcodec.models.config import CONFIGS, ModelConfig, config_names, load_config
-from rdcodec.models.entropy.integer import IntegerForm
 from rdcodec.models.records import parse_record
 from rdcodec.system import write_whole
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from rdcodec.models.base import ImageModel, PixelDecoder
+    from rdcodec.models.entropy.integer import IntegerForm
 
 FORMAT = "rdcodec-weights-1"
 FILE_NAME = "weights.safetensors"  # in a run folder
@@ -40,20 +43,25 @@ PACKAGED = Path(__file__).parents[1] / "weights"
 DECODING = ("synthesis.", "log_gain.")  # of the float networks, what a decoder runs
 TAG = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9-]{0,47})\.(?P<number>0|[1-9][0-9]{0,8})")  # a file can hold no other
 
-
-M = TypeVar("M", ImageModel, PixelDecoder)
+# How a file names the types that it may hold; NumPy knows no bfloat16, whose bits are kept instead.
+BFLOAT16 = np.dtype(np.uint16)
+KINDS: dict[str, np.dtype[Any]] = {
+    **{"BF16": BFLOAT16, "F32": np.dtype(np.float32), "U16": np.dtype(np.uint16), "I32": np.dtype(np.int32)},
+    **{"I64": np.dtype(np.int64), "I16": np.dtype(np.int16), "I8": np.dtype(np.int8)},
+}
 
 
 @dataclass(frozen=True)
 class Weights:
     """The content of a weights file.
 
+    raw: the float networks by the names of their parameters, float32 or the bits of bfloat16 as uint16.
     eflop: training computation behind it in 10^18 FLOPs, that of weights it started from included; None: not known.
     """
 
     tag: str
     config: ModelConfig
-    state: dict[str, Tensor]
+    raw: Arrays
     entropy: Arrays
     tables: Tables
     eflop: float | None = None
@@ -66,57 +74,70 @@ class Weights:
     @cached_property
     def synthesis_hash(self) -> bytes:
         """First 4 bytes of SHA-256 over the gains and the synthesis transform."""
-        parts = {n: t for n, t in self.state.items() if n.startswith(DECODING)}
-        return _hash({name: tensor.contiguous().view(torch.uint8).numpy() for name, tensor in parts.items()})
+        parts = {n: array for n, array in self.raw.items() if n.startswith(DECODING)}
+        return _hash({name: np.ascontiguousarray(array).view(np.uint8) for name, array in parts.items()})
+
+    @cached_property
+    def state(self) -> "dict[str, Tensor]":
+        """The float networks as torch has them."""
+        from rdcodec.models.state import tensors_of
+
+        return tensors_of(self.raw)
+
+    def floats(self, part: str) -> dict[str, NDArray[np.float32]]:
+        """The parameters of a network, float32, without the start of their names."""
+        return {name.removeprefix(part): in_float32(array) for name, array in self.raw.items() if name.startswith(part)}
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the float networks have."""
+        return sum(array.size for array in self.raw.values())
 
     @cached_property
     def decodes_only(self) -> bool:
         """Whether the networks that only an encoder runs are left out."""
-        return bool(self.state) and all(name.startswith(DECODING) for name in self.state)
+        return bool(self.raw) and all(name.startswith(DECODING) for name in self.raw)
 
     def for_decoding(self) -> "Weights":
         """These weights without what only an encoder runs: less than half as large, the same tag and hashes."""
-        return replace(self, state={name: t for name, t in self.state.items() if name.startswith(DECODING)})
+        return replace(self, raw={name: array for name, array in self.raw.items() if name.startswith(DECODING)})
 
-    def build(self) -> ImageModel:
+    def build(self) -> "ImageModel":
         """The model with these weights, float32, in evaluation mode.
 
         NeedsModel if they do not fit together, or are for decoding only.
         """
+        from rdcodec.models import state
+
         if self.decodes_only:
             raise no_encoder(self.tag)
-        return self._built(ImageModel, self.state)
+        return state.build_model(self)
 
-    def build_decoder(self) -> PixelDecoder:
+    def build_decoder(self) -> "PixelDecoder":
         """What makes pixels of decoded latents, float32, in evaluation mode. NeedsModel if it does not fit."""
-        return self._built(PixelDecoder, self.for_decoding().state)
+        from rdcodec.models import state
 
-    def _built(self, kind: type[M], state: dict[str, Tensor]) -> M:
-        """A network made of the file's tensors alone: nothing is initialised, or drawn from torch's generator."""
-        try:
-            with torch.device("meta"):  # a configuration that lies can ask for no memory
-                model = kind(self.config)
-            wanted = {name: tensor.shape for name, tensor in model.state_dict().items()}
-        except RuntimeError:  # more elements than can be counted
-            raise self._misfit() from None
-        if wanted != {name: tensor.shape for name, tensor in state.items()}:
-            raise self._misfit()
-        model.load_state_dict({name: t.to(torch.float32, copy=True) for name, t in state.items()}, assign=True)
-        return model.eval().requires_grad_(False)
+        return state.build_decoder(self.for_decoding())
 
-    def _misfit(self) -> NeedsModel:
-        return NeedsModel(f"weights {self.tag} do not fit their model: take those of its configuration")
-
-    def fill(self, model: ImageModel) -> None:
+    def fill(self, model: "ImageModel") -> None:
         """Copy the float networks into a model. NeedsModel if it has another configuration, or some are left out."""
         if self.decodes_only:
             raise no_encoder(self.tag)
         try:
             model.load_state_dict({name: tensor.float() for name, tensor in self.state.items()})
         except RuntimeError:
-            raise self._misfit() from None
+            raise self.misfit() from None
 
-    def build_entropy(self) -> IntegerForm:
+    def misfit(self) -> NeedsModel:
+        """The error of arrays that their configuration does not ask for."""
+        return NeedsModel(f"weights {self.tag} do not fit their model: take those of its configuration")
+
+    def check_tables(self) -> None:
+        """NeedsModel unless the tables have as many rows as the entropy model asks for."""
+        if len(self.tables.radius) != (rows := LEVELS + self.config.entropy.free_rows):
+            raise NeedsModel(f"weights {self.tag} need tables of {rows} rows: fetch or export them again")
+
+    def build_entropy(self) -> "IntegerForm":
         """The entropy model on integers.
 
         NeedsModel for arrays or tables that do not fit the configuration, UsageError for a model without integer form.
@@ -127,9 +148,15 @@ class Weights:
             raise UsageError(
                 f"a {entropy.kind} model of this kind has no integer form: it can be trained, not code files"
             )
-        if len(self.tables.radius) != (rows := LEVELS + entropy.free_rows):
-            raise NeedsModel(f"weights {self.tag} need tables of {rows} rows: fetch or export them again")
+        self.check_tables()
         return form(entropy, self.config.latent_channels, self.entropy)
+
+
+def in_float32(array: NDArray[Any]) -> NDArray[np.float32]:
+    """What float32 or the bits of bfloat16 stand for."""
+    if array.dtype == BFLOAT16:
+        return (array.astype(np.uint32) << 16).view(np.float32)
+    return array.astype(np.float32, copy=False)
 
 
 def no_encoder(tag: str) -> NeedsModel:
@@ -148,48 +175,40 @@ def _hash(arrays: Arrays) -> bytes:
     return digest.digest()[:4]
 
 
-def stored(model: ImageModel) -> dict[str, Tensor]:
-    """The state of a model as a weights file keeps it."""
-    exact = (".shortcut.", "log_gain.", "log_scale.", "hyper_shift.", ".tint.", ".root_", "analysis.last.", "_prior.")
-    return {
-        name: tensor.detach().cpu().to(torch.float32 if any(e in f".{name}" for e in exact) else torch.bfloat16)
-        for name, tensor in model.state_dict().items()
-    }
-
-
 def save_weights(path: Path, weights: Weights, most: int | None = None) -> None:
     """Write a weights file, whole or not at all.
 
     most: bytes of tensors in a file; what is beyond them follows in pieces beside it, TAG.piece-2.safetensors and on.
     """
-    tensors = {name: tensor.contiguous() for name, tensor in weights.state.items()}
-    integers = {"exact": weights.entropy, "tables": weights.tables.to_arrays()}
-    tensors |= {
-        f"{kind}.{n}": torch.from_numpy(a.copy()) for kind, arrays in integers.items() for n, a in arrays.items()
+    from rdcodec.models.state import packed
+
+    arrays = weights.raw | {
+        f"{kind}.{name}": array
+        for kind, integers in {"exact": weights.entropy, "tables": weights.tables.to_arrays()}.items()
+        for name, array in integers.items()
     }
     metadata = {"format": FORMAT, "tag": weights.tag, "config": weights.config.model_dump_json()}
     if weights.eflop is not None:
         metadata["eflop"] = repr(weights.eflop)
-    groups = _groups(tensors, most)
+    groups = _groups(arrays, most)
     if len(groups) > 1:
         metadata["pieces"] = str(len(groups))
     # The first last: it names the others.
     for number, group in reversed(list(enumerate(groups, 1))):
-        write_whole(
-            _piece(path, number), save(group, metadata if number == 1 else {"format": FORMAT, "tag": weights.tag})
-        )
+        said = metadata if number == 1 else {"format": FORMAT, "tag": weights.tag}
+        write_whole(_piece(path, number), packed(group, weights.raw.keys(), said))
 
 
-def _groups(tensors: dict[str, Tensor], most: int | None) -> list[dict[str, Tensor]]:
-    """The tensors in order, as many in each group as fit; one that is too large has a group of its own."""
-    groups: list[dict[str, Tensor]] = [{}]
+def _groups(arrays: Arrays, most: int | None) -> list[Arrays]:
+    """The arrays in order, as many in each group as fit; one that is too large has a group to itself."""
+    groups: list[Arrays] = [{}]
     size = 0
-    for name, tensor in tensors.items():
-        if most is not None and groups[-1] and size + tensor.nbytes > most:
+    for name, array in arrays.items():
+        if most is not None and groups[-1] and size + array.nbytes > most:
             groups.append({})
             size = 0
-        groups[-1][name] = tensor
-        size += tensor.nbytes
+        groups[-1][name] = array
+        size += array.nbytes
     return groups
 
 
@@ -199,19 +218,18 @@ def _piece(path: Path, number: int) -> Path:
 
 def read_weights(path: Path) -> Weights:
     """Read a weights file and its pieces; NeedsModel if one is missing, damaged, or of another format."""
-    metadata, tensors = _read(path)
+    metadata, arrays = _read(path)
     tag, config = _identity(metadata, path)
     for piece in _further_pieces(path, metadata):
         of_piece, more = _read(piece)
         if of_piece.get("tag") != tag:
             raise NeedsModel(f"{piece}: a piece of the weights {of_piece.get('tag')}, not of {tag}; fetch it again")
-        tensors |= more
-    try:
-        entropy, tables = (_integers(tensors, f"{kind}.") for kind in ("exact", "tables"))
-    except TypeError:  # bfloat16 and the like
-        raise NeedsModel(f"{path}: integers that are none; fetch the weights again") from None
-    state = {name: tensor for name, tensor in tensors.items() if not name.startswith(("exact.", "tables."))}
-    return Weights(tag, config, state, entropy, Tables.from_arrays(tables), _eflop(metadata, path))
+        arrays |= more
+    entropy, tables = (_under(arrays, f"{kind}.") for kind in ("exact", "tables"))
+    raw = {name: array for name, array in arrays.items() if not name.startswith(("exact.", "tables."))}
+    if any(array.dtype not in (BFLOAT16, np.float32) for array in raw.values()):
+        raise NeedsModel(f"{path}: networks that are no floats; fetch the weights again")
+    return Weights(tag, config, raw, entropy, Tables.from_arrays(tables), _eflop(metadata, path))
 
 
 def weights_sha256(path: Path) -> str:
@@ -227,19 +245,27 @@ def _further_pieces(path: Path, metadata: dict[str, str]) -> list[Path]:
     return [_piece(path, number) for number in range(2, int(count) + 1)]
 
 
-def _read(path: Path) -> tuple[dict[str, str], dict[str, Tensor]]:
-    """Metadata and tensors of one file."""
+def _read(path: Path) -> tuple[dict[str, str], Arrays]:
+    """Metadata and arrays of one file."""
     try:
-        with safe_open(path, framework="pt") as file:
+        with safe_open(path, framework="numpy") as file:
             metadata: dict[str, str] = file.metadata() or {}
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        if metadata.get("format") != FORMAT:
+            raise NeedsModel(f"{path}: not weights of this version of rdcodec")
+        found: list[tuple[str, dict[str, Any]]] = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
     except FileNotFoundError:
         raise NeedsModel(f"{path}: no such weights file") from None
     except (OSError, SafetensorError) as error:
         raise NeedsModel(f"{path}: damaged weights ({error}); fetch them again") from None
-    if metadata.get("format") != FORMAT:
-        raise NeedsModel(f"{path}: not weights of this version of rdcodec")
-    return metadata, tensors
+    if unknown := sorted({array["dtype"] for _, array in found} - KINDS.keys()):
+        raise NeedsModel(f"{path}: numbers of type {unknown[0]}, which no weights have; fetch them again")
+    arrays = {}
+    for name, array in found:
+        kind = KINDS[array["dtype"]].newbyteorder("<")
+        arrays[name] = (
+            np.frombuffer(array["data"], kind).astype(kind.newbyteorder("="), copy=False).reshape(array["shape"])
+        )
+    return metadata, arrays
 
 
 def _identity(metadata: dict[str, Any], path: Path) -> tuple[str, ModelConfig]:
@@ -263,8 +289,8 @@ def _eflop(metadata: dict[str, Any], path: Path) -> float | None:
         raise NeedsModel(f"{path}: training computation that is no number; fetch the weights again") from None
 
 
-def _integers(tensors: dict[str, Tensor], prefix: str) -> Arrays:
-    return {name.removeprefix(prefix): t.numpy() for name, t in tensors.items() if name.startswith(prefix)}
+def _under(arrays: Arrays, prefix: str) -> Arrays:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def weight_folders() -> list[Path]:

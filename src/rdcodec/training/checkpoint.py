@@ -14,7 +14,7 @@ from torch import nn
 
 from rdcodec.errors import BadInput
 from rdcodec.models.base import ImageModel
-from rdcodec.models.weights import stored
+from rdcodec.models.state import stored
 from rdcodec.system import replacing, write_whole
 from rdcodec.training.recipe import Budget
 

@@ -17,13 +17,14 @@ from collections.abc import Callable
 import torch
 from torch import Tensor, nn
 
-from rdcodec.exact.layers import Chain
+from rdcodec.exact.chain import Chain
 from rdcodec.models.blocks import down, network, scaled, shrink
 from rdcodec.models.entropy.checkerboard import Noise, Rated, Search
 from rdcodec.models.entropy.gaussian import gaussian_bits, straight_round
 from rdcodec.models.entropy.hyper import SCALE_START, HyperModel
 from rdcodec.models.entropy.kinds import CharmEntropy
-from rdcodec.models.entropy.structure import Seen, see, seen_channels, share, slice_chains
+from rdcodec.models.entropy.slices import Seen, see, share
+from rdcodec.models.entropy.structure import seen_channels, slice_chains
 from rdcodec.models.precision import in_float32
 
 LRP_REACH = 0.5  # rounding moves a latent by no more

@@ -21,8 +21,8 @@ from rdcodec.models.entropy.kinds import CheckerboardEntropy
 from rdcodec.models.entropy.model import EntropyModel
 from rdcodec.models.entropy.structure import checkerboard_chains
 from rdcodec.models.rate import RateVector
+from rdcodec.models.sizes import HYPER_STRIDE
 
-HYPER_STRIDE = 4  # one hyper-latent for 4 x 4 latents
 HYPER_UNIT = 4.0  # keeps z some steps wide at the start, where rounding still lets it through
 
 

@@ -2,13 +2,14 @@
 
 from torch import Tensor, nn
 
-from rdcodec.models.blocks import down, network, pad_to_multiple, scaled
-from rdcodec.models.entropy.checkerboard import HYPER_STRIDE, Noise, Search
+from rdcodec.models.blocks import ACTIVATIONS, down, network, pad_to_multiple, scaled
+from rdcodec.models.entropy.checkerboard import Noise, Search
 from rdcodec.models.entropy.factorized import DeepFactorizedPrior
 from rdcodec.models.entropy.gaussian import straight_round
 from rdcodec.models.entropy.kinds import HyperEntropy, LayerChain
 from rdcodec.models.entropy.model import EntropyModel
 from rdcodec.models.entropy.structure import synthesis_chain
+from rdcodec.models.sizes import HYPER_STRIDE
 from rdcodec.models.stages import SwinStages
 from rdcodec.models.swin import channels_first, down_stages
 
@@ -49,7 +50,7 @@ class HyperModel(EntropyModel):
 
 def chain_down(inputs: int, config: LayerChain) -> nn.Sequential:
     """Hyper-analysis of convolutions, (B, inputs, 4h, 4w) -> (B, N, h, w)."""
-    activation = {"relu": nn.ReLU, "leaky_relu": nn.LeakyReLU}[config.activation]
+    activation = ACTIVATIONS[config.activation]
     layers: list[nn.Module] = []
     for outputs, kernel, stride in zip(config.channels, config.kernels, config.strides, strict=True):
         layers += [down(inputs, outputs, kernel, stride), activation()]

@@ -15,33 +15,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from rdcodec.errors import NeedsModel
-from rdcodec.exact.arithmetic import exact_arithmetic
-from rdcodec.exact.fixed import (
-    HYPER_MAX,
-    LATENT_MAX,
-    LATENT_ONE,
-    LEVEL_ONE,
-    MEAN_MAX,
-    MEAN_ONE,
-    interpolate,
-    shift_right,
-)
-from rdcodec.exact.layers import ACTIVATION, Arrays, IntegerChain, Range
+from rdcodec.exact.arithmetic import exact_arithmetic, shift_right
+from rdcodec.exact.chain import Arrays
+from rdcodec.exact.fixed import HYPER_MAX, LATENT_MAX, LATENT_ONE, LEVEL_ONE, MEAN_ONE, interpolate
+from rdcodec.exact.layers import IntegerChain
 from rdcodec.exact.tables import LEVELS, SCALE_MAX, SCALE_MIN
-from rdcodec.models.entropy.checkerboard import (
-    HYPER_STRIDE,
-    mirror_edge,
-    spread_parity,
-    take_parity,
-)
+from rdcodec.models.entropy.checkerboard import mirror_edge, spread_parity, take_parity
 from rdcodec.models.entropy.kinds import CheckerboardEntropy
-from rdcodec.models.entropy.structure import checkerboard_chains
-from rdcodec.models.rate import ANCHORS
+from rdcodec.models.entropy.structure import CHECKERBOARD_INPUTS, PARAMETER, checkerboard_chains, levels, nested
+from rdcodec.models.sizes import HYPER_STRIDE
 
-HYPER = Range(-HYPER_MAX, HYPER_MAX)
-LATENT = Range(-LATENT_MAX, LATENT_MAX)
-PARAMETER = Range(-MEAN_MAX, MEAN_MAX)
 LOG_LEVEL = math.log(SCALE_MAX / SCALE_MIN) / (LEVELS - 1)  # of scale, from one table row to the next
 
 
@@ -83,13 +66,12 @@ class IntegerCheckerboard:
     """The `IntegerForm` of `CheckerboardModel`."""
 
     def __init__(self, config: CheckerboardEntropy, latent_channels: int, arrays: Arrays) -> None:
-        inputs = {"hyper_synthesis": HYPER, "first": ACTIVATION, "context": LATENT, "second": ACTIVATION}
         self.chains = {
-            name: IntegerChain(chain, nested(arrays, name), inputs[name], PARAMETER)
+            name: IntegerChain(chain, nested(arrays, name), CHECKERBOARD_INPUTS[name], PARAMETER)
             for name, chain in checkerboard_chains(config, latent_channels).items()
         }
-        self.prior_level = _levels(arrays, "prior_level", config.hyper_channels)
-        self.level = _levels(arrays, "level", latent_channels)
+        self.prior_level = levels(arrays, "prior_level", config.hyper_channels)
+        self.level = levels(arrays, "level", latent_channels)
         self.device = torch.device("cpu")
 
     def to(self, device: torch.device) -> "IntegerCheckerboard":
@@ -129,21 +111,3 @@ def _code_pass(step: int, parameters: Tensor, offset: Tensor, coder: SymbolCoder
 def level_indexes(level: Tensor, offset: Tensor | int) -> Tensor:
     """Table rows of log-scales (..., C), which come in steps of 1 / LEVEL_ONE."""
     return shift_right(level + offset, 4).clamp_(0, LEVELS - 1).to(torch.uint8)
-
-
-def _levels(arrays: Arrays, name: str, channels: int) -> NDArray[np.int32]:
-    found = arrays.get(name)
-    if found is None or found.shape != (ANCHORS, channels) or found.dtype != np.int32:
-        raise NeedsModel(f"integer weights {name} are missing or altered: fetch the model's weights again")
-    # Beyond the table on either side there is nothing left to tell apart, and sums stay small.
-    return np.clip(found, -(1 << 14), 1 << 14)
-
-
-def nested(arrays: Arrays, chain: str) -> dict[str, Arrays]:
-    """The arrays of each layer of a chain."""
-    layers: dict[str, Arrays] = {}
-    for name, array in arrays.items():
-        if name.startswith(f"{chain}."):
-            index, _, kind = name.removeprefix(f"{chain}.").rpartition(".")
-            layers.setdefault(index, {})[kind] = array
-    return layers

@@ -13,40 +13,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rdcodec.errors import NeedsModel
-from rdcodec.exact.arithmetic import exact_arithmetic
-from rdcodec.exact.fixed import (
-    ACTIVATION_MAX,
-    FREE_HYPER_MAX,
-    LATENT_MAX,
-    LATENT_ONE,
-    LEVEL_ONE,
-    MEAN_MAX,
-    MEAN_ONE,
-    shift_right,
-)
-from rdcodec.exact.layers import Arrays, Chain, Conv, IntegerChain, Range, Reach
+from rdcodec.exact.arithmetic import exact_arithmetic, shift_right
+from rdcodec.exact.chain import Arrays, Chain, Conv, Range, Reach
+from rdcodec.exact.fixed import ACTIVATION_MAX, FREE_HYPER_MAX, LATENT_MAX, LATENT_ONE, LEVEL_ONE, MEAN_MAX, MEAN_ONE
+from rdcodec.exact.layers import IntegerChain
 from rdcodec.exact.nonlinear import OVERFLOW, pick
 from rdcodec.exact.tables import LEVELS
-from rdcodec.models.entropy.checkerboard import HYPER_STRIDE
-from rdcodec.models.entropy.integer import (
-    PARAMETER,
-    Part,
-    SymbolCoder,
-    level_indexes,
-    nested,
-)
+from rdcodec.models.entropy.integer import Part, SymbolCoder, level_indexes
 from rdcodec.models.entropy.integer_swin import IntegerSwin
 from rdcodec.models.entropy.kinds import CharmEntropy, HyperEntropy, HyperpriorEntropy, LayerChain, SwinHyperSynthesis
+from rdcodec.models.entropy.slices import Seen, see, share
 from rdcodec.models.entropy.structure import (
-    Seen,
+    PARAMETER,
+    nested,
     reduce_chain,
-    see,
     seen_channels,
-    share,
     slice_chains,
     supports,
     synthesis_chain,
 )
+from rdcodec.models.sizes import HYPER_STRIDE
 
 HYPER = Range(-FREE_HYPER_MAX, FREE_HYPER_MAX)
 FEATURE = Range(-ACTIVATION_MAX, ACTIVATION_MAX)  # what the networks of the slices see of the hyper-latents

@@ -15,8 +15,8 @@ from torch import Tensor
 
 from rdcodec.errors import NeedsModel
 from rdcodec.exact.arithmetic import product
+from rdcodec.exact.chain import MAX_SHIFT, Arrays, Range
 from rdcodec.exact.fixed import ACTIVATION_MAX, CARRIER_LIMIT
-from rdcodec.exact.layers import MAX_SHIFT, Arrays, Range
 from rdcodec.exact.nonlinear import (
     EXPONENTS,
     NORMAL,

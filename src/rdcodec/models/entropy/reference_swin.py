@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from rdcodec.exact.layers import Range
+from rdcodec.exact.chain import Range
 from rdcodec.models.entropy.integer_swin import AFTER_GELU, BEFORE_GELU, STREAM, attention_range
 from rdcodec.models.entropy.kinds import SwinHyperSynthesis
 from rdcodec.models.swin import BlockShape, up_layers

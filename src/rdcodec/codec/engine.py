@@ -1,0 +1,84 @@
+"""What computes a codec: the core (`native_engine.py`) or torch (`torch_engine.py`), with the same symbols from both.
+
+Latents are arrays (rows, columns, channels), float32.
+"""
+
+import sys
+from collections.abc import Sequence
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rdcodec.codec import rans
+from rdcodec.models.sizes import ANCHORS
+from rdcodec.system import core_count
+
+Image = NDArray[np.uint8]
+Latents = NDArray[np.float32]
+
+
+class Symbols(NamedTuple):
+    """Latents as they are coded."""
+
+    stream: bytes
+    crc: int  # CRC-32C over the symbols as 16-bit little-endian integers, in coding order
+    y_hat: Latents
+    symbols: Sequence[NDArray[np.int32]]  # of z and of each pass of y, in coding order
+    indexes: Sequence[rans.Indexes]  # table rows of the symbols
+
+
+class Engine(Protocol):
+    """The parts of a codec. Threads may share one."""
+
+    name: str
+
+    def analyse(self, image: Image, rows: int, columns: int) -> Latents:
+        """uint8 (H, W, 3), its last row and column repeated -> y (rows, columns, M) in units of the picture."""
+        ...
+
+    def hyper_analyse(self, y: Latents, tenths: int) -> Latents:
+        """y in quantisation steps -> z (rows / 4, columns / 4, N), rounded up, not yet rounded."""
+        ...
+
+    def encode(self, y: Latents, z: Latents, tenths: int) -> Symbols:
+        """Code y and z in quantisation steps, not yet rounded. Only exact integers decide a table row."""
+        ...
+
+    def decode(self, stream: bytes, rows: int, columns: int, tenths: int) -> tuple[Latents, int]:
+        """y_hat in quantisation steps, and the checksum of the symbols. BadInput for a damaged stream."""
+        ...
+
+    def synthesise(self, y_hat: Latents, gain: Latents, tenths: int, height: int, width: int) -> Image:
+        """y_hat in quantisation steps, which are 1 / gain (M,) wide -> uint8 (height, width, 3)."""
+        ...
+
+
+def at_quality(anchors: NDArray[np.float32], tenths: int) -> NDArray[np.float32]:
+    """Row of (ANCHORS, C) at a quality in tenths: linear between the anchors, as `models.rate.RateVector`."""
+    position = np.float32(tenths / 10) * np.float32((ANCHORS - 1) / 100)
+    low = min(int(position), ANCHORS - 2)
+    part = position - np.float32(low)
+    mixed: NDArray[np.float32] = anchors[low] * (1 - part) + anchors[low + 1] * part
+    return mixed
+
+
+_threads = 0
+
+
+def set_threads(count: int) -> None:
+    """How many threads codecs of this process use; 0 for every core, the default."""
+    global _threads
+    _threads = count
+    if count and (torch := sys.modules.get("torch")):
+        torch.set_num_threads(count)
+
+
+def threads() -> int:
+    """Threads that codecs of this process use."""
+    return _threads or core_count()
+
+
+def asked_threads() -> int:
+    """What `set_threads` was given; 0 if nothing."""
+    return _threads

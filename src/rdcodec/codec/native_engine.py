@@ -1,0 +1,114 @@
+"""The light models in the core (`native/`): no torch."""
+
+from functools import cached_property
+from typing import TypeVar, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rdcodec import _native
+from rdcodec.codec import rans
+from rdcodec.codec.engine import Image, Latents, Symbols, at_quality, threads
+from rdcodec.exact.chain import proved
+from rdcodec.exact.fixed import LEVEL_ONE, interpolate
+from rdcodec.exact.tables import LEVELS
+from rdcodec.models.config import ModelConfig
+from rdcodec.models.entropy.kinds import CheckerboardEntropy
+from rdcodec.models.entropy.structure import CHECKERBOARD_INPUTS, PARAMETER, checkerboard_chains, levels, nested
+from rdcodec.models.sizes import ANCHORS
+from rdcodec.models.transforms.kinds import LightTransform
+from rdcodec.models.weights import Weights
+
+Network = TypeVar("Network", _native.LightAnalysis, _native.LightSynthesis)
+WIDEST = 1 << 16  # channels of a layer; far beyond any that the core is meant for
+
+
+def runs(config: ModelConfig) -> bool:
+    """Whether the core knows the kinds of such a model."""
+    light = isinstance(config.synthesis, LightTransform) and isinstance(config.analysis, LightTransform)
+    return light and isinstance(config.entropy, CheckerboardEntropy)
+
+
+class NativeEngine:
+    """An `Engine` for models whose kinds the core `runs`."""
+
+    name = "native"
+
+    def __init__(self, weights: Weights) -> None:
+        """NeedsModel for weights that do not fit their configuration, or integers that could overflow."""
+        config = weights.config
+        self._weights, self._latents = weights, config.latent_channels
+        self._entropy = cast(CheckerboardEntropy, config.entropy)
+        weights.check_tables()
+        hidden = self._entropy.hyper_channels, self._entropy.features, self._entropy.hidden
+        self._check_widths(*hidden)
+        for name, chain in checkerboard_chains(self._entropy, self._latents).items():
+            for _ in proved(chain, nested(weights.entropy, name), CHECKERBOARD_INPUTS[name], PARAMETER):
+                pass  # each layer is proved on its way
+        self._prior_level = levels(weights.entropy, "prior_level", self._entropy.hyper_channels)
+        self._level = levels(weights.entropy, "level", self._latents)
+        tables = rans.native_tables(weights.tables)
+        self._checkerboard = _native.Checkerboard(self._latents, *hidden, dict(weights.entropy), tables)
+        arrays = weights.floats("synthesis.")
+        self._tint = self._anchors(arrays, "tint.values", cast(LightTransform, config.synthesis).stride16.width)
+        self._synthesis = self._network(_native.LightSynthesis, config.synthesis, arrays)
+
+    def _check_widths(self, *widths: int) -> None:
+        if max(widths) > WIDEST:
+            raise self._weights.misfit()
+
+    def _network(self, kind: type[Network], transform: object, arrays: dict[str, NDArray[np.float32]]) -> Network:
+        light = cast(LightTransform, transform)
+        wide, deep = light.stride8, light.stride16
+        self._check_widths(wide.width, deep.width)
+        try:
+            return kind(self._latents, wide.width, wide.blocks, deep.width, deep.blocks, arrays)
+        except _native.Misfit:
+            raise self._weights.misfit() from None
+
+    def _anchors(self, arrays: dict[str, NDArray[np.float32]], name: str, channels: int) -> NDArray[np.float32]:
+        found = arrays.get(name)
+        if found is None or found.shape != (ANCHORS, channels):
+            raise self._weights.misfit()
+        return found
+
+    @cached_property
+    def _analysis(self) -> _native.LightAnalysis:
+        return self._network(_native.LightAnalysis, self._weights.config.analysis, self._weights.floats("analysis."))
+
+    @cached_property
+    def _hyper_analysis(self) -> tuple[_native.HyperAnalysis, NDArray[np.float32]]:
+        """The network, and what is taken off z at the anchors of quality."""
+        arrays, channels = self._weights.floats("entropy."), self._entropy.hyper_channels
+        shift = self._anchors(arrays, "hyper_shift.values", channels)
+        own = self._weights.floats("entropy.hyper_analysis.")
+        try:
+            return _native.HyperAnalysis(self._latents, self._entropy.features, channels, own), shift
+        except _native.Misfit:
+            raise self._weights.misfit() from None
+
+    def analyse(self, image: Image, rows: int, columns: int) -> Latents:
+        return self._analysis.run(np.ascontiguousarray(image), rows, columns, threads())
+
+    def hyper_analyse(self, y: Latents, tenths: int) -> Latents:
+        network, shift = self._hyper_analysis
+        return network.run(y, at_quality(shift, tenths), threads())
+
+    def encode(self, y: Latents, z: Latents, tenths: int) -> Symbols:
+        stream, crc, y_hat, symbols, rows = self._checkerboard.encode(y, z, *self._rows(tenths), threads())
+        ends = z.size, z.size + y.size // 2
+        return Symbols(stream, crc, y_hat, np.split(symbols, ends), np.split(rows, ends))
+
+    def decode(self, stream: bytes, rows: int, columns: int, tenths: int) -> tuple[Latents, int]:
+        with rans.damage_told():
+            return self._checkerboard.decode(stream, rows, columns, *self._rows(tenths), threads())
+
+    def synthesise(self, y_hat: Latents, gain: Latents, tenths: int, height: int, width: int) -> Image:
+        unit, tint = np.reciprocal(gain), at_quality(self._tint, tenths) + np.float32(1)
+        return self._synthesis.run(y_hat, unit, tint, height, width, threads())
+
+    def _rows(self, tenths: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
+        """Table rows of the channels of z, and offsets of the levels of y, both with half a level to round by."""
+        prior = interpolate(self._prior_level, tenths) + LEVEL_ONE // 2 >> 4
+        offset = interpolate(self._level, tenths) + np.int32(LEVEL_ONE // 2)
+        return np.clip(prior, 0, LEVELS - 1).astype(np.uint8), offset

@@ -1,0 +1,123 @@
+"""The core and torch code and decode the same symbols; their pictures differ by rounding alone."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from rdcodec import _native
+from rdcodec.codec import engine
+from rdcodec.codec.container import unpack
+from rdcodec.codec.pipeline import Codec
+from rdcodec.models.weights import FILE_NAME, Weights, read_weights, released
+
+Picture = NDArray[np.uint8]
+GOLDEN = Path(__file__).parents[1] / "golden" / "Golden.1.safetensors"
+SIZES = [(1, 1), (16, 16), (17, 33), (40, 100), (64, 48), (100, 77), (192, 256)]
+LIGHT = [tag for tag in ("I.3",) if tag in released()]
+
+
+@pytest.fixture(params=_native.all_kernels())
+def kernels(request: pytest.FixtureRequest) -> Iterator[str]:
+    """Codecs that are made meanwhile use these instructions."""
+    before = _native.kernels()
+    assert _native.use_kernels(request.param)
+    yield request.param
+    _native.use_kernels(before)
+
+
+@pytest.fixture(params=["golden", "tiny", *LIGHT])
+def weights(request: pytest.FixtureRequest, tiny_run: Path) -> Weights:
+    paths = {"golden": GOLDEN, "tiny": tiny_run / FILE_NAME, **released()}
+    return read_weights(paths[request.param])
+
+
+def check_pixels(mine: Picture, other: Picture) -> None:
+    """What the format promises of pixels."""
+    off = np.abs(mine.astype(int) - other)
+    assert off.max() <= 2 and (off <= 1).mean() >= 0.999
+
+
+def test_both_engines_decode_the_same(kernels: str, weights: Weights, photo: Picture) -> None:
+    native, torch = Codec(weights, engine="native"), Codec(weights, engine="torch")
+    for height, width in SIZES if weights.tag.startswith("Golden") else SIZES[2::3]:
+        image = photo[:height, :width]
+        for quality in (0, 37.3, 100):
+            for writer, reader in ((native, torch), (torch, native)):
+                coded = writer.encode(image, quality)
+                header, stream = unpack(coded.data)
+                found = reader.decode_latents(header, stream)
+                np.testing.assert_array_equal(found, coded.y_hat)
+                if weights.tag != "Tiny.0":  # whose pictures are far outside 0..255
+                    check_pixels(reader.decode(header, stream), coded.reconstruction)
+
+
+def test_both_engines_code_given_latents_alike(kernels: str, weights: Weights) -> None:
+    """Also such as no picture has."""
+    rng = np.random.default_rng(1)
+    native, torch = (Codec(weights, engine=name).engine for name in ("native", "torch"))
+    m, n = weights.config.latent_channels, weights.config.entropy.hyper_channels
+    for rows, columns in ((1, 1), (2, 5), (4, 8), (5, 3), (7, 10)):
+        z_size = -(-rows // 4), -(-columns // 4), n
+        for size in (2.0, 50.0, 40000.0):
+            y, z = (rng.normal(0, size, shape).astype(np.float32) for shape in ((rows, columns, m), z_size))
+            one, other = native.encode(y, z, 777), torch.encode(y, z, 777)
+            assert (one.stream, one.crc) == (other.stream, other.crc)
+            for mine, its in zip((*one.symbols, *one.indexes), (*other.symbols, *other.indexes), strict=True):
+                np.testing.assert_array_equal(mine, its)
+
+
+def test_latents_of_both_engines_are_near(kernels: str, weights: Weights, photo: Picture) -> None:
+    """In quantisation steps; they may round to other symbols, in other files that are as good."""
+    native, torch = (Codec(weights, engine=name) for name in ("native", "torch"))
+    one, other = (codec.encode(photo[:100, :77], 50) for codec in (native, torch))
+    scale = np.abs(other.latents).max()
+    assert np.abs(one.latents - other.latents).max() < 0.02 * scale
+    mine, its = (codec.engine.hyper_analyse(other.latents, 500) for codec in (native, torch))
+    np.testing.assert_allclose(mine, its, atol=1e-3 * np.abs(its).max())
+
+
+def test_no_split_of_the_work_shows(kernels: str, weights: Weights, photo: Picture) -> None:
+    """One thread, or more than there are rows: the same latents, file and pixels, bit for bit."""
+    codec, image = Codec(weights, engine="native"), np.pad(photo, ((0, 61), (0, 35), (0, 0)), "symmetric")
+    found = []
+    for count in (1, 2, 3, 40):
+        engine.set_threads(count)
+        coded = codec.encode(image, 60)
+        found.append(
+            (coded.data, coded.latents.tobytes(), coded.hyper_latents.tobytes(), coded.reconstruction.tobytes())
+        )
+    engine.set_threads(0)
+    assert all(one == found[0] for one in found)
+
+
+def test_twelve_threads_share_a_codec(photo: Picture) -> None:
+    codec = Codec(read_weights(GOLDEN))
+    parts = [photo[8 * i : 8 * i + 60, : 100 + i] for i in range(12)]
+    expected = [codec.encode(part, 50) for part in parts]
+    wrong: list[int] = []
+
+    def work(number: int) -> None:
+        for _ in range(3):
+            data = codec.compress(parts[number], 50)
+            pixels = codec.decompress(data)
+            if data != expected[number].data or not np.array_equal(pixels, expected[number].reconstruction):
+                wrong.append(number)
+
+    workers = [threading.Thread(target=work, args=(number,)) for number in range(12)]
+    for worker in workers:
+        worker.start()
+    for worker in workers:
+        worker.join()
+    assert not wrong
+
+
+def test_the_core_is_asked_for_what_it_can_do() -> None:
+    codec = Codec(read_weights(GOLDEN))
+    assert codec.engine.name == "native"
+    with pytest.raises(ValueError, match="beyond its latents"):
+        codec.synthesise(np.zeros((1, 1, codec.config.latent_channels), np.float32), 50, 17, 16)
+    assert not _native.use_kernels("abacus")
