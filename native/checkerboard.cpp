@@ -20,22 +20,14 @@ Order joined(std::initializer_list<Order> orders) {
 }
 
 // Of symbols as 16-bit little-endian integers, as a file has it.
-uint32_t checksum(const std::vector<int32_t>& symbols, uint32_t crc) {
-    uint8_t bytes[4096];
-    for (size_t begin = 0; begin < symbols.size(); begin += sizeof bytes / 2) {
-        const size_t count = std::min(sizeof bytes / 2, symbols.size() - begin);
-        for (size_t i = 0; i < count; i++) {
-            bytes[2 * i] = static_cast<uint8_t>(symbols[begin + i]);
-            bytes[2 * i + 1] = static_cast<uint8_t>(symbols[begin + i] >> 8);
-        }
-        crc = crc32c(bytes, 2 * count, crc);
-    }
-    return crc;
+uint32_t checksum(const std::vector<int16_t>& symbols, uint32_t crc) {
+    static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "the symbols would have to be turned");
+    return crc32c(reinterpret_cast<const uint8_t*>(symbols.data()), 2 * symbols.size(), crc);
 }
 
-int32_t symbol_of(float value) {  // to the nearest, halves to even
+int16_t symbol_of(float value) {  // to the nearest, halves to even
     value = within(value, -float(MAX_SYMBOL), float(MAX_SYMBOL));
-    return static_cast<int32_t>((value + 12582912.0f) - 12582912.0f);
+    return static_cast<int16_t>((value + 12582912.0f) - 12582912.0f);
 }
 
 }  // namespace
@@ -129,7 +121,7 @@ struct Bordered {
 
 }  // namespace
 
-void Checkerboard::hyper_synthesis(const int32_t* z, int rows, int columns, int threads, Buffer<int16_t>& features) const {
+void Checkerboard::hyper_synthesis(const int16_t* z, int rows, int columns, int threads, Buffer<int16_t>& features) const {
     const int n = shape_.hyper, hyper = padded(n), wide = padded(shape_.features);
     // Four products make a row of positions two of twice the length.
     auto grow = [&](const IntegerProduct* layers, const int16_t* in, size_t ld, int count, Bordered& to, int r) {
@@ -148,9 +140,9 @@ void Checkerboard::hyper_synthesis(const int32_t* z, int rows, int columns, int 
                         int above = r + t / 3 - 1, left = x + t % 3 - 1;
                         bool inside = above >= 0 && above < rows && left >= 0 && left < columns;
                         int16_t* to = squares.data() + (size_t(x) * 9 + t) * hyper;
-                        const int32_t* from = z + (size_t(above) * columns + left) * n;
+                        const int16_t* from = z + (size_t(above) * columns + left) * n;
                         for (int c = 0; c < n; c++)
-                            to[c] = inside ? static_cast<int16_t>(within(from[c], -HYPER_MAX, HYPER_MAX)) : int16_t(0);
+                            to[c] = inside ? static_cast<int16_t>(within<int>(from[c], -HYPER_MAX, HYPER_MAX)) : int16_t(0);
                     }
                 enter_.run(squares.data(), size_t(9) * hyper, columns, entered.data(), hyper);
                 grow(grow_[0], entered.data(), hyper, columns, half, r);
@@ -224,17 +216,18 @@ void Checkerboard::code(Coder& coder, int rows, int columns, const Quality& qual
                 }
             }
         });
-        const int32_t* symbols = coder.y(pass, indexes.data(), means.data());
+        const int16_t* symbols = coder.y(pass, indexes.data(), means.data());
+        if (pass == 1 && !y_hat) return;
         in_parallel(rows, threads, [&](int first, int end) {
             for (int r = first; r < end; r++)
                 for (int x = 0; x < columns; x++) {
                     size_t at = (size_t(r) * columns + x) * half;
                     int parity = (r + x + pass) % 2;
-                    float* to = y_hat + (size_t(r) * columns + x) * m + parity;
+                    float* to = y_hat ? y_hat + (size_t(r) * columns + x) * m + parity : nullptr;
                     int16_t* sees = seen.row(r) + size_t(x) * latents + parity;
                     for (int c = 0; c < half; c++) {
                         int32_t value = means[at + c] + MEAN_ONE * symbols[at + c];
-                        to[2 * c] = static_cast<float>(value) / MEAN_ONE;
+                        if (to) to[2 * c] = static_cast<float>(value) / MEAN_ONE;
                         if (pass == 0) sees[2 * c] = static_cast<int16_t>(within((value + 2) >> 2, -LATENT_MAX, LATENT_MAX));
                     }
                 }
@@ -255,19 +248,19 @@ class Reader {
     Reader(const uint8_t* stream, size_t bytes, const Tables& tables, int hyper)
         : decoder_(stream, bytes, tables), hyper_(hyper) {}
     void expect(size_t count) { count_ = count; }
-    const int32_t* z(int rows, int columns, const uint8_t* hyper_rows) {
-        std::vector<uint8_t> indexes;
-        for (int i = 0; i < rows * columns; i++) indexes.insert(indexes.end(), hyper_rows, hyper_rows + hyper_);
+    const int16_t* z(int rows, int columns, const uint8_t* hyper_rows) {
+        std::vector<uint8_t> indexes(size_t(rows) * columns * hyper_);
+        for (size_t at = 0; at < indexes.size(); at += hyper_) std::copy_n(hyper_rows, hyper_, indexes.data() + at);
         return read(indexes.data(), indexes.size());
     }
-    const int32_t* y(int, const uint8_t* indexes, const int16_t*) { return read(indexes, count_); }
+    const int16_t* y(int, const uint8_t* indexes, const int16_t*) { return read(indexes, count_); }
     uint32_t finish() {
         decoder_.finish();
         return crc_;
     }
 
   private:
-    const int32_t* read(const uint8_t* indexes, size_t count) {
+    const int16_t* read(const uint8_t* indexes, size_t count) {
         symbols_.resize(count);
         decoder_.decode(indexes, count, symbols_.data());
         crc_ = checksum(symbols_, crc_);
@@ -276,30 +269,33 @@ class Reader {
     Decoder decoder_;
     int hyper_;
     size_t count_ = 0;
-    std::vector<int32_t> symbols_;
+    std::vector<int16_t> symbols_;
     uint32_t crc_ = 0;
 };
 
 class Writer {
   public:
-    Writer(const float* y, const float* z, int rows, int columns, const CheckerboardShape& shape, const Tables& tables)
-        : y_(y), z_(z), rows_(rows), columns_(columns), shape_(shape), tables_(tables) {}
-    const int32_t* z(int rows, int columns, const uint8_t* hyper_rows) {
-        size_t count = size_t(rows) * columns * shape_.hyper;
-        coded_.symbols.reserve(count + size_t(rows_) * columns_ * shape_.latents);
-        coded_.rows.reserve(coded_.symbols.capacity());
+    Writer(const float* y, const float* gain, const float* z, int rows, int columns, const CheckerboardShape& shape,
+           const Tables& tables)
+        : y_(y), gain_(gain), z_(z), rows_(rows), columns_(columns), shape_(shape), tables_(tables) {}
+    const int16_t* z(int rows, int columns, const uint8_t* hyper_rows) {
+        const size_t count = size_t(rows) * columns * shape_.hyper;
+        coded_.symbols.resize(count + size_t(rows_) * columns_ * shape_.latents);
+        coded_.rows.resize(coded_.symbols.size());
         for (size_t i = 0; i < count; i++) put(z_[i], hyper_rows[i % shape_.hyper]);
         return coded_.symbols.data();
     }
-    const int32_t* y(int pass, const uint8_t* indexes, const int16_t* means) {
+    const int16_t* y(int pass, const uint8_t* indexes, const int16_t* means) {
         const int half = shape_.latents / 2;
-        size_t before = coded_.symbols.size();
+        const int16_t* found = coded_.symbols.data() + next_;
         for (int r = 0; r < rows_; r++)
             for (int x = 0; x < columns_; x++) {
-                const float* from = y_ + (size_t(r) * columns_ + x) * shape_.latents + (r + x + pass) % 2;
-                for (int c = 0; c < half; c++) put(from[2 * c] - float(*means++) / MEAN_ONE, *indexes++);
+                const int parity = (r + x + pass) % 2;
+                const float* from = y_ + (size_t(r) * columns_ + x) * shape_.latents + parity;
+                for (int c = 0; c < half; c++)
+                    put(from[2 * c] * gain_[2 * c + parity] - float(*means++) / MEAN_ONE, *indexes++);
             }
-        return coded_.symbols.data() + before;
+        return found;
     }
     Coded finish() {
         coded_.stream = rdc::encode(coded_.symbols.data(), coded_.rows.data(), coded_.symbols.size(), tables_);
@@ -309,14 +305,15 @@ class Writer {
 
   private:
     void put(float value, uint8_t row) {
-        coded_.symbols.push_back(row >= tables_.skip_below ? symbol_of(value) : 0);
-        coded_.rows.push_back(row);
+        coded_.symbols[next_] = row >= tables_.skip_below ? symbol_of(value) : int16_t(0);
+        coded_.rows[next_++] = row;
     }
-    const float *y_, *z_;
+    const float *y_, *gain_, *z_;
     int rows_, columns_;
     CheckerboardShape shape_;
     Tables tables_;
     Coded coded_;
+    size_t next_ = 0;
 };
 
 }  // namespace
@@ -329,10 +326,10 @@ uint32_t Checkerboard::decode(const uint8_t* stream, size_t bytes, int rows, int
     return reader.finish();
 }
 
-Coded Checkerboard::encode(const float* y, const float* z, int rows, int columns, const Quality& quality, int threads,
-                           float* y_hat) const {
-    Writer writer(y, z, rows, columns, shape_, tables_);
-    code(writer, rows, columns, quality, threads, y_hat);
+Coded Checkerboard::encode(const float* y, const float* gain, const float* z, int rows, int columns,
+                           const Quality& quality, int threads) const {
+    Writer writer(y, gain, z, rows, columns, shape_, tables_);
+    code(writer, rows, columns, quality, threads, nullptr);
     return writer.finish();
 }
 

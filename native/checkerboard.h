@@ -70,7 +70,7 @@ struct Quality {
 struct Coded {
     std::vector<uint8_t> stream;
     uint32_t crc = 0;  // of the symbols, as a file has it
-    std::vector<int32_t> symbols;  // of z, then of each pass of y
+    std::vector<int16_t> symbols;  // of z, then of each pass of y
     std::vector<uint8_t> rows;     // of the tables, for each symbol
 };
 
@@ -80,14 +80,16 @@ class Checkerboard {
     // y_hat (rows, columns, latents) in quantisation steps; gives the checksum of the symbols. Damaged as `Decoder`.
     uint32_t decode(const uint8_t* stream, size_t bytes, int rows, int columns, const Quality& quality, int threads,
                     float* y_hat) const;
-    // y (rows, columns, latents) and z (a quarter of them, rounded up, hyper) in quantisation steps, not yet rounded.
-    Coded encode(const float* y, const float* z, int rows, int columns, const Quality& quality, int threads,
-                 float* y_hat) const;
+    // y (rows, columns, latents) times gain (latents), and z (a quarter of them, rounded up, hyper), are in
+    // quantisation steps, not yet rounded.
+    Coded encode(const float* y, const float* gain, const float* z, int rows, int columns, const Quality& quality,
+                 int threads) const;
 
   private:
+    // y_hat may be null.
     template <class Coder>
     void code(Coder& coder, int rows, int columns, const Quality& quality, int threads, float* y_hat) const;
-    void hyper_synthesis(const int32_t* z, int rows, int columns, int threads, Buffer<int16_t>& features) const;
+    void hyper_synthesis(const int16_t* z, int rows, int columns, int threads, Buffer<int16_t>& features) const;
     CheckerboardShape shape_;
     Tables tables_;
     IntegerProduct enter_, grow_[2][4];      // hyper-synthesis

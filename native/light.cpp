@@ -279,7 +279,8 @@ HyperAnalysis::HyperAnalysis(int latents, int features, int hyper, const Arrays<
                     in_order(hyper), four, Precision::FLOAT, HYPER_UNIT, HYPER_UNIT);
 }
 
-void HyperAnalysis::run(const float* y, int rows, int columns, const float* shift, int threads, float* z) const {
+void HyperAnalysis::run(const float* y, const float* gain, int rows, int columns, const float* shift, int threads,
+                        float* z) const {
     const int m = latents_, latents = padded(m), wide = padded(features_);
     const int tall = (rows + 3) / 4 * 4, broad = (columns + 3) / 4 * 4;
     const Kernels& k = kernels();
@@ -303,9 +304,10 @@ void HyperAnalysis::run(const float* y, int rows, int columns, const float* shif
         in_parallel(tall, threads, [&](int first, int end) {
             Buffer<float> row(size_t(broad) * latents);
             for (int r = first; r < end; r++) {
-                for (int x = 0; x < broad; x++)
-                    std::copy_n(y + (size_t(std::min(r, rows - 1)) * columns + std::min(x, columns - 1)) * m, m,
-                                row.data() + size_t(x) * latents);
+                for (int x = 0; x < broad; x++) {
+                    const float* from = y + (size_t(std::min(r, rows - 1)) * columns + std::min(x, columns - 1)) * m;
+                    for (int c = 0; c < m; c++) row[size_t(x) * latents + c] = from[c] * gain[c];
+                }
                 k.asinh(row.data(), row.data(), row.size());
                 enter_.run(row.data(), latents, broad, whole.data() + size_t(r) * broad * wide, wide, true);
             }

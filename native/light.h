@@ -93,12 +93,12 @@ class LightAnalysis {
     std::vector<Block> wide_, deep_;
 };
 
-// Hyper-analysis of the checkerboard model: y (rows, columns, latents) in quantisation steps -> z, not yet rounded, of a
+// Hyper-analysis of the checkerboard model: y (rows, columns, latents), times gain in quantisation steps -> z, not yet rounded, of a
 // quarter of the sides, rounded up, of y with its last row and column repeated. shift (hyper) is taken off z.
 class HyperAnalysis {
   public:
     HyperAnalysis(int latents, int features, int hyper, const Arrays<float>& arrays);
-    void run(const float* y, int rows, int columns, const float* shift, int threads, float* z) const;
+    void run(const float* y, const float* gain, int rows, int columns, const float* shift, int threads, float* z) const;
 
   private:
     int latents_, features_, hyper_;

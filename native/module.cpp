@@ -38,10 +38,11 @@ struct Given {  // memory that becomes an array
 };
 
 template <class T>
-Out<T, 1> array_of(const std::vector<T>& values) {
-    Given<T, 1> given({values.size()});
-    std::copy(values.begin(), values.end(), given.data());
-    return given.array();
+Out<T, 1> array_of(std::vector<T>&& values) {  // without a copy
+    auto* kept = new std::vector<T>(std::move(values));
+    nb::capsule owner(kept, [](void* p) noexcept { delete static_cast<std::vector<T>*>(p); });
+    const size_t shape[1] = {kept->size()};
+    return Out<T, 1>(kept->data(), 1, shape, owner);
 }
 
 template <class T>
@@ -160,13 +161,14 @@ struct LightAnalysis {
 struct HyperAnalysis {
     int latents, hyper;
     rdc::HyperAnalysis network;
-    Out<float, 3> run(In<float, 3> y, In<float, 1> shift, int threads) const {
+    Out<float, 3> run(In<float, 3> y, In<float, 1> gain, In<float, 1> shift, int threads) const {
         int rows = static_cast<int>(y.shape(0)), columns = static_cast<int>(y.shape(1));
-        require(int(y.shape(2)) == latents && int(shift.shape(0)) == hyper && rows > 0 && columns > 0, "channels");
+        require(int(y.shape(2)) == latents && int(gain.shape(0)) == latents && int(shift.shape(0)) == hyper, "channels");
+        require(rows > 0 && columns > 0, "no latents");
         Given<float, 3> z({size_t(rows + 3) / 4, size_t(columns + 3) / 4, size_t(hyper)});
         {
             nb::gil_scoped_release free;
-            network.run(y.data(), rows, columns, shift.data(), threads, z.data());
+            network.run(y.data(), gain.data(), rows, columns, shift.data(), threads, z.data());
         }
         return z.array();
     }
@@ -204,19 +206,20 @@ struct Checkerboard {
         return {y_hat.array(), crc};
     }
 
-    std::tuple<nb::bytes, uint32_t, Out<float, 3>, Out<int32_t, 1>, Out<uint8_t, 1>> encode(In<float, 3> y, In<float, 3> z, In<uint8_t, 1> hyper_rows,
-        In<int32_t, 1> offset, int threads) const {
+    std::tuple<nb::bytes, uint32_t, Out<int16_t, 1>, Out<uint8_t, 1>> encode(
+        In<float, 3> y, In<float, 1> gain, In<float, 3> z, In<uint8_t, 1> hyper_rows, In<int32_t, 1> offset,
+        int threads) const {
         size_t rows = y.shape(0), columns = y.shape(1);
-        require(rows > 0 && columns > 0 && int(y.shape(2)) == latents && int(z.shape(2)) == hyper &&
-                z.shape(0) == (rows + 3) / 4 && z.shape(1) == (columns + 3) / 4, "latents and hyper-latents do not fit");
+        require(rows > 0 && columns > 0 && int(y.shape(2)) == latents && int(gain.shape(0)) == latents &&
+                int(z.shape(2)) == hyper && z.shape(0) == (rows + 3) / 4 && z.shape(1) == (columns + 3) / 4,
+                "latents and hyper-latents do not fit");
         rdc::Quality at = quality(hyper_rows, offset);
-        Given<float, 3> y_hat({rows, columns, size_t(latents)});
         rdc::Coded coded;
         {
             nb::gil_scoped_release free;
-            coded = network.encode(y.data(), z.data(), int(rows), int(columns), at, threads, y_hat.data());
+            coded = network.encode(y.data(), gain.data(), z.data(), int(rows), int(columns), at, threads);
         }
-        return {bytes_of(coded.stream), coded.crc, y_hat.array(), array_of(coded.symbols), array_of(coded.rows)};
+        return {bytes_of(coded.stream), coded.crc, array_of(std::move(coded.symbols)), array_of(std::move(coded.rows))};
     }
 
     int latents, hyper;
@@ -273,10 +276,10 @@ NB_MODULE(_native, m) {
             std::vector<nb::object> kept;
             new (self) HyperAnalysis{latents, hyper, rdc::HyperAnalysis(latents, features, hyper, arrays_of<float>(dict, kept))};
         }, "latents"_a, "features"_a, "hyper"_a, "arrays"_a)
-        .def("run", &HyperAnalysis::run, "y"_a, "shift"_a, "threads"_a);
+        .def("run", &HyperAnalysis::run, "y"_a, "gain"_a, "shift"_a, "threads"_a);
     nb::class_<Checkerboard>(m, "Checkerboard")
         .def(nb::init<int, int, int, int, nb::dict, const Tables&>(), "latents"_a, "hyper"_a, "features"_a, "hidden"_a,
              "arrays"_a, "tables"_a, nb::keep_alive<1, 7>())
         .def("decode", &Checkerboard::decode, "stream"_a, "rows"_a, "columns"_a, "hyper_rows"_a, "offset"_a, "threads"_a)
-        .def("encode", &Checkerboard::encode, "y"_a, "z"_a, "hyper_rows"_a, "offset"_a, "threads"_a);
+        .def("encode", &Checkerboard::encode, "y"_a, "gain"_a, "z"_a, "hyper_rows"_a, "offset"_a, "threads"_a);
 }

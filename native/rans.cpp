@@ -53,8 +53,8 @@ Decoder::Decoder(const uint8_t* stream, size_t bytes, const Tables& tables) : ta
     for (size_t i = 0; i < end_; i++) words_[i] = static_cast<uint16_t>(stream[2 * i] | stream[2 * i + 1] << 8);
 }
 
-template <class Index>
-void Decoder::decode(const Index* indexes, size_t count, int32_t* symbols) {
+template <class Index, class Symbol>
+void Decoder::decode(const Index* indexes, size_t count, Symbol* symbols) {
     if (position_ > end_) throw Damaged("it ends too early or holds an impossible symbol");
     uint16_t listed[BLOCK];
     uint32_t states[STATES];
@@ -64,7 +64,7 @@ void Decoder::decode(const Index* indexes, size_t count, int32_t* symbols) {
     const int32_t* edges = tables_.edges;
     for (size_t begin = 0; begin < count; begin += BLOCK) {
         size_t length = std::min(BLOCK, count - begin);
-        std::fill(symbols + begin, symbols + begin + length, 0);
+        std::fill(symbols + begin, symbols + begin + length, Symbol(0));
         size_t coded = list_coded(indexes + begin, length, tables_.skip_below, listed);
         for (size_t j = 0; j < coded; j++) {
             uint32_t& state = states[coded_++ % STATES];
@@ -89,7 +89,7 @@ void Decoder::decode(const Index* indexes, size_t count, int32_t* symbols) {
                 position_ = end_ + 1;  // it stays damaged
                 throw Damaged("it ends too early or holds an impossible symbol");
             }
-            symbols[begin + listed[j]] = symbol;
+            symbols[begin + listed[j]] = static_cast<Symbol>(symbol);
         }
     }
     std::copy(states, states + STATES, states_);
@@ -101,8 +101,8 @@ void Decoder::finish() const {
         if (state != LOW || position_ != end_) throw Damaged("it does not end with the last symbol");
 }
 
-template <class Index>
-std::vector<uint8_t> encode(const int32_t* symbols, const Index* indexes, size_t count, const Tables& tables) {
+template <class Index, class Symbol>
+std::vector<uint8_t> encode(const Symbol* symbols, const Index* indexes, size_t count, const Tables& tables) {
     size_t coded = 0, escapes = 0;
     for (size_t i = 0; i < count; i++) {
         int32_t s = symbols[i];
@@ -155,8 +155,10 @@ std::vector<uint8_t> encode(const int32_t* symbols, const Index* indexes, size_t
 
 template void Decoder::decode(const uint8_t*, size_t, int32_t*);
 template void Decoder::decode(const uint16_t*, size_t, int32_t*);
+template void Decoder::decode(const uint8_t*, size_t, int16_t*);
 template std::vector<uint8_t> encode(const int32_t*, const uint8_t*, size_t, const Tables&);
 template std::vector<uint8_t> encode(const int32_t*, const uint16_t*, size_t, const Tables&);
+template std::vector<uint8_t> encode(const int16_t*, const uint8_t*, size_t, const Tables&);
 
 // CRC-32C (Castagnoli), eight bytes at a time ("slicing by 8": Kounavis and Berry, 2005).
 namespace {

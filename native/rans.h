@@ -22,8 +22,8 @@ class Decoder {
   public:
     Decoder(const uint8_t* stream, size_t bytes, const Tables& tables);
     // The next symbols, for table rows below tables.rows. Damaged if the stream ends or holds an impossible symbol.
-    template <class Index>
-    void decode(const Index* indexes, size_t count, int32_t* symbols);
+    template <class Index, class Symbol>
+    void decode(const Index* indexes, size_t count, Symbol* symbols);
     void finish() const;  // Damaged unless all was read and every state is back where the encoder started
 
   private:
@@ -36,8 +36,8 @@ class Decoder {
 
 // Symbols and their table rows, in coding order, to the bytes of a stream. std::invalid_argument for a symbol beyond
 // +-MAX_SYMBOL, or one that is not 0 where nothing is coded.
-template <class Index>
-std::vector<uint8_t> encode(const int32_t* symbols, const Index* indexes, size_t count, const Tables& tables);
+template <class Index, class Symbol>
+std::vector<uint8_t> encode(const Symbol* symbols, const Index* indexes, size_t count, const Tables& tables);
 
 uint32_t crc32c(const uint8_t* data, size_t bytes, uint32_t before = 0);
 

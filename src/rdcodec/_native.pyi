@@ -49,7 +49,7 @@ class LightAnalysis:
 
 class HyperAnalysis:
     def __init__(self, latents: int, features: int, hyper: int, arrays: dict[str, Floats]) -> None: ...
-    def run(self, y: Floats, shift: Floats, threads: int) -> Floats: ...
+    def run(self, y: Floats, gain: Floats, shift: Floats, threads: int) -> Floats: ...
 
 class Checkerboard:
     def __init__(
@@ -65,5 +65,11 @@ class Checkerboard:
         threads: int,
     ) -> tuple[Floats, int]: ...
     def encode(
-        self, y: Floats, z: Floats, hyper_rows: NDArray[np.uint8], offset: NDArray[np.int32], threads: int
-    ) -> tuple[bytes, int, Floats, NDArray[np.int32], NDArray[np.uint8]]: ...
+        self,
+        y: Floats,
+        gain: Floats,
+        z: Floats,
+        hyper_rows: NDArray[np.uint8],
+        offset: NDArray[np.int32],
+        threads: int,
+    ) -> tuple[bytes, int, NDArray[np.int16], NDArray[np.uint8]]: ...

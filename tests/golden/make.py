@@ -152,8 +152,9 @@ def few_pictures(kind: str, photo: NDArray[np.uint8]) -> dict[str, tuple[NDArray
 
 def encode_latents(codec: Codec, y: Latents, z: Latents, like: Header) -> tuple[bytes, NDArray[np.int32], Latents]:
     """File, symbols and y_hat of latents in quantised units, y (h, w, M) and z (h/4, w/4, N); no analysis."""
-    coded = codec.engine.encode(y, z, like.quality)
-    return pack(replace(like, symbols_crc=coded.crc), coded.stream), np.concatenate(coded.symbols), coded.y_hat
+    coded = codec.engine.encode(y, np.ones(y.shape[2], np.float32), z, like.quality)
+    data = pack(replace(like, symbols_crc=coded.crc), coded.stream)
+    return data, np.concatenate(coded.symbols), codec.decode_latents(*unpack(data))
 
 
 def extremes(codec: Codec, like: Header) -> tuple[bytes, NDArray[np.int32], Latents]:

@@ -5,7 +5,7 @@ Latents are arrays (rows, columns, channels), float32.
 
 import sys
 from collections.abc import Sequence
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,7 @@ class Symbols(NamedTuple):
 
     stream: bytes
     crc: int  # CRC-32C over the symbols as 16-bit little-endian integers, in coding order
-    y_hat: Latents
-    symbols: Sequence[NDArray[np.int32]]  # of z and of each pass of y, in coding order
+    symbols: Sequence[NDArray[np.integer[Any]]]  # of z and of each pass of y, in coding order
     indexes: Sequence[rans.Indexes]  # table rows of the symbols
 
 
@@ -37,12 +36,12 @@ class Engine(Protocol):
         """uint8 (H, W, 3), its last row and column repeated -> y (rows, columns, M) in units of the picture."""
         ...
 
-    def hyper_analyse(self, y: Latents, tenths: int) -> Latents:
-        """y in quantisation steps -> z (rows / 4, columns / 4, N), rounded up, not yet rounded."""
+    def hyper_analyse(self, y: Latents, gain: Latents, tenths: int) -> Latents:
+        """y times gain (M,), in quantisation steps -> z (rows / 4, columns / 4, N), sides rounded up, as floats."""
         ...
 
-    def encode(self, y: Latents, z: Latents, tenths: int) -> Symbols:
-        """Code y and z in quantisation steps, not yet rounded. Only exact integers decide a table row."""
+    def encode(self, y: Latents, gain: Latents, z: Latents, tenths: int) -> Symbols:
+        """Code y times gain, and z, in quantisation steps, not yet rounded. Only exact integers decide a table row."""
         ...
 
     def decode(self, stream: bytes, rows: int, columns: int, tenths: int) -> tuple[Latents, int]:

@@ -90,14 +90,14 @@ class NativeEngine:
     def analyse(self, image: Image, rows: int, columns: int) -> Latents:
         return self._analysis.run(np.ascontiguousarray(image), rows, columns, threads())
 
-    def hyper_analyse(self, y: Latents, tenths: int) -> Latents:
+    def hyper_analyse(self, y: Latents, gain: Latents, tenths: int) -> Latents:
         network, shift = self._hyper_analysis
-        return network.run(y, at_quality(shift, tenths), threads())
+        return network.run(y, gain, at_quality(shift, tenths), threads())
 
-    def encode(self, y: Latents, z: Latents, tenths: int) -> Symbols:
-        stream, crc, y_hat, symbols, rows = self._checkerboard.encode(y, z, *self._rows(tenths), threads())
+    def encode(self, y: Latents, gain: Latents, z: Latents, tenths: int) -> Symbols:
+        stream, crc, symbols, rows = self._checkerboard.encode(y, gain, z, *self._rows(tenths), threads())
         ends = z.size, z.size + y.size // 2
-        return Symbols(stream, crc, y_hat, np.split(symbols, ends), np.split(rows, ends))
+        return Symbols(stream, crc, np.split(symbols, ends), np.split(rows, ends))
 
     def decode(self, stream: bytes, rows: int, columns: int, tenths: int) -> tuple[Latents, int]:
         with rans.damage_told():

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 
 from rdcodec.codec import native_engine
 from rdcodec.codec.container import MAX_PIXELS, SINGLE_RATE, Header, pack, unpack
-from rdcodec.codec.engine import Engine, Image, Latents, at_quality
+from rdcodec.codec.engine import Engine, Image, Latents, Symbols, at_quality
 from rdcodec.codec.rans import Indexes
 from rdcodec.codec.target import START, largest_below, smallest_above
 from rdcodec.errors import NO_TORCH, BadInput, NeedsModel, RdcError, UsageError
@@ -64,11 +64,30 @@ class Encoded:
     quality: float | None  # None: the model has one rate
     codec: "Codec"
     image: Image
-    latents: Latents  # y and z in quantisation steps, not yet rounded
-    hyper_latents: Latents
-    y_hat: Latents
-    symbols: Sequence[NDArray[np.int32]]  # of z and of each pass of y, in coding order
-    indexes: Sequence[Indexes]
+    y: Latents  # times gain in quantisation steps, not yet rounded
+    gain: Latents
+    hyper_latents: Latents  # z in quantisation steps, not yet rounded
+    coded: Symbols
+
+    @property
+    def latents(self) -> Latents:
+        """y in quantisation steps, not yet rounded."""
+        return self.y * self.gain
+
+    @property
+    def symbols(self) -> list[NDArray[np.int32]]:
+        """Of z and of each pass of y, in coding order."""
+        return [part.astype(np.int32, copy=False) for part in self.coded.symbols]
+
+    @property
+    def indexes(self) -> Sequence[Indexes]:
+        """Table rows of the symbols."""
+        return self.coded.indexes
+
+    @cached_property
+    def y_hat(self) -> Latents:
+        """What decoding gives for y, in quantisation steps."""
+        return self.codec.decode_latents(*unpack(self.data, self.image.size))
 
     @cached_property
     def reconstruction(self) -> Image:
@@ -181,18 +200,16 @@ class Codec:
         """Quantise and code analysed latents at one quality; with more effort, the better of this and what is found."""
         steps = search_steps(effort)
         tenths = self._tenths(quality)
-        plain = self._code(analysed, self._latents(analysed, tenths), tenths)
+        plain = self._code(analysed.image, analysed.latents, self._gain(tenths), self._z(analysed, tenths), tenths)
         if not steps:
             return plain
-        found = self._code(
-            analysed, self.torch.search(plain.image, plain.latents, plain.hyper_latents, tenths, steps), tenths
-        )
+        y, z = self.torch.search(plain.image, plain.latents, plain.hyper_latents, tenths, steps)
+        found = self._code(analysed.image, y, np.ones_like(plain.gain), z, tenths)
         return min(plain, found, key=lambda coded: self._cost(coded, tenths))
 
-    def _latents(self, analysed: Analysed, tenths: int) -> tuple[Latents, Latents]:
-        """y and z in quantisation steps, not yet rounded."""
-        y = analysed.latents * self._gain(tenths)
-        return y, self.engine.hyper_analyse(y, tenths)
+    def _z(self, analysed: Analysed, tenths: int) -> Latents:
+        """z in quantisation steps, not yet rounded."""
+        return self.engine.hyper_analyse(analysed.latents, self._gain(tenths), tenths)
 
     def _gain(self, tenths: int) -> Latents:
         """Quantisation steps per unit of the latents, (M,)."""
@@ -206,22 +223,12 @@ class Codec:
         """Bits per pixel and weighted distortion: what the model was trained for."""
         return coded.bpp + self.torch.lmbda(tenths) * coded.mse
 
-    def _code(self, analysed: Analysed, latents: tuple[Latents, Latents], tenths: int) -> Encoded:
-        coded = self.engine.encode(*latents, tenths)
-        height, width = analysed.image.shape[:2]
+    def _code(self, image: Image, y: Latents, gain: Latents, z: Latents, tenths: int) -> Encoded:
+        coded = self.engine.encode(y, gain, z, tenths)
         hashes = self.tables.hash(), *self.hashes
-        header = Header(self.info.tag, width, height, tenths, *hashes, symbols_crc=coded.crc)
+        header = Header(self.info.tag, image.shape[1], image.shape[0], tenths, *hashes, symbols_crc=coded.crc)
         quality = None if self.single_rate else tenths / 10
-        return Encoded(
-            pack(header, coded.stream),
-            quality,
-            self,
-            analysed.image,
-            *latents,
-            y_hat=coded.y_hat,
-            symbols=coded.symbols,
-            indexes=coded.indexes,
-        )
+        return Encoded(pack(header, coded.stream), quality, self, image, y, gain, z, coded)
 
     def estimate_bits(self, y: Latents, z: Latents, quality: float | None = None) -> float:
         """Rate of y (h, w, M) and z (h/4, w/4, N), quantised units, under the float model, in bits. It needs torch."""

@@ -139,18 +139,18 @@ class TorchEngine:
             return _array(self.model.analysis(x.contiguous(memory_format=torch.channels_last)))
 
     @torch.inference_mode()
-    def hyper_analyse(self, y: Latents, tenths: int) -> Latents:
+    def hyper_analyse(self, y: Latents, gain: Latents, tenths: int) -> Latents:
         with in_float32(self.device):
-            whole = pad_to_multiple(self._tensor(y), HYPER_STRIDE)
+            whole = pad_to_multiple(self._tensor(y * gain), HYPER_STRIDE)
             return _array(self.model.entropy.analyse(whole, self._at(tenths)))
 
     @torch.inference_mode()
-    def encode(self, y: Latents, z: Latents, tenths: int) -> Symbols:
-        encoder = _Encoder(self._tensor(y), self._tensor(z), self.tables.skip_below)
-        y_hat = self.entropy.code(y.shape[0], y.shape[1], tenths, encoder)
+    def encode(self, y: Latents, gain: Latents, z: Latents, tenths: int) -> Symbols:
+        encoder = _Encoder(self._tensor(y * gain), self._tensor(z), self.tables.skip_below)
+        self.entropy.code(y.shape[0], y.shape[1], tenths, encoder)
         symbols = np.concatenate(encoder.symbols)
         stream = rans.encode(symbols, np.concatenate(encoder.indexes), self.tables)
-        return Symbols(stream, crc32c(symbols.astype("<i2")), _array(y_hat), encoder.symbols, encoder.indexes)
+        return Symbols(stream, crc32c(symbols.astype("<i2")), encoder.symbols, encoder.indexes)
 
     @torch.inference_mode()
     def decode(self, stream: bytes, rows: int, columns: int, tenths: int) -> tuple[Latents, int]:
