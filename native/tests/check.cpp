@@ -1,0 +1,128 @@
+// Usage: check CASE [MUTATIONS]. Decodes the files of a case (made by tests/test_native.py) with every set of kernels,
+// compares latents and pixels with those expected, codes the latents again, and decodes damaged streams, which may fail
+// in one way only. Exit status 0 if all holds. No Python: sanitizers and emulators run it.
+#include <cstdio>
+#include <cstdlib>
+#include <fstream>
+#include <random>
+
+#include "../checkerboard.h"
+#include "../light.h"
+
+using namespace rdc;
+
+namespace {
+
+struct Case {
+    std::map<std::string, std::vector<char>> bytes;
+    std::map<std::string, std::vector<size_t>> shapes;
+
+    explicit Case(const char* path) {
+        std::ifstream in(path, std::ios::binary);
+        auto number = [&] {
+            uint32_t value = 0;
+            in.read(reinterpret_cast<char*>(&value), 4);
+            return value;
+        };
+        for (uint32_t arrays = number(); arrays > 0; arrays--) {
+            std::string name(number(), ' ');
+            in.read(name.data(), std::streamsize(name.size()));
+            std::vector<size_t> shape(number());
+            for (size_t& side : shape) side = number();
+            std::vector<char> data(number());
+            in.read(data.data(), std::streamsize(data.size()));
+            shapes[name] = shape;
+            bytes[name] = data;
+        }
+        if (!in) std::exit((std::fprintf(stderr, "%s: not a case\n", path), 2));
+    }
+
+    template <class T>
+    const T* at(const std::string& name) const {
+        return reinterpret_cast<const T*>(bytes.at(name).data());
+    }
+
+    template <class T>
+    Arrays<T> under(const std::string& prefix, const std::string& suffix = "") const {
+        Arrays<T> found;
+        for (const auto& [name, data] : bytes)
+            if (name.rfind(prefix, 0) == 0 && name.size() >= suffix.size() &&
+                name.compare(name.size() - suffix.size(), std::string::npos, suffix) == 0)
+                found[name.substr(prefix.size())] = {reinterpret_cast<const T*>(data.data()), shapes.at(name)};
+        return found;
+    }
+};
+
+void require(bool holds, const char* what) {
+    if (!holds) std::exit((std::fprintf(stderr, "%s: %s\n", kernels().name, what), 1));
+}
+
+void check(const Case& from, int mutations) {
+    const int32_t* s = from.at<int32_t>("shape");  // latents, hyper, features, hidden; wide, blocks, deep, blocks
+    Tables tables{from.at<int32_t>("edges"), from.at<int32_t>("edge_start"), from.at<int32_t>("radius"),
+                  from.at<uint16_t>("bucket"), s[8], s[9]};
+    IntegerArrays integers{from.under<int16_t>("exact.", ".weight"), from.under<int32_t>("exact.", ".bias"),
+                           from.under<int8_t>("exact.", ".shift")};
+    Checkerboard entropy({s[0], s[1], s[2], s[3]}, integers, tables);
+    LightSynthesis synthesis({s[0], s[4], s[5], s[6], s[7]}, from.under<float>("synthesis."));
+    LightAnalysis analysis({s[0], s[4], s[5], s[6], s[7]}, from.under<float>("analysis."));
+    HyperAnalysis hyper(s[0], s[2], s[1], from.under<float>("hyper_analysis."));
+    std::mt19937 random(7);
+    for (int file = 0; from.bytes.count("stream." + std::to_string(file)); file++) {
+        const std::string n = "." + std::to_string(file);
+        const int32_t* sides = from.at<int32_t>("sides" + n);  // rows, columns, height, width, whether a picture has such latents
+        const int rows = sides[0], columns = sides[1], height = sides[2], width = sides[3];
+        const size_t latents = size_t(rows) * columns * s[0], samples = size_t(height) * width * 3;
+        const std::vector<char>& stream = from.bytes.at("stream" + n);
+        Quality quality{from.at<uint8_t>("hyper_rows" + n), from.at<int32_t>("offset" + n)};
+        auto decode = [&](const std::vector<char>& data, int threads, float* y_hat) {
+            return entropy.decode(reinterpret_cast<const uint8_t*>(data.data()), data.size(), rows, columns, quality, threads,
+                                  y_hat);
+        };
+        std::vector<float> y_hat(latents);
+        for (int threads : {1, 3}) {
+            require(decode(stream, threads, y_hat.data()) == *from.at<uint32_t>("crc" + n), "another checksum");
+            require(!std::memcmp(y_hat.data(), from.at<float>("y_hat" + n), 4 * latents), "other latents");
+            std::vector<uint8_t> pixels(samples);
+            synthesis.run(y_hat.data(), from.at<float>("unit" + n), from.at<float>("tint" + n), rows, columns, height, width,
+                          threads, pixels.data());
+            size_t beyond = 0;
+            for (size_t i = 0; i < samples; i++) {
+                const int off = std::abs(int(pixels[i]) - int(from.at<uint8_t>("pixels" + n)[i]));
+                require(off <= 2 || !sides[4], "a pixel more than two levels off");
+                beyond += off > 1;
+            }
+            if (!sides[4]) continue;
+            require(1000 * beyond <= samples, "too many pixels two levels off");
+        }
+        std::vector<float> y(latents), gain(s[0], 0.5f), shift(s[1], 0.25f);
+        std::vector<float> z(size_t((rows + 3) / 4) * ((columns + 3) / 4) * s[1]);
+        analysis.run(from.at<uint8_t>("pixels" + n), height, width, rows, columns, 2, y.data());
+        hyper.run(y.data(), gain.data(), rows, columns, shift.data(), 2, z.data());
+        Coded again = entropy.encode(y.data(), gain.data(), z.data(), rows, columns, quality, 2);
+        std::vector<char> coded(again.stream.begin(), again.stream.end());
+        require(decode(coded, 2, y_hat.data()) == again.crc, "what was coded decodes to something else");
+        for (int i = 0; i < mutations; i++) {
+            std::vector<char> damaged = stream;
+            if (i % 4 == 0) damaged.resize(random() % (damaged.size() + 1));
+            for (unsigned flips = random() % 4; flips > 0 && !damaged.empty(); flips--)
+                damaged[random() % damaged.size()] ^= char(1u << random() % 8);
+            try {
+                decode(damaged, 1, y_hat.data());
+            } catch (const Damaged&) {
+            }
+        }
+    }
+}
+
+}  // namespace
+
+int main(int count, char** arguments) {
+    if (count < 2) return 2;
+    Case from(arguments[1]);
+    for (const Kernels* const* k = all_kernels(); *k; k++) {
+        use((*k)->name);
+        check(from, count > 2 ? std::atoi(arguments[2]) : 0);
+        std::printf("%s: all as expected\n", (*k)->name);
+    }
+}
