@@ -13,7 +13,8 @@ from rdcodec.errors import NeedsModel, UsageError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from rdcodec.measure.flops import LayerCost, Term
+    from rdcodec.measure.flops import LayerCost, ModelCount, Term
+    from rdcodec.models.config import ModelConfig
 
 LAYER_COLUMNS = 120  # of the terminal: layers have long names
 
@@ -41,9 +42,9 @@ def models(as_json: io.Json = False, verbose: io.Verbose = 0) -> None:
         table.add_row(
             record["name"],
             record["tag"] or "-",
-            f"{record['parameters'] / 1e6:.2f}",
-            f"{record['parameters_without_analysis'] / 1e6:.2f}",
-            f"{record['kflops_per_px']:.1f}",
+            _millions(record["parameters"]),
+            _millions(record["parameters_without_analysis"]),
+            io.number(record["kflops_per_px"], 1),
             io.number(record["table_1_parameters_m"], 1),
             io.number(record["table_1_kflops_per_px"], 1),
             _minus(record["table_1_saving_percent"]),
@@ -54,6 +55,12 @@ def models(as_json: io.Json = False, verbose: io.Verbose = 0) -> None:
         first = f"  {record['name']:{width}}  "
         lines = textwrap.wrap(record["summary"], 79, initial_indent=first, subsequent_indent=" " * len(first))
         io.write_text("\n".join(lines) + "\n")
+    if any(record["parameters"] is None for record in records):
+        io.write_text("\nParameters and kFLOPs/px are counted with torch: pip install 'rdcodec[train]'\n")
+
+
+def _millions(count: int | None) -> str:
+    return io.number(None if count is None else count / 1e6, 2)
 
 
 def _minus(saving_percent: float | None) -> str:
@@ -187,25 +194,35 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def _model_record(name: str) -> dict[str, Any]:
-    from rdcodec.measure.flops import count_model
     from rdcodec.measure.published import table_1
     from rdcodec.models.weights import find_config
 
     config = find_config(name)
     published = table_1().get(name)
-    counted = count_model(config)
+    counted = _count(config)
     return {
         "name": name,
         "tag": _newest_tag(name),
-        "parameters": counted.parameters,
-        "parameters_without_analysis": counted.parameters - counted.analysis_parameters,
-        "kflops_per_px": round(counted.kflops_per_px, 1),
+        "parameters": counted and counted.parameters,
+        "parameters_without_analysis": counted and counted.parameters - counted.analysis_parameters,
+        "kflops_per_px": counted and round(counted.kflops_per_px, 1),
         "table_1_row": published and published.row,
         "table_1_parameters_m": published and published.parameters_m,
         "table_1_kflops_per_px": published and published.kflops_per_px,
         "table_1_saving_percent": published and published.saving_percent,
         "summary": config.summary,
     }
+
+
+def _count(config: "ModelConfig") -> "ModelCount | None":
+    """None without torch, which is what counts."""
+    try:
+        from rdcodec.measure.flops import count_model
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        return None
+    return count_model(config)
 
 
 def _newest_tag(name: str) -> str | None:
