@@ -124,6 +124,8 @@ def format_of(path: Path) -> str:
 
 
 def _save_options(format: str, quality: int | None) -> dict[str, Any]:
+    if format == "png":
+        return {"compress_level": 3}  # of photographs as small as zlib's default, in half the time
     if format == "jpeg":
         return {"quality": 95 if quality is None else quality, "subsampling": 0, "optimize": True}
     if format == "webp":

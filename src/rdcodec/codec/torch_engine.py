@@ -4,6 +4,7 @@ Encoder and decoder walk the integer entropy networks through the same code (`co
 differ only in the coder that they hand it: one looks each symbol up in y, the other reads it from the stream.
 """
 
+import contextlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -24,7 +25,7 @@ from rdcodec.models.base import ImageModel
 from rdcodec.models.blocks import pad_to_multiple
 from rdcodec.models.entropy.checkerboard import Search
 from rdcodec.models.entropy.integer import Part
-from rdcodec.models.precision import fast_dtype, in_fast_dtype, in_float32, pick_device
+from rdcodec.models.precision import fast_dtype, in_float32, pick_device
 from rdcodec.models.sizes import HYPER_STRIDE, STRIDE
 from rdcodec.models.weights import Weights
 
@@ -129,13 +130,17 @@ class TorchEngine:
         for part in inexact:
             part.to(self.dtype)
 
+    def _fast(self) -> contextlib.AbstractContextManager[object]:
+        """Context in which the transforms compute in the engine's type."""
+        return torch.autocast(self.device.type, self.dtype, enabled=self.dtype != torch.float32)
+
     @torch.inference_mode()
     def analyse(self, image: Image, rows: int, columns: int) -> Latents:
         x = self._samples(image)
         bottom, right = STRIDE * rows - x.shape[2], STRIDE * columns - x.shape[3]
         if bottom or right:
             x = torch.nn.functional.pad(x, (0, right, 0, bottom), mode="replicate")
-        with in_fast_dtype(self.device):
+        with self._fast():
             return _array(self.model.analysis(x.contiguous(memory_format=torch.channels_last)))
 
     @torch.inference_mode()
@@ -161,7 +166,7 @@ class TorchEngine:
 
     @torch.inference_mode()
     def synthesise(self, y_hat: Latents, gain: Latents, tenths: int, height: int, width: int) -> Image:
-        with in_fast_dtype(self.device):
+        with self._fast():
             x_hat = self.decoder(self._tensor(y_hat), self._at(tenths))
         pixels = x_hat[0, :, :height, :width].permute(1, 2, 0)
         out: Image = pixels.round().clamp_(0, 255).to(torch.uint8).contiguous().cpu().numpy()
