@@ -129,19 +129,28 @@ def processes(pictures: list[Path], turns: int) -> dict[str, Any]:
 
 def table(record: dict[str, Any]) -> str:
     """Seconds as multiples of torch's in the same task, in Markdown."""
-    lines = ["| model, threads | engine | decode | entropy decoding | encode |", "|---|---|---:|---:|---:|"]
+    here = record["machine"]
+    lines = [
+        "# The core beside torch",
+        "",
+        f"`python benchmarks/core.py --data KODAK`: {here['cpu']}, {here['cores']} cores, torch {here['torch']}, "
+        f"{record['picture']} at quality 50, medians of {record['turns']} turns. Multiples are of torch's speed in the "
+        "format that it chooses there. `bf16` kernels are never chosen by themselves.",
+        "",
+    ]
+    lines += ["| model, threads | engine | decode | entropy decoding | encode |", "|---|---|---:|---:|---:|"]
     rows = record["speeds"]
     for model, threads in dict.fromkeys((row["model"], row["threads"]) for row in rows):
-        here = {
+        found = {
             (row["engine"], row["task"]): row["seconds"]
             for row in rows
             if (row["model"], row["threads"]) == (model, threads)
         }
-        names = dict.fromkeys(name for name, _ in here)
-        fastest = [name for name in names if name.startswith("torch")][-1]
+        names = dict.fromkeys(name for name, _ in found)
+        own = [name for name in names if name.startswith("torch")][-1]
         for name in names:
             cells = [
-                f"{1e3 * here[name, task]:.0f} ms, {here[fastest, task] / here[name, task]:.2f} x"
+                f"{1e3 * found[name, task]:.0f} ms, {found[own, task] / found[name, task]:.2f} x"
                 for task in ("decode", "entropy", "encode")
             ]
             lines.append(f"| {model}, {threads} | {name} | {' | '.join(cells)} |")

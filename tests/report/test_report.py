@@ -133,7 +133,7 @@ def test_readme_section(study: Study) -> None:
     high = Curve("High (made up)", (0.2, 0.4, 0.8, 1.6), (31.0, 32.0, 33.0, 34.0))
     assert readme_section(study, {"Double": study.anchors[0], "High": high}) == (
         "rdcodec I.1 on the 2 some photos pictures (means of whole files), and its rate against that of other codecs "
-        "at the same PSNR. Negative means smaller files, here and everywhere:\n\n"
+        "at the same PSNR. Negative means smaller files:\n\n"
         "| quality | bpp | PSNR dB | MS-SSIM | against Double | against High |\n"
         "| ---: | ---: | ---: | ---: | ---: | ---: |\n"
         "| 10 | 0.125 | 28.00 | 0.9100 | -50 % | - |\n"

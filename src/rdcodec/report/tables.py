@@ -333,7 +333,7 @@ def _readme_table(study: Study, result: Measured, anchors: Mapping[str, Curve]) 
         rows.append(row + [_relative_rate(p.values, anchor) for anchor in anchors.values()])
     return (
         f"{result.label} on the {study.picture_count} {study.name} pictures (means of whole files), and its rate "
-        "against that of other codecs at the same PSNR. Negative means smaller files, here and everywhere:\n\n"
+        "against that of other codecs at the same PSNR. Negative means smaller files:\n\n"
         f"{markdown_table(columns, rows)}"
     )
 
