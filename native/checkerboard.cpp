@@ -26,7 +26,8 @@ uint32_t checksum(const std::vector<int16_t>& symbols, uint32_t crc) {
 }
 
 int16_t symbol_of(float value) {  // to the nearest, halves to even
-    value = within(value, -float(MAX_SYMBOL), float(MAX_SYMBOL));
+    value = value > -float(MAX_SYMBOL) ? value : -float(MAX_SYMBOL);  // what is no number is the lowest symbol
+    value = value < float(MAX_SYMBOL) ? value : float(MAX_SYMBOL);
     return static_cast<int16_t>((value + 12582912.0f) - 12582912.0f);
 }
 

@@ -7,6 +7,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -54,7 +55,14 @@ void in_parallel(int count, int threads, Work work) {
         }
     };
     std::vector<std::thread> others;
-    for (int i = 1; i < pieces; i++) others.emplace_back(piece, i);
+    others.reserve(pieces);
+    for (int i = 1; i < pieces; i++) {
+        try {
+            others.emplace_back(piece, i);
+        } catch (const std::system_error&) {  // no more threads to be had
+            piece(i);
+        }
+    }
     piece(0);
     for (auto& other : others) other.join();
     for (auto& error : failed)

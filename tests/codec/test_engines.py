@@ -95,6 +95,16 @@ def test_no_split_of_the_work_shows(kernels: str, weights: Weights, photo: Pictu
     assert all(one == found[0] for one in found)
 
 
+def test_latents_that_are_no_numbers_are_coded_as_some_symbol(kernels: str) -> None:
+    """Weights can hold anything: what comes of it is a file, not a crash."""
+    codec = Codec(read_weights(GOLDEN), engine="native")
+    y = np.zeros((3, 5, codec.config.latent_channels), np.float32)
+    y[0], y[1], y[2, 0] = np.nan, np.inf, -np.inf
+    z = np.full((1, 2, codec.config.entropy.hyper_channels), np.nan, np.float32)
+    coded = codec.engine.encode(y, np.ones(y.shape[2], np.float32), z, 500)
+    assert codec.engine.decode(coded.stream, 3, 5, 500)[1] == coded.crc
+
+
 def test_twelve_threads_share_a_codec(photo: Picture) -> None:
     codec = Codec(read_weights(GOLDEN))
     parts = [photo[8 * i : 8 * i + 60, : 100 + i] for i in range(12)]
