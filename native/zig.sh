@@ -5,5 +5,6 @@ set -eu
 bin=$(cd "$1" && pwd)
 shift
 "$bin/python" -m pip install --quiet "$@" ziglang
-printf '#!/bin/sh\nexec "%s/python" -m ziglang c++ -mcpu=baseline "$@"\n' "$bin" >"$bin/zig-c++"
+zig=$("$bin/python" -c 'import ziglang, pathlib; print(pathlib.Path(ziglang.__file__).with_name("zig"))')
+printf '#!/bin/sh\nexec "%s" c++ -mcpu=baseline "$@"\n' "$zig" >"$bin/zig-c++"
 chmod +x "$bin/zig-c++"
