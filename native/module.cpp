@@ -229,6 +229,7 @@ struct Checkerboard {
 }  // namespace
 
 NB_MODULE(_native, m) {
+    nb::set_leak_warnings(false);  // codecs are kept until the interpreter ends
     m.doc() = "The codec's core: entropy coder, integer entropy networks and light transforms.";
     nb::exception<rdc::Damaged>(m, "Damaged", PyExc_ValueError);
     nb::exception<rdc::Misfit>(m, "Misfit", PyExc_ValueError);
