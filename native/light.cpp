@@ -34,6 +34,18 @@ Block block(const Arrays<float>& arrays, const std::string& name, int width) {
 
 std::string trunk(int place, const char* part = "") { return "trunk." + std::to_string(place) + part; }
 
+constexpr int PART = 512;  // columns of latents that are computed together
+
+// work(part) for the parts of so many columns; reach: how far away a column can see.
+template <class Work>
+void in_parts(int columns, int reach, Work work) {
+    for (int wanted = 0; wanted < columns; wanted += PART) {
+        const int end = std::min(columns, wanted + PART);
+        const int first = std::max(0, wanted - reach), last = std::min(columns, end + reach);
+        work(Columns{first, last - first, wanted - first, end - first});
+    }
+}
+
 int rows_of_group(int columns) { return std::max(1, POSITIONS / columns); }
 
 std::vector<Block> blocks(const Arrays<float>& arrays, int place, int count, int width) {
@@ -104,12 +116,15 @@ LightSynthesis::LightSynthesis(const LightShape& shape, const Arrays<float>& arr
 void LightSynthesis::run(const float* y, const float* unit, const float* tint, int rows, int columns, int height,
                          int width, int threads, uint8_t* out) const {
     in_parallel(rows, threads, [&](int first, int end) {
-        strip(y, unit, tint, rows, columns, height, width, first, end, out);
+        in_parts(columns, shape_.deep_blocks + (shape_.wide_blocks + 1) / 2, [&](Columns part) {
+            strip(y, unit, tint, rows, columns, height, width, first, end, part, out);
+        });
     });
 }
 
-void LightSynthesis::strip(const float* y, const float* unit, const float* tint, int rows, int columns, int height,
-                           int width, int first, int end, uint8_t* out) const {
+void LightSynthesis::strip(const float* y, const float* unit, const float* tint, int rows, int all_columns, int height,
+                           int width, int first, int end, Columns part, uint8_t* out) const {
+    const int columns = part.count;
     const int m = shape_.latents, latents = padded(m), deep = padded(shape_.deep), wide = padded(shape_.wide);
     const int first_deep = std::max(0, 2 * first - shape_.wide_blocks) / 2;  // the rows that others depend on
     const int first_in = std::max(0, first_deep - shape_.deep_blocks);
@@ -122,9 +137,12 @@ void LightSynthesis::strip(const float* y, const float* unit, const float* tint,
     Buffer<float> linears(size_t(group) * columns * SAMPLES);
 
     auto take = [&](int row, int count) {
-        const float* from = y + size_t(row) * columns * m;
-        for (int x = 0; x < count * columns; x++)
-            for (int c = 0; c < m; c++) latent[size_t(x) * latents + c] = from[size_t(x) * m + c] * unit[c];
+        for (int i = 0; i < count; i++) {
+            const float* from = y + (size_t(row + i) * all_columns + part.first) * m;
+            float* to = latent.data() + size_t(i) * columns * latents;
+            for (int x = 0; x < columns; x++)
+                for (int c = 0; c < m; c++) to[size_t(x) * latents + c] = from[size_t(x) * m + c] * unit[c];
+        }
     };
     auto draw = [&](int row) {  // the sixteen rows of pixels of a row of latents, whose two wide rows are in `added`
         const int place = (row - first) % group;
@@ -137,14 +155,14 @@ void LightSynthesis::strip(const float* y, const float* unit, const float* tint,
         for (int i = 0; i < PATCH && PATCH * row + i < height; i++) {
             uint8_t* pixels = out + size_t(PATCH * row + i) * width * 3;
             const float* half = added.data() + size_t(i / CELL) * 2 * columns * CELL_SAMPLES + i % CELL * 3 * CELL;
-            for (int x = 0; x < columns; x++) {
+            for (int x = part.wanted; x < part.wanted_end; x++) {
                 const float* base = linear + size_t(x) * SAMPLES + i * 3 * PATCH;
-                int count = std::min(3 * PATCH, 3 * (width - PATCH * x));
+                const int left = PATCH * (part.first + x), count = std::min(3 * PATCH, 3 * (width - left));
                 uint8_t given[3 * PATCH];
                 for (int side = 0; side < 2; side++)
                     k.to_pixels(base + side * 3 * CELL, half + (size_t(2) * x + side) * CELL_SAMPLES, 3 * CELL,
                                 given + side * 3 * CELL);
-                if (count > 0) std::memcpy(pixels + size_t(3) * PATCH * x, given, count);
+                if (count > 0) std::memcpy(pixels + size_t(3) * left, given, count);
             }
         }
     };
@@ -203,11 +221,16 @@ LightAnalysis::LightAnalysis(const LightShape& shape, const Arrays<float>& array
 }
 
 void LightAnalysis::run(const uint8_t* image, int height, int width, int rows, int columns, int threads, float* y) const {
-    in_parallel(rows, threads, [&](int first, int end) { strip(image, height, width, rows, columns, first, end, y); });
+    in_parallel(rows, threads, [&](int first, int end) {
+        in_parts(columns, shape_.deep_blocks + (shape_.wide_blocks + 1) / 2, [&](Columns part) {
+            strip(image, height, width, rows, columns, first, end, part, y);
+        });
+    });
 }
 
-void LightAnalysis::strip(const uint8_t* image, int height, int width, int rows, int columns, int first, int end,
-                          float* y) const {
+void LightAnalysis::strip(const uint8_t* image, int height, int width, int rows, int all_columns, int first, int end,
+                          Columns part, float* y) const {
+    const int columns = part.count, left = PATCH * part.first;
     const int m = shape_.latents, latents = padded(m), deep = padded(shape_.deep), wide = padded(shape_.wide);
     const int first_deep = std::max(0, first - shape_.deep_blocks);
     const int first_in = std::max(0, 2 * first_deep - shape_.wide_blocks);
@@ -218,15 +241,15 @@ void LightAnalysis::strip(const uint8_t* image, int height, int width, int rows,
     Buffer<float> merged(size_t(group) * columns * deep), latent(size_t(columns) * latents);
 
     auto take = [&](int row, int side, float* to) {  // squares of the picture, one after another
-        const int count = PATCH * columns / side, inside = std::min(count, width / side);
+        const int count = PATCH * columns / side, inside = std::min(count, std::max(0, (width - left) / side));
         for (int i = 0; i < side; i++) {
             const uint8_t* pixels = image + size_t(std::min(row * side + i, height - 1)) * width * 3;
             float* square = to + i * 3 * side;
             for (int x = 0; x < inside; x++, square += 3 * side * side)
-                for (int s = 0; s < 3 * side; s++) square[s] = pixels[size_t(3) * x * side + s] - PIXEL_MEAN;
+                for (int s = 0; s < 3 * side; s++) square[s] = pixels[size_t(3) * (left + x * side) + s] - PIXEL_MEAN;
             for (int x = inside; x < count; x++, square += 3 * side * side)
                 for (int s = 0; s < 3 * side; s++)
-                    square[s] = pixels[size_t(3) * std::min(x * side + s / 3, width - 1) + s % 3] - PIXEL_MEAN;
+                    square[s] = pixels[size_t(3) * std::min(left + x * side + s / 3, width - 1) + s % 3] - PIXEL_MEAN;
         }
     };
     auto from_deep = [&](int row, const float* values, int count) {
@@ -235,8 +258,8 @@ void LightAnalysis::strip(const uint8_t* image, int height, int width, int rows,
             take(row, PATCH, samples.data());
             shortcut_.run(samples.data(), SAMPLES, columns, latent.data(), latents);
             last_.run(values, deep, columns, latent.data(), latents, false, latent.data());
-            for (int x = 0; x < columns; x++)
-                std::copy_n(latent.data() + size_t(x) * latents, m, y + (size_t(row) * columns + x) * m);
+            for (int x = part.wanted; x < part.wanted_end; x++)
+                std::copy_n(latent.data() + size_t(x) * latents, m, y + (size_t(row) * all_columns + part.first + x) * m);
         }
     };
     int waiting = 0;  // rows in `merged`

@@ -2,7 +2,8 @@
 //
 // A row enters a trunk of blocks at its top, and leaves it as many rows later as it has blocks: memory holds a few
 // rows of each block, whatever the height of the picture. A strip of a picture begins some rows early, and drops what
-// those rows give: each row is then what it would be in the whole picture, bit for bit.
+// those rows give: each row is then what it would be in the whole picture, bit for bit. The same holds for very wide
+// pictures, which are computed in parts of some thousand pixels: a thin one takes no more memory than another.
 #pragma once
 #include "layers.h"
 
@@ -59,6 +60,12 @@ class Trunk {
     int next_;
 };
 
+// Columns of latents that are computed together, and those of them that are wanted: the others are what these see.
+struct Columns {
+    int first, count;
+    int wanted, wanted_end;  // within the count
+};
+
 struct LightShape {
     int latents, wide, wide_blocks, deep, deep_blocks;
 };
@@ -74,7 +81,7 @@ class LightSynthesis {
 
   private:
     void strip(const float* y, const float* unit, const float* tint, int rows, int columns, int height, int width,
-               int first, int end, uint8_t* out) const;
+               int first, int end, Columns part, uint8_t* out) const;
     LightShape shape_;
     Product shortcut_, enter_, grow_[4], last_;
     std::vector<Block> deep_, wide_;
@@ -87,7 +94,8 @@ class LightAnalysis {
     void run(const uint8_t* image, int height, int width, int rows, int columns, int threads, float* y) const;
 
   private:
-    void strip(const uint8_t* image, int height, int width, int rows, int columns, int first, int end, float* y) const;
+    void strip(const uint8_t* image, int height, int width, int rows, int columns, int first, int end, Columns part,
+               float* y) const;
     LightShape shape_;
     Product shortcut_, enter_, merge_[2], last_;
     std::vector<Block> wide_, deep_;

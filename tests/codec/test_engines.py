@@ -95,6 +95,18 @@ def test_no_split_of_the_work_shows(kernels: str, weights: Weights, photo: Pictu
     assert all(one == found[0] for one in found)
 
 
+def test_parts_of_a_wide_picture_fit_seamlessly(kernels: str) -> None:
+    """Columns are computed 512 at a time; a picture that has the seam in its middle knows none."""
+    codec, rng = Codec(read_weights(GOLDEN), engine="native"), np.random.default_rng(3)
+    image = rng.integers(0, 256, (40, 16 * 530 - 5, 3), np.uint8)
+    y = codec.engine.analyse(image, 3, 530)
+    middle = codec.engine.analyse(image[:, 16 * 490 :], 3, 40)
+    np.testing.assert_array_equal(y[:, 500:], middle[:, 10:])
+    whole = codec.synthesise(y, 50, 48, 16 * 530)
+    part = codec.synthesise(np.ascontiguousarray(y[:, 490:]), 50, 48, 16 * 40)
+    np.testing.assert_array_equal(whole[:, 16 * 500 :], part[:, 16 * 10 :])
+
+
 def test_latents_that_are_no_numbers_are_coded_as_some_symbol(kernels: str) -> None:
     """Weights can hold anything: what comes of it is a file, not a crash."""
     codec = Codec(read_weights(GOLDEN), engine="native")

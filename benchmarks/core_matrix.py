@@ -1,0 +1,77 @@
+"""Files of each engine decoded by every other: torch in both formats, and the core with each set of kernels.
+
+    python benchmarks/core_matrix.py --data KODAK --json docs/results/core-matrix.json
+
+Counts decodings whose latents differ from those of the file's writer, and compares pixels with torch in float32: all
+pictures with I, six of them with H and J, at six qualities. `matrix.py` does the same for settings of torch.
+"""
+
+import argparse
+import json
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from core import codecs
+
+from rdcodec.codec import engine
+from rdcodec.codec.container import unpack
+from rdcodec.codec.image import read_image
+from rdcodec.codec.pipeline import Codec
+from rdcodec.measure.machine import machine
+
+QUALITIES = (10, 25, 40, 55, 70, 85)
+WRITERS = ("torch float32", "torch bfloat16", "core vnni", "core amx", "core baseline")
+REFERENCE = "torch float32"
+FEW = 6  # pictures whose pixels are compared, and all that H and J code
+
+
+def run(model: str, pictures: list[Path]) -> dict[str, Any]:
+    """Counts of decodings and mismatches, and of each engine the pixels beside the reference."""
+    found = codecs(model)
+    counts: Counter[str] = Counter()
+    pixels = {name: {"largest": 0, "beyond_1": 0, "samples": 0} for name in found}
+    for number, path in enumerate(pictures):
+        image = read_image(path)
+        for quality in QUALITIES:
+            for writer in [name for name in WRITERS[: 4 if len(pictures) > FEW else None] if name in found]:
+                engine.set_threads(1 + number % 2)
+                data = found[writer].compress(image, quality)
+                symbols = found[writer].decode_latents(*unpack(data))
+                for codec in found.values():
+                    counts["decodings"] += 1
+                    counts["mismatches"] += not np.array_equal(codec.decode_latents(*unpack(data)), symbols)
+                if writer == REFERENCE and number % (len(pictures) // FEW) == 0:
+                    compare(found, data, pixels)
+    return {"counts": dict(counts), "pixels": pixels, "pictures": len(pictures)}
+
+
+def compare(found: dict[str, Codec], data: bytes, pixels: dict[str, dict[str, int]]) -> None:
+    """Add the differences of a file's pixels to the sums."""
+    reference = found[REFERENCE].decompress(data).astype(np.int16)
+    for name, codec in found.items():
+        off = np.abs(codec.decompress(data) - reference)
+        pixels[name]["largest"] = max(pixels[name]["largest"], int(off.max()))
+        pixels[name]["beyond_1"] += int(np.sum(off > 1))
+        pixels[name]["samples"] += off.size
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder of Kodak's pictures")
+    parser.add_argument("--json", type=Path)
+    arguments = parser.parse_args()
+    pictures = sorted(arguments.data.glob("*.png"))
+    record: dict[str, Any] = {"machine": machine(), "qualities": QUALITIES}
+    for model, some in (("J", pictures[::4]), ("I", pictures), ("H", pictures[::4])):
+        record[model] = run(model, some)
+        sys.stdout.write(f"{model}: {json.dumps(record[model])}\n")
+        sys.stdout.flush()
+        if arguments.json:
+            arguments.json.write_text(json.dumps(record, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()
