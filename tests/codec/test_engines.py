@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,7 @@ from rdcodec import _native
 from rdcodec.codec import engine
 from rdcodec.codec.container import unpack
 from rdcodec.codec.pipeline import Codec
+from rdcodec.errors import NeedsModel
 from rdcodec.models.weights import FILE_NAME, Weights, read_weights, released
 
 Picture = NDArray[np.uint8]
@@ -136,6 +138,13 @@ def test_twelve_threads_share_a_codec(photo: Picture) -> None:
     for worker in workers:
         worker.join()
     assert not wrong
+
+
+def test_integers_of_another_type_are_refused() -> None:
+    weights = read_weights(GOLDEN)
+    more = replace(weights, entropy={**weights.entropy, "junk.weight": np.zeros((1, 1, 1, 1), np.float32)})
+    with pytest.raises(NeedsModel, match="do not fit"):
+        Codec(more, engine="native")
 
 
 def test_the_core_is_asked_for_what_it_can_do() -> None:

@@ -235,3 +235,9 @@ def test_verified_tables_do_not_share_memory_with_their_source() -> None:
     tables = Tables.from_arrays(arrays)
     arrays["cdf"][1] = 0
     assert tables.cdf[1] == 0x1000
+
+
+def test_radii_whose_sum_would_wrap_are_refused() -> None:
+    arrays = {"cdf": np.zeros(0, np.uint16), "radius": np.full(65536, 32767, np.int32)}
+    with pytest.raises(NeedsModel, match="radii ask for 4294967296"):
+        Tables.from_arrays({**arrays, "skip_below": np.zeros(1, np.int32)})

@@ -48,7 +48,10 @@ class NativeEngine:
         self._prior_level = levels(weights.entropy, "prior_level", self._entropy.hyper_channels)
         self._level = levels(weights.entropy, "level", self._latents)
         tables = rans.native_tables(weights.tables)
-        self._checkerboard = _native.Checkerboard(self._latents, *hidden, dict(weights.entropy), tables)
+        try:
+            self._checkerboard = _native.Checkerboard(self._latents, *hidden, dict(weights.entropy), tables)
+        except _native.Misfit:
+            raise weights.misfit() from None
         arrays = weights.floats("synthesis.")
         self._tint = self._anchors(arrays, "tint.values", cast(LightTransform, config.synthesis).stride16.width)
         self._synthesis = self._network(_native.LightSynthesis, config.synthesis, arrays)

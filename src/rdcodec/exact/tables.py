@@ -81,8 +81,9 @@ class Tables:
         _require(1 <= len(radius) <= MAX_ROWS, f"{len(radius)} rows, not 1..{MAX_ROWS}")
         _require(bool(np.all((radius >= 0) & (radius < TOTAL // 2))), "a radius outside 0..32767")
         _require(len(skip_below) == 1 and 0 <= skip_below[0] <= len(radius), "skip_below is no row number")
+        asked = int(np.sum(2 * radius.astype(np.int64) + 2))  # before int32 could wrap
+        _require(len(cdf) == asked, f"{len(cdf)} entries, radii ask for {asked}")
         tables = Tables(cdf, radius, int(skip_below[0]))
-        _require(len(cdf) == tables.start[-1], f"{len(cdf)} entries, radii ask for {tables.start[-1]}")
         _require(not cdf[tables.start[:-1]].any(), "a row does not start with 0")
         _require(bool(np.all(np.diff(tables.edges) != 0)), "a symbol of frequency 0")
         _require(int(np.sum(np.diff(tables.edges) < 0)) == len(radius) - 1, "a row does not grow")
