@@ -7,7 +7,6 @@
 #include <new>
 #include <stdexcept>
 #include <string>
-#include <system_error>
 #include <thread>
 #include <vector>
 
@@ -59,7 +58,7 @@ void in_parallel(int count, int threads, Work work) {
     for (int i = 1; i < pieces; i++) {
         try {
             others.emplace_back(piece, i);
-        } catch (const std::system_error&) {  // no more threads to be had
+        } catch (const std::exception&) {  // no more threads, or no memory for one
             piece(i);
         }
     }

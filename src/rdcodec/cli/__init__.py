@@ -1,1 +1,1 @@
-"""The command `rdc`. Nothing here imports torch or Numba before a command needs them."""
+"""The command `rdc`. Nothing here imports torch before a command needs them."""
