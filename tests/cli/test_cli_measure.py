@@ -52,7 +52,7 @@ def test_models_stand_beside_table_1(rdc: Rdc) -> None:
         key = "parameters" if published.with_analysis else "parameters_without_analysis"
         assert round(record[key] / 1e6, 1) == published.parameters_m == record["table_1_parameters_m"]
         assert record["kflops_per_px"] == published.kflops_per_px == record["table_1_kflops_per_px"]
-        assert record["table_1_saving_percent"] == published.saving_percent
+        assert record["table_1_relative_rate_percent"] == published.relative_rate_percent
 
 
 def test_flops_parts_add_up(rdc: Rdc) -> None:
@@ -186,7 +186,7 @@ def test_bdrate_refuses_what_has_no_answer(rdc: Rdc, work: Path) -> None:
     for name in ("few.json", "far.json"):
         assert rdc("bdrate", "bpg_444", name).message.startswith(f"rdc: {name}")
     done = rdc("bdrate", "bpg_444", "one.json")
-    assert done.code == 0 and "one.json saves" in done.out and "0.460 bpp" in done.out
+    assert done.code == 0 and "one.json against " in done.out and "0.460 bpp" in done.out
     Path("foreign.json").write_text("{}")
     assert rdc("bdrate", "bpg_444", "foreign.json").code == 3
 
@@ -344,9 +344,9 @@ def test_anchors_make_a_result_each(rdc: Rdc, work: Path) -> None:
 
 def test_bdrate_lists_and_reads_at_a_rate(rdc: Rdc) -> None:
     (record,) = records(rdc("bdrate", "bpg_444", "elic", "--json").out)
-    assert record["saving_percent"] == pytest.approx(23.82, abs=0.01) and record["saving_at_bpp"] == 0.46
+    assert record["relative_rate_percent"] == pytest.approx(-23.82, abs=0.01) and record["relative_rate_at_bpp"] == 0.46
     (record,) = records(rdc("bdrate", "bpg_444", "elic", "--json", "--at", "9").out)
-    assert record["saving_percent"] is None
+    assert record["relative_rate_percent"] is None
     (record,) = records(rdc("bdrate", "bpg_444", "elic", "--json", "--metric", "ms_ssim").out)
     assert record["metric"] == "ms_ssim" and record["bd_rate_29_36_db_percent"] is None
     assert "other names" in rdc("bdrate", "bpg_444", "tecnick/mlic").out

@@ -21,8 +21,8 @@ from rdcodec.measure.bdrate import (
     pchip,
     psnr_at,
     rate_at,
-    saving,
-    saving_at,
+    relative_rate,
+    relative_rate_at,
 )
 from rdcodec.measure.reading import about_curve, builtin_curves, load_curve, read_results
 from rdcodec.store.files import dump_results
@@ -30,16 +30,16 @@ from rdcodec.store.files import dump_results
 A = Curve("a", (0.1, 0.25, 0.5, 0.9, 1.6), (27.0, 29.5, 32.0, 34.8, 38.1))
 B = Curve("b", (0.12, 0.3, 0.61, 1.2), (28.2, 31.0, 33.9, 37.5))
 
-# (test, BD-rate over the overlap, BD-rate 30-37 dB, saving at 0.46 bpp), in per cent against bpg_444:
+# (test, BD-rate over the overlap, BD-rate 30-37 dB, relative rate at 0.46 bpp), in per cent against bpg_444:
 # an independent implementation, which integrates numerically.
 PUBLISHED = [
-    ("vtm_18.0", -18.52, -20.04, 19.43),
-    ("elic", -25.33, -25.15, 23.82),
-    ("bpg_420", 9.03, 6.25, -6.57),
-    ("mbt2018_mean", -1.29, -1.73, 0.67),
-    ("webp", 46.50, 46.94, -56.27),
-    ("jpeg_420_tfc", 155.20, 120.27, -184.60),
-    ("jpeg", 183.27, 129.61, -207.92),
+    ("vtm_18.0", -18.52, -20.04, -19.43),
+    ("elic", -25.33, -25.15, -23.82),
+    ("bpg_420", 9.03, 6.25, 6.57),
+    ("mbt2018_mean", -1.29, -1.73, -0.67),
+    ("webp", 46.50, 46.94, 56.27),
+    ("jpeg_420_tfc", 155.20, 120.27, 184.60),
+    ("jpeg", 183.27, 129.61, 207.92),
 ]
 
 
@@ -105,33 +105,33 @@ def test_bd_rate_is_that_of_the_bjontegaard_package(name: str) -> None:
     assert bd_psnr(test, anchor).value == pytest.approx(expected_db, abs=0.001)
 
 
-@pytest.mark.parametrize(("name", "full", "window", "saved"), PUBLISHED)
-def test_figures_of_published_curves(name: str, full: float, window: float, saved: float) -> None:
+@pytest.mark.parametrize(("name", "full", "window", "relative"), PUBLISHED)
+def test_figures_of_published_curves(name: str, full: float, window: float, relative: float) -> None:
     test, anchor = load_curve(name), load_curve("bpg_444")
     assert bd_rate(test, anchor).value == pytest.approx(full, abs=0.006)
     assert bd_rate(test, anchor, (30.0, 37.0)).value == pytest.approx(window, abs=0.006)
-    assert saving_at(test, anchor, 0.46) == pytest.approx(saved, abs=0.006)
+    assert relative_rate_at(test, anchor, 0.46) == pytest.approx(relative, abs=0.006)
 
 
-# (test, anchor, BD-rate over the overlap, saving at 0.46 bpp), in per cent, as an independent implementation has it:
-# what VTM, ELIC and CHARM save, and what a change of BPG's curve is worth.
+# (test, anchor, BD-rate over the overlap, relative rate at 0.46 bpp), in per cent, by an independent implementation:
+# what VTM, ELIC and CHARM need, and what a change of BPG's curve is worth.
 PEERS = [
-    ("vtm_18.0", "bpg_444", -18.52, 19.43),
-    ("vtm_compressai", "bpg_444", -16.94, 18.92),
-    ("elic", "bpg_444", -25.33, 23.82),
-    ("elic", "vtm_18.0", -6.81, 5.69),
-    ("minnen2020_charm", "bpg_444", -15.71, 16.62),
-    ("minnen2020_charm", "vtm_18.0", 0.83, -3.64),
-    ("bpg_444_x265_compressai", "bpg_444", 1.34, -1.85),
-    ("mbt2018_mean_tfc", "bpg_444", -3.35, 3.95),
+    ("vtm_18.0", "bpg_444", -18.52, -19.43),
+    ("vtm_compressai", "bpg_444", -16.94, -18.92),
+    ("elic", "bpg_444", -25.33, -23.82),
+    ("elic", "vtm_18.0", -6.81, -5.69),
+    ("minnen2020_charm", "bpg_444", -15.71, -16.62),
+    ("minnen2020_charm", "vtm_18.0", 0.83, 3.64),
+    ("bpg_444_x265_compressai", "bpg_444", 1.34, 1.85),
+    ("mbt2018_mean_tfc", "bpg_444", -3.35, -3.95),
 ]
 
 
-@pytest.mark.parametrize(("test", "anchor", "full", "saved"), PEERS)
-def test_table_of_peers(test: str, anchor: str, full: float, saved: float) -> None:
+@pytest.mark.parametrize(("test", "anchor", "full", "relative"), PEERS)
+def test_table_of_peers(test: str, anchor: str, full: float, relative: float) -> None:
     curves = load_curve(test), load_curve(anchor)
     assert bd_rate(*curves).value == pytest.approx(full, abs=0.1)
-    assert saving_at(*curves, 0.46) == pytest.approx(saved, abs=0.1)
+    assert relative_rate_at(*curves, 0.46) == pytest.approx(relative, abs=0.1)
 
 
 def test_ms_ssim_is_compared_in_db() -> None:
@@ -175,9 +175,9 @@ def test_reading_a_curve_at_its_own_points() -> None:
         assert rate_at(A, psnr) == pytest.approx(rate)
 
 
-def test_saving_of_one_point() -> None:
-    assert saving(0.4, 32.0, A) == pytest.approx(20.0)
-    assert saving(0.4, 32.0, Curve("one point", (0.5,), (32.0,))) == pytest.approx(20.0)
+def test_relative_rate_of_one_point() -> None:
+    assert relative_rate(0.4, 32.0, A) == pytest.approx(-20.0)
+    assert relative_rate(0.4, 32.0, Curve("one point", (0.5,), (32.0,))) == pytest.approx(-20.0)
 
 
 def test_result_says_what_it_rests_on() -> None:
@@ -218,9 +218,9 @@ def test_no_delta_is_an_error_not_a_figure(
 
 def test_reading_outside_a_curve() -> None:
     with pytest.raises(UsageError, match="outside"):
-        saving_at(A, B, 0.05)
+        relative_rate_at(A, B, 0.05)
     with pytest.raises(UsageError, match="outside"):
-        saving(0.1, 45.0, A)
+        relative_rate(0.1, 45.0, A)
 
 
 @pytest.mark.parametrize(

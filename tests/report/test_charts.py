@@ -20,7 +20,12 @@ from rdcodec.report.families import families, family, loss_by_flops
 from rdcodec.report.figures import Figure, study_charts
 from rdcodec.report.files import report_files
 from rdcodec.report.plots import rate_axis
-from rdcodec.report.savings import saving_by_flops, saving_by_rate, saving_by_speed, saving_by_training
+from rdcodec.report.relative import (
+    relative_by_flops,
+    relative_by_rate,
+    relative_by_speed,
+    relative_by_training,
+)
 from rdcodec.report.study import Laboratory, read_laboratory, read_studies
 from rdcodec.report.tables import paper_table, results_page
 from rdcodec.report.times import time_by_flops
@@ -87,11 +92,11 @@ def data(chart: Chart | Missing) -> list[dict[str, str]]:
 @pytest.mark.parametrize(
     ("make", "x", "y"),
     [
-        (saving_by_flops, "kflops_per_px", "saving_percent"),
-        (saving_by_speed, "decode_mpx_per_s", "saving_percent"),
-        (saving_by_training, "eflop", "saving_percent"),
+        (relative_by_flops, "kflops_per_px", "relative_rate_percent"),
+        (relative_by_speed, "decode_mpx_per_s", "relative_rate_percent"),
+        (relative_by_training, "eflop", "relative_rate_percent"),
         (families, "bpp", "psnr_db"),
-        (saving_by_rate, "bpp", "saving_percent"),
+        (relative_by_rate, "bpp", "relative_rate_percent"),
         (lambda lab, study: time_by_flops(lab), "kflops_per_px", "decode_ms_per_mpx"),
     ],
 )
@@ -103,26 +108,26 @@ def test_the_csv_holds_what_is_drawn(lab: Laboratory, make, x: str, y: str) -> N
     assert written and drawn == {point for point in written if point[1] not in level}
 
 
-def test_savings_are_those_of_the_curves(lab: Laboratory) -> None:
+def test_relative_rates_are_those_of_the_curves(lab: Laboratory) -> None:
     (study,) = lab.studies
-    rows = {(row["codec"], row["by"]): row for row in data(saving_by_flops(lab, study))}
-    assert float(rows["I.1", "rdcodec"]["saving_percent"]) == pytest.approx(-25, abs=0.2)
-    assert float(rows["B.1", "rdcodec"]["saving_percent"]) == pytest.approx(
-        100 * (1 - 0.46 / rate_at(BPG, 34.0)), abs=1e-3
+    rows = {(row["codec"], row["by"]): row for row in data(relative_by_flops(lab, study))}
+    assert float(rows["I.1", "rdcodec"]["relative_rate_percent"]) == pytest.approx(25, abs=0.2)
+    assert float(rows["B.1", "rdcodec"]["relative_rate_percent"]) == pytest.approx(
+        100 * (0.46 / rate_at(BPG, 34.0) - 1), abs=1e-3
     )
-    assert [float(rows[name, "paper"]["saving_percent"]) for name in "ABG"] == [22.86, 21.93, 4.68]
+    assert [float(rows[name, "paper"]["relative_rate_percent"]) for name in "ABG"] == [-22.86, -21.93, -4.68]
     vtm = load_curve("vtm_18.0")
-    expected = 100 * (1 - 0.46 / rate_at(BPG, psnr_at(vtm, 0.46)))
-    assert float(rows[vtm.name, "published"]["saving_percent"]) == pytest.approx(expected, abs=1e-3)
-    over_rates = [row for row in data(saving_by_rate(lab, study)) if row["curve"] == "rdcodec I.1"]
-    assert np.allclose([float(row["saving_percent"]) for row in over_rates], -25, atol=1)
+    expected = 100 * (0.46 / rate_at(BPG, psnr_at(vtm, 0.46)) - 1)
+    assert float(rows[vtm.name, "published"]["relative_rate_percent"]) == pytest.approx(expected, abs=1e-3)
+    over_rates = [row for row in data(relative_by_rate(lab, study)) if row["curve"] == "rdcodec I.1"]
+    assert np.allclose([float(row["relative_rate_percent"]) for row in over_rates], 25, atol=1)
 
 
 def test_frontiers(lab: Laboratory) -> None:
-    rows = data(saving_by_flops(lab, lab.studies[0]))
+    rows = data(relative_by_flops(lab, lab.studies[0]))
     on = {(row["by"], row["codec"]) for row in rows if row["on_frontier"] == "1"}
     assert on == {("paper", name) for name in "ABCDEFG"} | {("rdcodec", f"{name}.1") for name in "IGB"}
-    speeds = [row for row in data(saving_by_speed(lab, lab.studies[0])) if row["series"].startswith("CPU, 1 thread")]
+    speeds = [row for row in data(relative_by_speed(lab, lab.studies[0])) if row["series"].startswith("CPU, 1 thread")]
     assert [row["codec"] for row in speeds if row["on_frontier"] == "1"] == ["I.1", "G.1", "B.1"]
 
 
@@ -208,7 +213,7 @@ def test_estimates_are_called_so(lab: Laboratory) -> None:
     assert "rates: estimates of the model" in results_page([(study, [])])
 
 
-def test_savings_on_other_pictures_are_over_x265_if_nothing_is_nearer_to_bpg() -> None:
+def test_relative_rates_on_other_pictures_are_against_x265_if_nothing_is_nearer_to_bpg() -> None:
     def on_other(codec: str) -> Result:
         tag = "I.1" if codec == "I" else "a version"
         return replace(quality(codec, 0.5, 33.0, 1.0), tag=tag, dataset="mine", rows=())
@@ -229,7 +234,7 @@ def test_a_point_alone_is_no_chart(lab: Laboratory) -> None:
         for bpp, db in points
     ]
     (study,) = read_studies(found)
-    chart = saving_by_flops(lab, study)
+    chart = relative_by_flops(lab, study)
     assert isinstance(chart, Missing) and "G is alone there" in chart.reason
 
 
@@ -266,7 +271,7 @@ def test_speeds_are_of_one_quality_and_one_way() -> None:
     shown = {row[0]: row[table.columns.index(">decode MP/s")] for row in table.rows}
     assert (shown["rdcodec I.1"], shown["rdcodec H.1"]) == ("11.5", "6.7")
     assert "quality 50" in table.note and "CPU, 2 threads" in table.note
-    points = [(row["codec"], row["decode_mpx_per_s"]) for row in data(saving_by_speed(lab, lab.studies[0]))]
+    points = [(row["codec"], row["decode_mpx_per_s"]) for row in data(relative_by_speed(lab, lab.studies[0]))]
     assert sorted(points) == [("H.1", "6.7"), ("I.1", "11.5"), ("I.1", "300.0")]
 
 
@@ -285,7 +290,7 @@ def test_a_foreign_codec_is_not_ours(source: str, by: str) -> None:
         assert {row[0]: row[1] for row in table.rows}["mine"] == by
         assert f"mine & {by}" in table.latex() and "mine & rdcodec" not in table.latex()
         assert {
-            row["codec"]: row["by"] for row in data(saving_by_flops(lab, study)) if row["codec"] in ("I.1", "mine")
+            row["codec"]: row["by"] for row in data(relative_by_flops(lab, study)) if row["codec"] in ("I.1", "mine")
         } == {
             "I.1": "rdcodec",
             "mine": by,
@@ -305,7 +310,7 @@ def test_table_has_the_papers_rows_and_ours(lab: Laboratory) -> None:
 
 
 def test_files_of_a_search_have_the_models_decoder() -> None:
-    """Beside those of one pass: the same costs, another saving, a line of their own."""
+    """Beside those of one pass: the same costs, another rate, a line of their own."""
     name = "I.1 effort 4"
     searched = [replace(result, codec=name, tag=name) for result in below("I", 1.1)]
     lab = laboratory([*store_results(), *searched])
@@ -314,8 +319,8 @@ def test_files_of_a_search_have_the_models_decoder() -> None:
     one_pass, search = rows["rdcodec I.1"], rows[name]
     assert search[2:5] == one_pass[2:5] and search[7:] == one_pass[7:] and float(search[5]) < float(one_pass[5])
     for chart, cost in (
-        (saving_by_flops(lab, study), "kflops_per_px"),
-        (saving_by_training(lab, study), "eflop"),
+        (relative_by_flops(lab, study), "kflops_per_px"),
+        (relative_by_training(lab, study), "eflop"),
     ):
         ours = {row["series"]: row for row in data(chart) if row["codec"] == "I.1"}
         assert set(ours) == {"", "rdcodec, effort 4"}
@@ -337,8 +342,8 @@ def test_many_results_leave_the_newest_weights_in_figures() -> None:
     lab = laboratory([*many, *below("I", 1.2)])
     (study,) = lab.studies
     assert [m.points[0].tag for m in study.shown] == ["G.14", "I.1"]
-    savings = [row[5] for row in paper_table(lab, study).rows if row[0].startswith("rdcodec G")]
-    assert len(set(savings)) == 14, "the table has all, each with its own"
+    rates = [row[5] for row in paper_table(lab, study).rows if row[0].startswith("rdcodec G")]
+    assert len(set(rates)) == 14, "the table has all, each with its own"
 
 
 def test_what_is_missing_is_said(lab: Laboratory) -> None:
@@ -367,7 +372,7 @@ def test_the_command_writes_every_figure(tmp_path: Path, capsys: pytest.CaptureF
     with Store(path) as store:
         store.add(store_results())
     assert main(["report", "--store", str(path), "-o", str(tmp_path / "out")]) == 0
-    stems = ["rd", "families", "saving-flops", "saving-rate", "saving-speed", "saving-training"]
+    stems = ["rd", "families", "relative-flops", "relative-rate", "relative-speed", "relative-training"]
     names = {f"{stem}-kodak.{form}" for stem in stems for form in ("svg", "png", "csv")}
     names |= {f"time-flops.{form}" for form in ("svg", "png", "csv")} | {
         f"table1-kodak.{f}" for f in ("csv", "md", "tex")

@@ -154,7 +154,7 @@ def test_lossless_tiny_and_single_rate_results(tmp_path: Path) -> None:
     (found,) = read_studies([single, few, lossless], [str(anchor)])
     page = results_page([(found, [])])
     assert "| - | 0.2500 | 31.00 | - |" in page
-    assert "| jpeg | - | - | - | 1 / 4 | saves 50.0 % at its only point |" in page
+    assert "| jpeg | - | - | - | 1 / 4 | -50.0 % at its only point |" in page
     assert "| jpeg | - | - | - | 3 / 4 | rdcodec I.2: 3 points, BD needs 4; measure more |" in page
     assert "| 100 | 8.0000 | - | 1.00000 |" in page
     assert readme_section(found, {}).count("quality") == 1, "the table is the first result's"
@@ -236,7 +236,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     command = ["report", str(result), "-o", str(tmp_path / "out"), "--readme", str(readme)]
     assert main(command) == 0
     out, err = capsys.readouterr()
-    forms = {"rd": "svg png csv", "table1": "csv md tex", "families": "svg png csv", "saving-rate": "svg png csv"}
+    forms = {"rd": "svg png csv", "table1": "csv md tex", "families": "svg png csv", "relative-rate": "svg png csv"}
     names = ["results.md", *(f"{stem}-kodak.{form}" for stem in forms for form in forms[stem].split())]
     assert out == "" and err.splitlines() == [*(f"{tmp_path}/out/{name}" for name in names), str(readme)]
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)

@@ -20,7 +20,7 @@ def bdrate(
     tests: Annotated[list[str] | None, typer.Argument(metavar="TEST", help="Curves by name, or result files.")] = None,
     metric: Annotated[Literal["psnr", "ms_ssim"], typer.Option("--metric", help="Quality to compare at.")] = "psnr",
     at: Annotated[
-        float, typer.Option("--at", min=0.001, metavar="BPP", help="Rate at which the saving is read.")
+        float, typer.Option("--at", min=0.001, metavar="BPP", help="Rate at which the relative rate is read.")
     ] = POINT_BPP,
     listing: Annotated[bool, typer.Option("--list", metavar=io.FLAG, help="Show built-in curves.")] = False,
     dataset: Annotated[
@@ -29,10 +29,10 @@ def bdrate(
     as_json: io.Json = False,
     verbose: io.Verbose = 0,
 ) -> None:
-    """BD-rate and BD-PSNR of curves against an anchor, and the saving at one rate.
+    """BD-rate and BD-PSNR of curves against an anchor, and the relative rate at one point.
 
-    BD-rate is per cent of rate at equal quality, negative where fewer bits do: PCHIP of log-rate over quality,
-    over the whole overlap and over 29 to 36 dB. MS-SSIM is compared in dB.
+    Both are per cent of rate at equal quality, negative where fewer bits do. BD-rate: PCHIP of log-rate over
+    quality, over the whole overlap and over 29 to 36 dB. MS-SSIM is compared in dB.
 
     Example: [bold]rdc bdrate bpg_444 vtm_18.0 elic[/bold]
     """
@@ -80,15 +80,15 @@ def _list_curves(dataset: str | None, as_json: bool) -> None:
 
 def _bd_record(curve: "Curve", anchor: "Curve", at: float) -> dict[str, Any]:
     """Deltas over the whole overlap, and what is None where the curves do not cover it: in the reporting window
-    (of PSNR), and the saving at a rate."""
-    from rdcodec.measure.bdrate import REPORTING_WINDOW, bd_psnr, bd_rate, saving_at
+    (of PSNR), and the relative rate at a rate."""
+    from rdcodec.measure.bdrate import REPORTING_WINDOW, bd_psnr, bd_rate, relative_rate_at
 
     result = bd_rate(curve, anchor)
-    windowed = saved = gain = None
+    windowed = relative = gain = None
     with contextlib.suppress(UsageError):
         windowed = bd_rate(curve, anchor, REPORTING_WINDOW).value if curve.metric == "psnr" else None
     with contextlib.suppress(UsageError):
-        saved = saving_at(curve, anchor, at)
+        relative = relative_rate_at(curve, anchor, at)
     with contextlib.suppress(UsageError):
         gain = bd_psnr(curve, anchor).value
     return {
@@ -98,8 +98,8 @@ def _bd_record(curve: "Curve", anchor: "Curve", at: float) -> dict[str, Any]:
         "bd_rate_percent": result.value,
         "bd_rate_29_36_db_percent": windowed,
         "bd_quality_db": gain,
-        "saving_percent": saved,
-        "saving_at_bpp": at,
+        "relative_rate_percent": relative,
+        "relative_rate_at_bpp": at,
         "overlap_low_db": result.low,
         "overlap_high_db": result.high,
         "test_points": result.points[0],
@@ -123,7 +123,7 @@ def show_bd_rates(pairs: "Sequence[tuple[Curve, Curve]]", refuse: bool = True, a
     quality = "PSNR" if pairs[0][0].metric == "psnr" else "MS-SSIM"
     shared = pairs[0][1].name if len({anchor.name for _, anchor in pairs}) == 1 else None
     names = ("test",) if shared else ("test", "anchor")
-    table = io.table(*names, ">BD-rate", ">29-36 dB", f">BD-{quality}", ">saving", ">overlap dB", ">points")
+    table = io.table(*names, ">BD-rate", ">29-36 dB", f">BD-{quality}", f">at {at:g} bpp", ">overlap dB", ">points")
     notes: list[str] = []
     for test, anchor in pairs:
         try:
@@ -139,7 +139,7 @@ def show_bd_rates(pairs: "Sequence[tuple[Curve, Curve]]", refuse: bool = True, a
             notes.append(str(error))
     if table.row_count:
         against = f"Against {shared}: " if shared else ""
-        how = f"PCHIP of log-rate over {quality} in dB; BD-rate under 0: fewer bits; saving at {at:g} bpp"
+        how = f"PCHIP of log-rate over {quality} in dB; rates under 0: fewer bits"
         io.show(table, title=f"{against}{how}")
     for note in notes:
         io.write_text(note + "\n")
@@ -147,10 +147,10 @@ def show_bd_rates(pairs: "Sequence[tuple[Curve, Curve]]", refuse: bool = True, a
 
 def _own_point(test: "Curve", anchor: "Curve") -> str:
     """What a single-rate codec has in the place of a BD-rate."""
-    from rdcodec.measure.bdrate import saving
+    from rdcodec.measure.bdrate import relative_rate
 
-    percent = saving(test.bpp[0], test.psnr_db[0], anchor)
-    return f"{test.name} saves {percent:.1f} % over {anchor.name} at its only point, {test.bpp[0]:.3f} bpp"
+    percent = relative_rate(test.bpp[0], test.psnr_db[0], anchor)
+    return f"{test.name} against {anchor.name}: {percent:+.1f} % at its only point, {test.bpp[0]:.3f} bpp"
 
 
 def _bd_cells(row: dict[str, Any]) -> list[str]:
@@ -158,7 +158,7 @@ def _bd_cells(row: dict[str, Any]) -> list[str]:
         f"{row['bd_rate_percent']:+.2f} %",
         io.number(row["bd_rate_29_36_db_percent"], 2, sign=True, unit=" %"),
         io.number(row["bd_quality_db"], 2, sign=True, unit=" dB"),
-        io.number(row["saving_percent"], 1, unit=" %"),
+        io.number(row["relative_rate_percent"], 1, sign=True, unit=" %"),
         f"{row['overlap_low_db']:.1f}-{row['overlap_high_db']:.1f}",
         f"{row['test_points']} / {row['anchor_points']}",
     ]

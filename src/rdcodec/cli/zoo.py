@@ -47,7 +47,7 @@ def models(as_json: io.Json = False, verbose: io.Verbose = 0) -> None:
             io.number(record["kflops_per_px"], 1),
             io.number(record["table_1_parameters_m"], 1),
             io.number(record["table_1_kflops_per_px"], 1),
-            _minus(record["table_1_saving_percent"]),
+            io.number(record["table_1_relative_rate_percent"], 1, unit=" %"),
         )
     io.show(table)
     width = max(len(record["name"]) for record in records)
@@ -61,10 +61,6 @@ def models(as_json: io.Json = False, verbose: io.Verbose = 0) -> None:
 
 def _millions(count: int | None) -> str:
     return io.number(None if count is None else count / 1e6, 2)
-
-
-def _minus(saving_percent: float | None) -> str:
-    return io.number(None if saving_percent is None else -saving_percent, 1, unit=" %")
 
 
 def flops(
@@ -209,7 +205,7 @@ def _model_record(name: str) -> dict[str, Any]:
         "table_1_row": published and published.row,
         "table_1_parameters_m": published and published.parameters_m,
         "table_1_kflops_per_px": published and published.kflops_per_px,
-        "table_1_saving_percent": published and published.saving_percent,
+        "table_1_relative_rate_percent": published and published.relative_rate_percent,
         "summary": config.summary,
     }
 

@@ -1,4 +1,4 @@
-"""Bjontegaard deltas between rate-distortion curves, and savings at one point.
+"""Bjontegaard deltas between rate-distortion curves, and relative rates at one point: negative is smaller.
 
 A curve is interpolated by PCHIP: piecewise cubic, monotone, through every point (Fritsch and Carlson,
 SIAM J. Numer. Anal. 17, 1980; slopes of Fritsch and Butland, SIAM J. Sci. Stat. Comput. 5, 1984). Rates
@@ -126,21 +126,21 @@ def rate_at(curve: Curve, psnr_db: float) -> float:
     return float(np.exp(pchip(curve.psnr_db, curve.log_rate, psnr_db)))
 
 
-def saving(bpp: float, psnr_db: float, anchor: Curve) -> float:
-    """Rate saved by one point over the anchor at the point's PSNR, in per cent; positive is better.
+def relative_rate(bpp: float, psnr_db: float, anchor: Curve) -> float:
+    """Rate of one point against the anchor's at the point's PSNR, in per cent; negative where it needs fewer bits.
 
     This is the figure for a single-rate model, which has no BD-rate. Raises UsageError where the anchor
     does not reach that PSNR.
     """
-    return 100 * (1 - bpp / rate_at(anchor, psnr_db))
+    return 100 * (bpp / rate_at(anchor, psnr_db) - 1)
 
 
-def saving_at(test: Curve, anchor: Curve, bpp: float = 0.46) -> float:
-    """Rate saved by the test curve, read at `bpp`, over the anchor at the same PSNR, in per cent.
+def relative_rate_at(test: Curve, anchor: Curve, bpp: float = 0.46) -> float:
+    """Rate of the test curve, read at `bpp`, against the anchor's at the same PSNR, in per cent; negative is smaller.
 
     Raises UsageError where `bpp` is outside the test or its PSNR there outside the anchor.
     """
-    return saving(bpp, psnr_at(test, bpp), anchor)
+    return relative_rate(bpp, psnr_at(test, bpp), anchor)
 
 
 def excess_at_one_rate(point: tuple[float, float], best: tuple[float, float], lmbda: float) -> float:

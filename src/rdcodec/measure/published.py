@@ -10,7 +10,7 @@ TABLE_1 = Path(__file__).parent / "paper" / "table1.json"
 
 @dataclass(frozen=True)
 class Published:
-    """A row of Table 1: millions of parameters, kFLOPs/px of the decoder, percent of BPG's rate saved on Kodak.
+    """A row of Table 1: millions of parameters, kFLOPs/px of the decoder, percent of rate against BPG's on Kodak.
 
     with_analysis: whether our configuration meets the parameters with its analysis transform, or without it.
     """
@@ -18,7 +18,7 @@ class Published:
     row: str
     parameters_m: float
     kflops_per_px: float
-    saving_percent: float
+    relative_rate_percent: float
     with_analysis: bool
 
 

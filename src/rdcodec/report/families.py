@@ -47,7 +47,7 @@ def families(_laboratory: Laboratory, study: Study) -> Chart | Missing:
         if bpp <= 1.05 * most
     ]
     columns = ("curve", "letter", "role", "family", "bpp", "psnr_db")
-    note = "Of the models of the paper, rate and PSNR are not published; only its savings are (Table 1)."
+    note = "Of the models of the paper, rate and PSNR are not published; only their relative rates are (Table 1)."
     return Chart(f"families-{study.slug}", title, columns, rounded(rows), lambda rows: family_figure(study, rows), note)
 
 

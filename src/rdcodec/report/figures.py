@@ -5,7 +5,12 @@ from dataclasses import dataclass
 
 from rdcodec.report.charts import Chart, Missing
 from rdcodec.report.families import families, loss_by_flops
-from rdcodec.report.savings import saving_by_flops, saving_by_rate, saving_by_speed, saving_by_training
+from rdcodec.report.relative import (
+    relative_by_flops,
+    relative_by_rate,
+    relative_by_speed,
+    relative_by_training,
+)
 from rdcodec.report.study import Laboratory, Study
 from rdcodec.report.times import time_by_flops
 from rdcodec.report.trainings import rate_by_training
@@ -18,16 +23,16 @@ class Figure:
     make: Callable[[Laboratory, Study], Chart | Missing]
     of_files: bool = True
     of_estimates: bool = False
-    needs_reference: bool = False  # the curve over which savings are taken
+    needs_reference: bool = False  # the curve that relative rates are against
 
 
 FIGURES = (
     Figure(loss_by_flops, of_files=False, of_estimates=True),
-    Figure(saving_by_flops, needs_reference=True),
+    Figure(relative_by_flops, needs_reference=True),
     Figure(families, of_estimates=True),
-    Figure(saving_by_rate, needs_reference=True),
-    Figure(saving_by_speed, needs_reference=True),
-    Figure(saving_by_training, needs_reference=True),
+    Figure(relative_by_rate, needs_reference=True),
+    Figure(relative_by_speed, needs_reference=True),
+    Figure(relative_by_training, needs_reference=True),
 )
 """Of each set of pictures, in the order of the page."""
 LABORATORY_FIGURES: tuple[tuple[str, Callable[[Laboratory], Chart | Missing]], ...] = (
@@ -44,4 +49,4 @@ def study_charts(laboratory: Laboratory, study: Study) -> list[Chart | Missing]:
     if len(drawn) == len(asked):
         return drawn
     hint = "`rdc eval jpeg --data DIR -o jpeg.json` measures one, `--anchor jpeg.json` names it"
-    return [Missing("Savings", f"need an anchor on the same pictures: {hint}."), *drawn]
+    return [Missing("Relative rates", f"need an anchor on the same pictures: {hint}."), *drawn]

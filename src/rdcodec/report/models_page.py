@@ -77,7 +77,7 @@ def _page_row(config: ModelConfig) -> list[str]:
     bold = 0 if published.with_analysis else 1
     counted[bold] = f"**{counted[bold]}**"
     printed = f"{published.parameters_m:.1f}", kflops, f"{published.kflops_per_px:.1f}"
-    return [config.name, *counted, *printed, f"{-published.saving_percent:+.1f} %"]
+    return [config.name, *counted, *printed, f"{published.relative_rate_percent:+.1f} %"]
 
 
 def _section(config: ModelConfig) -> str:

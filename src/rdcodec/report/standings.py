@@ -2,28 +2,24 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 from rdcodec.errors import UsageError
-from rdcodec.measure.bdrate import Curve, psnr_at, saving
+from rdcodec.measure.bdrate import Curve, psnr_at, relative_rate
 from rdcodec.measure.codecs import model_of, search_of, tag_of
 from rdcodec.measure.published import table_1
 from rdcodec.measure.reading import load_curve
 from rdcodec.report.study import KODAK, PAPER, PUBLISHED, Laboratory, Measured, Study
 from rdcodec.store.records import Result
 
-if TYPE_CHECKING:
-    pass
-
 KODAK_CURVES = ("bpg_444", "vtm_18.0", "elic")
-"""Published curves that the paper compares with; the first is what savings are over."""
+"""Published curves that the paper compares with; the first is what relative rates are against."""
 POINT_BPP = 0.46
 """Rate at which a model of all rates is set beside the paper's, whose models have about this rate alone."""
 
 
 @dataclass(frozen=True)
 class Standing:
-    """Where a codec stands: percent of the reference's rate saved at a PSNR in dB, which it has at a rate in bpp."""
+    """Where a codec stands: its rate in bpp and PSNR in dB, and that rate against the reference's in percent."""
 
     label: str
     by: str
@@ -31,7 +27,7 @@ class Standing:
     tag: str
     bpp: float | None
     psnr_db: float | None
-    saving_percent: float
+    relative_rate_percent: float
 
 
 def standings(study: Study, among: Sequence[Measured] | None = None) -> list[Standing]:
@@ -44,7 +40,7 @@ def standings(study: Study, among: Sequence[Measured] | None = None) -> list[Sta
         bpp = m.curve.bpp[0] if len(m.curve.bpp) == 1 else POINT_BPP
         try:
             psnr_db = psnr_at(m.curve, bpp) if len(m.curve.bpp) > 1 else m.curve.psnr_db[0]
-            percent = saving(bpp, psnr_db, reference(study))
+            percent = relative_rate(bpp, psnr_db, reference(study))
         except UsageError:
             continue
         label = tag_of(m.points[0].tag) if m.ours or search_of(m.codec) else m.label
@@ -56,7 +52,7 @@ def paper_standings(study: Study) -> dict[Standing, float]:
     """The rows of Table 1 with their kFLOPs/px; the paper gives neither their rate nor their PSNR."""
     rows = {published.row: published for published in table_1().values()} if study.identity == KODAK else {}
     return {
-        Standing(row, PAPER, row, "Table 1", None, None, published.saving_percent): published.kflops_per_px
+        Standing(row, PAPER, row, "Table 1", None, None, published.relative_rate_percent): published.kflops_per_px
         for row, published in rows.items()
     }
 
@@ -72,14 +68,14 @@ def published_standings(study: Study) -> list[Standing]:
             "",
             POINT_BPP,
             psnr_at(curve, POINT_BPP),
-            saving(POINT_BPP, psnr_at(curve, POINT_BPP), reference(study)),
+            relative_rate(POINT_BPP, psnr_at(curve, POINT_BPP), reference(study)),
         )
         for curve in curves
     ]
 
 
 def reference(study: Study) -> Curve:
-    """What savings are over."""
+    """What relative rates are against."""
     if study.reference is None:
         raise ValueError(f"{study.name}: no reference")
     return study.reference

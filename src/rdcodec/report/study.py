@@ -25,9 +25,9 @@ KODAK_ANCHORS = (
 MOST_SHOWN = 12
 """Results in one figure; where there are more, it shows each codec's newest weights alone."""
 KODAK_REFERENCE = "bpg_444"
-"""What savings on the Kodak pictures are over, as in the paper."""
+"""What relative rates on the Kodak pictures are against, as in the paper."""
 REFERENCES = ("bpg", "x265_444")
-"""What savings on other pictures are over: the first of them that was run."""
+"""What relative rates on other pictures are against: the first of them that was run."""
 
 
 PAPER, OURS, PUBLISHED, OTHER = "paper", "rdcodec", "published", "other"
@@ -72,7 +72,7 @@ class Study:
     """Results on the same pictures with their anchors.
 
     identity: of the pictures, see `pictures_of`; name: of the pictures; slug: that name in file names.
-    reference: the curve over which savings are taken, None where there is none.
+    reference: the curve that relative rates are against, None where there is none.
     """
 
     identity: str
@@ -160,7 +160,7 @@ def read_studies(results: Sequence[Result], anchors: Sequence[str] | None = None
 
 
 def _reference(anchors: Sequence[Curve]) -> Curve | None:
-    """What savings are over where BPG was not run: what comes nearest to it, or else the first."""
+    """What relative rates are against where BPG was not run: what comes nearest to it, or else the first."""
     return next((a for name in REFERENCES for a in anchors if a.name == name), next(iter(anchors), None))
 
 

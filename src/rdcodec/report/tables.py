@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rdcodec.errors import BadInput, UsageError
-from rdcodec.measure.bdrate import REPORTING_WINDOW, Curve, bd_rate, rate_at, saving
+from rdcodec.measure.bdrate import REPORTING_WINDOW, Curve, bd_rate, relative_rate
 from rdcodec.measure.codecs import model_of, tag_of
 from rdcodec.measure.published import table_1
 from rdcodec.report.charts import Chart, Missing
@@ -28,8 +28,8 @@ README_DIGITS = {"bpp": 3, "psnr_db": 2, "ms_ssim": 4}
 PREFACE = """# Results
 
 Written by `rdc report`. Rates count every byte of a file; PSNR and MS-SSIM are over RGB, on the decoded 8-bit
-pictures; all are means over the pictures. BD-rate is by PCHIP of log-rate over PSNR. Relative rates are negative where
-files are smaller at equal PSNR; figures drawn after the paper show savings, which point upwards.
+pictures; all are means over the pictures. BD-rate is by PCHIP of log-rate over PSNR. A relative rate is a rate against
+an anchor's at equal PSNR. Both are negative where files are smaller; what the paper calls a saving of 10 % is -10 %.
 """
 
 
@@ -105,7 +105,7 @@ def table_text(table: Table) -> str:
 
 
 def paper_table(laboratory: Laboratory, study: Study) -> Table:
-    """Table 1 with our models beside the paper's: what they cost, and what they save at their own point."""
+    """Table 1 with our models beside the paper's: what they cost, and their rate at their own point."""
     ours = {(s.codec, s.tag): s for s in standings(study, study.results)}
     rows = []
     paper = {standing.label: standing for standing in paper_standings(study)}
@@ -113,7 +113,12 @@ def paper_table(laboratory: Laboratory, study: Study) -> Table:
     counted = {result.codec: result for result in laboratory.counts}
     manner, speeds = _speeds_in_one_way(laboratory, study)
     for letter, row in published.items():
-        figures = [f"{row.parameters_m:.1f}", f"{row.kflops_per_px:.1f}", NONE, f"{-paper[letter].saving_percent:+.2f}"]
+        figures = [
+            f"{row.parameters_m:.1f}",
+            f"{row.kflops_per_px:.1f}",
+            NONE,
+            f"{paper[letter].relative_rate_percent:+.2f}",
+        ]
         rows.append((letter, "paper", *figures, NONE, NONE, *_papers_eflop(letter, counted)))
     for m in study.results:
         standing, flops = ours.get((m.codec, m.points[0].tag)), kflops_per_px(laboratory, m.codec)
@@ -121,7 +126,7 @@ def paper_table(laboratory: Laboratory, study: Study) -> Table:
             _number(_parameters_m(counted.get(model_of(m.codec))), 1),
             _number(flops, 1),
             _number(standing.bpp if standing else None, 3),
-            f"{-standing.saving_percent:+.2f}" if standing else NONE,
+            f"{standing.relative_rate_percent:+.2f}" if standing else NONE,
             NONE if study.reference is None else _bd_cells(m.curve, study.reference)[0],
             _number(_speed(speeds, m), 1),
             *_eflop_cells(training_of(laboratory, m.codec, m.points[0].tag)),
@@ -245,7 +250,7 @@ def points_table(result: Measured) -> str:
 
 
 def bd_table(result: Measured, anchors: Sequence[Curve]) -> str:
-    """BD-rate against each anchor; a single-rate model has its saving at its own point instead."""
+    """BD-rate against each anchor; a single-rate model has its relative rate at its own point instead."""
     low, high = REPORTING_WINDOW
     columns = ["anchor", ">BD-rate", f">{low:.0f}-{high:.0f} dB", ">overlap", ">points", "note"]
     return markdown_table(columns, [[anchor.name, *_bd_cells(result.curve, anchor)] for anchor in anchors])
@@ -302,7 +307,7 @@ def _bd_cells(curve: Curve, anchor: Curve) -> list[str]:
     points = f"{len(curve.bpp)} / {len(anchor.bpp)}"
     try:
         if len(curve.bpp) == 1:
-            return [NONE, NONE, NONE, points, _saving(curve, anchor)]
+            return [NONE, NONE, NONE, points, _own_point(curve, anchor)]
         whole = bd_rate(curve, anchor)
     except UsageError as error:
         return [NONE, NONE, NONE, points, str(error)]
@@ -312,10 +317,8 @@ def _bd_cells(curve: Curve, anchor: Curve) -> list[str]:
     return [_percent(whole.value), _windowed(curve, anchor), overlap, points, note]
 
 
-def _saving(curve: Curve, anchor: Curve) -> str:
-    percent = saving(curve.bpp[0], curve.psnr_db[0], anchor)
-    what = f"saves {percent:.1f} %" if percent >= 0 else f"needs {-percent:.1f} % more"
-    return f"{what} at its only point"
+def _own_point(curve: Curve, anchor: Curve) -> str:
+    return f"{_percent(relative_rate(curve.bpp[0], curve.psnr_db[0], anchor))} at its only point"
 
 
 def _windowed(curve: Curve, anchor: Curve) -> str:
@@ -349,7 +352,7 @@ def _relative_rate(mean: Mapping[str, Any], anchor: Curve) -> str:
     if mean.get("psnr_db") is None:
         return NONE
     try:
-        return f"{100 * (mean['bpp'] / rate_at(anchor, mean['psnr_db']) - 1):+.0f} %"
+        return f"{relative_rate(mean['bpp'], mean['psnr_db'], anchor):+.0f} %"
     except UsageError:  # the anchor does not reach that PSNR
         return NONE
 

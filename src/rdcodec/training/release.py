@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rdcodec.errors import BadInput, UsageError
-from rdcodec.measure.bdrate import Curve, bd_rate, excess_at_one_rate, saving
+from rdcodec.measure.bdrate import Curve, bd_rate, excess_at_one_rate, relative_rate
 from rdcodec.measure.flops import count_model
 from rdcodec.measure.machine import machine
 from rdcodec.measure.rd import Evaluation
@@ -260,8 +260,8 @@ def _evaluation(path: Path) -> str:
 def _beside(curve: Curve, anchors: dict[str, Curve]) -> str:
     """The BD-rate against each; of a single point the difference in rate at its PSNR."""
     if len(curve.bpp) == 1:
-        savings = {label: saving(curve.bpp[0], curve.psnr_db[0], anchor) for label, anchor in anchors.items()}
-        texts = [f"{label} {-percent:+.1f} %" for label, percent in savings.items()]
+        rates = {label: relative_rate(curve.bpp[0], curve.psnr_db[0], anchor) for label, anchor in anchors.items()}
+        texts = [f"{label} {percent:+.1f} %" for label, percent in rates.items()]
         return "Rate at equal PSNR against " + ", ".join(texts) + "."
     found = [(label, bd_rate(curve, anchor)) for label, anchor in anchors.items()]
     texts = [f"{label} {bd.value:+.1f} % ({bd.low:.1f} to {bd.high:.1f} dB)" for label, bd in found]

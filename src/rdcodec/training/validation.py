@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rdcodec.errors import NeedsModel, RdcError
 from rdcodec.measure.anchors import ANCHORS
-from rdcodec.measure.bdrate import Curve, bd_rate, saving
+from rdcodec.measure.bdrate import Curve, bd_rate, relative_rate
 from rdcodec.measure.rd import Evaluation, evaluate, fingerprint
 from rdcodec.measure.reading import read_results
 from rdcodec.models.base import ImageModel
@@ -148,7 +148,7 @@ def _percent(points: list[tuple[float, float]], anchor: Curve) -> float | None:
     try:
         test = Curve.from_points("model", points)
         if len(test.bpp) == 1:
-            return -saving(test.bpp[0], test.psnr_db[0], anchor)
+            return relative_rate(test.bpp[0], test.psnr_db[0], anchor)
         return bd_rate(test, anchor).value
     except (RdcError, ValueError):  # the second where there is no curve: a rate of zero
         return None

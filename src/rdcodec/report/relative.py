@@ -1,4 +1,4 @@
-"""Savings against computation, speed, training and rate: Fig. 1 and 3 of the paper, and the like."""
+"""Relative rate over computation, speed, training and rate: Fig. 1 and 3 of the paper, and the like."""
 
 import itertools
 from collections.abc import Sequence
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rdcodec.errors import UsageError
-from rdcodec.measure.bdrate import Curve, psnr_at, saving
+from rdcodec.measure.bdrate import Curve, psnr_at, relative_rate
 from rdcodec.measure.codecs import search_of
 from rdcodec.measure.frontier import frontier
 from rdcodec.report.charts import (
@@ -43,7 +43,7 @@ from rdcodec.report.times import way
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LEAST_SAVING = -60.0  # percent: below it the figure of savings over the rate would be all JPEG
+MOST = 60.0  # percent: above it the figure of relative rates over the rate would be all JPEG
 
 
 def _series(standing: Standing) -> str:
@@ -52,9 +52,9 @@ def _series(standing: Standing) -> str:
     return f"rdcodec, {search}" if search else ""
 
 
-def saving_by_flops(laboratory: Laboratory, study: Study) -> Chart | Missing:
+def relative_by_flops(laboratory: Laboratory, study: Study) -> Chart | Missing:
     """Fig. 1 of the paper."""
-    title = "Saving against decode computation (Fig. 1 of the paper)"
+    title = "Relative rate over decode computation (Fig. 1 of the paper)"
     points = [(s, kflops_per_px(laboratory, s.codec), _series(s)) for s in standings(study)]
     counted = [(s, flops, series) for s, flops, series in points if flops]
     if not counted:
@@ -66,7 +66,7 @@ def saving_by_flops(laboratory: Laboratory, study: Study) -> Chart | Missing:
     rows += [_cost_row(s, None, "", "kflops_per_px", False) for s in published_standings(study)]
     axis = "decoder (kFLOPs per pixel, log scale)"
     return Chart(
-        f"saving-flops-{study.slug}",
+        f"relative-flops-{study.slug}",
         title,
         _cost_columns("kflops_per_px"),
         tuple(rows),
@@ -78,9 +78,9 @@ def saving_by_flops(laboratory: Laboratory, study: Study) -> Chart | Missing:
     )
 
 
-def saving_by_speed(laboratory: Laboratory, study: Study) -> Chart | Missing:
-    """The frontier of saving and decoding speed, for every way in which speed was measured."""
-    title = "Saving against decoding speed"
+def relative_by_speed(laboratory: Laboratory, study: Study) -> Chart | Missing:
+    """The frontier of relative rate and decoding speed, for every way in which speed was measured."""
+    title = "Relative rate over decoding speed"
     found = []
     for standing in standings(study):
         for speed in laboratory.comparable_speeds:
@@ -94,7 +94,7 @@ def saving_by_speed(laboratory: Laboratory, study: Study) -> Chart | Missing:
     rows = _cost_rows(found, "decode_mpx_per_s", less_is_better=False)
     axis = "decoding of whole files (megapixels per second, log scale)"
     return Chart(
-        f"saving-speed-{study.slug}",
+        f"relative-speed-{study.slug}",
         title,
         _cost_columns("decode_mpx_per_s"),
         tuple(rows),
@@ -104,9 +104,9 @@ def saving_by_speed(laboratory: Laboratory, study: Study) -> Chart | Missing:
     )
 
 
-def saving_by_training(laboratory: Laboratory, study: Study) -> Chart | Missing:
-    """The frontier of saving and of what training cost."""
-    title = "Saving against training computation"
+def relative_by_training(laboratory: Laboratory, study: Study) -> Chart | Missing:
+    """The frontier of relative rate and of what training cost."""
+    title = "Relative rate over training computation"
     found = []
     for standing in standings(study):
         eflop = training_eflop(laboratory, standing.codec, standing.tag)
@@ -119,7 +119,7 @@ def saving_by_training(laboratory: Laboratory, study: Study) -> Chart | Missing:
         return Missing(title, _alone(found[0][0]))
     rows = _cost_rows(found, "eflop", less_is_better=True)
     return Chart(
-        f"saving-training-{study.slug}",
+        f"relative-training-{study.slug}",
         title,
         _cost_columns("eflop"),
         tuple(rows),
@@ -130,7 +130,7 @@ def saving_by_training(laboratory: Laboratory, study: Study) -> Chart | Missing:
 
 
 def cost_figure(study: Study, rows: Sequence[Row], cost: str, axis: str) -> "Figure":
-    """Savings over a cost, a frontier for each source and series; codecs without the cost are level lines."""
+    """Relative rates over a cost, a frontier for each source and series; codecs without the cost are level lines."""
     figure, axes = new_axes()
     axes.set_xscale("log")
     drawn = [row for row in rows if row[cost] is not None]
@@ -142,21 +142,23 @@ def cost_figure(study: Study, rows: Sequence[Row], cost: str, axis: str) -> "Fig
         paper = by == PAPER
         colour, marker = ("#000000", "o") if paper else (next(colours), next(markers))
         on = [row for row in group if row["on_frontier"]]
-        axes.plot([r[cost] for r in on], [r["saving_percent"] for r in on], color=colour, linewidth=1.2, zorder=2)
+        axes.plot(
+            [r[cost] for r in on], [r["relative_rate_percent"] for r in on], color=colour, linewidth=1.2, zorder=2
+        )
         face = "white" if paper else colour
         name = "paper, Table 1" if paper else (series or by)
-        points = ([r[cost] for r in group], [r["saving_percent"] for r in group])
+        points = ([r[cost] for r in group], [r["relative_rate_percent"] for r in group])
         axes.plot(*points, marker, color=colour, markerfacecolor=face, markersize=7, label=name, zorder=3)
-    label_points(axes, [(r[cost], r["saving_percent"], r["codec"], r["by"] == PAPER) for r in drawn])
+    label_points(axes, [(r[cost], r["relative_rate_percent"], r["codec"], r["by"] == PAPER) for r in drawn])
     for row, dashes in zip((r for r in rows if r[cost] is None), itertools.cycle(DASHES[1:]), strict=False):
-        axes.axhline(row["saving_percent"], color="#777777", linewidth=1.0, linestyle=dashes, zorder=1)
+        axes.axhline(row["relative_rate_percent"], color="#777777", linewidth=1.0, linestyle=dashes, zorder=1)
     axes.axhline(0, color="#777777", linewidth=1.0, zorder=1)
-    low, high = min(r["saving_percent"] for r in rows), max(r["saving_percent"] for r in rows)
+    low, high = min(r["relative_rate_percent"] for r in rows), max(r["relative_rate_percent"] for r in rows)
     room = 0.1 * (max(high, 0) - min(low, 0))  # for the names of points
     axes.set_ylim(min(low, 0) - room, max(high, 0) + room)
-    levels = [(row["saving_percent"], row["codec"]) for row in rows if row[cost] is None]
+    levels = [(row["relative_rate_percent"], row["codec"]) for row in rows if row[cost] is None]
     name_levels(axes, [*levels, (0, reference(study).name)])
-    axes.set(xlabel=axis, ylabel=f"rate saved over {reference(study).name} (%)")
+    axes.set(xlabel=axis, ylabel=rate_label(study))
     plain_log_axis(axes, [row[cost] for row in drawn])
     axes.set_title(_shown(study), loc="left", fontsize=10)
     if len(groups) > 1:
@@ -164,9 +166,9 @@ def cost_figure(study: Study, rows: Sequence[Row], cost: str, axis: str) -> "Fig
     return figure
 
 
-def saving_by_rate(_laboratory: Laboratory, study: Study) -> Chart | Missing:
-    """Fig. 3 of the paper: what is saved at every rate."""
-    title = "Saving over the rates (Fig. 3 of the paper)"
+def relative_by_rate(_laboratory: Laboratory, study: Study) -> Chart | Missing:
+    """Fig. 3 of the paper: the relative rate at every rate."""
+    title = "Relative rate over the rates (Fig. 3 of the paper)"
     rows: list[Row] = []
     curves = [("result", m.label, m.curve) for m in study.shown]
     curves += [("anchor", curve.name, curve) for curve in (*published_curves(study)[1:], *study.anchors)]
@@ -175,30 +177,30 @@ def saving_by_rate(_laboratory: Laboratory, study: Study) -> Chart | Missing:
             continue
         for bpp, psnr_db in sampled(curve):
             try:
-                percent = saving(bpp, psnr_db, reference(study))
+                percent = relative_rate(bpp, psnr_db, reference(study))
             except UsageError:  # the reference does not reach that PSNR
                 continue
-            if percent >= LEAST_SAVING:
-                point = {"bpp": bpp, "psnr_db": psnr_db, "saving_percent": percent}
+            if percent <= MOST:
+                point = {"bpp": bpp, "psnr_db": psnr_db, "relative_rate_percent": percent}
                 rows.append({"curve": name, "role": role, **point})
     if not any(row["role"] == "result" for row in rows):
         return Missing(title, f"no result between the PSNR of {reference(study).name}; {eval_hint()}.")
-    columns = ("curve", "role", "bpp", "psnr_db", "saving_percent")
-    note = f"Rate saved over {reference(study).name} at equal PSNR; curves are cut at {LEAST_SAVING:.0f} %."
+    columns = ("curve", "role", "bpp", "psnr_db", "relative_rate_percent")
+    note = f"Rate against {reference(study).name}'s at equal PSNR; curves are cut at {MOST:+.0f} %."
     return Chart(
-        f"saving-rate-{study.slug}", title, columns, rounded(rows), lambda rows: rate_figure(study, rows), note
+        f"relative-rate-{study.slug}", title, columns, rounded(rows), lambda rows: rate_figure(study, rows), note
     )
 
 
 def rate_figure(study: Study, rows: Sequence[Row]) -> "Figure":
-    """Savings over the rate; results bold, anchors thin, single points as marks."""
+    """Relative rates over the rate; results bold, anchors thin, single points as marks."""
     figure, axes = new_axes()
     ours = names_of(rows, "result")
     styles = dict(zip(ours, looks(), strict=False))
     dashes = itertools.cycle(DASHES)
     for curve in dict.fromkeys(row["curve"] for row in rows):
         points = [row for row in rows if row["curve"] == curve]
-        xy = ([p["bpp"] for p in points], [p["saving_percent"] for p in points])
+        xy = ([p["bpp"] for p in points], [p["relative_rate_percent"] for p in points])
         if curve not in styles:
             axes.plot(*xy, color="#555555", linestyle=next(dashes), linewidth=1.1, label=curve, zorder=2)
             continue
@@ -208,16 +210,21 @@ def rate_figure(study: Study, rows: Sequence[Row]) -> "Figure":
     most = 1.05 * max(row["bpp"] for row in rows if row["role"] == "result")
     axes.axhline(0, color="#777777", linewidth=1.0, zorder=1)
     axes.set_xlim(0, most)
-    shown = [row["saving_percent"] for row in rows if row["bpp"] <= most]
+    shown = [row["relative_rate_percent"] for row in rows if row["bpp"] <= most]
     axes.set_ylim(min(shown) - 3, max(shown) + 5)
-    axes.set(xlabel=rate_axis(study), ylabel=f"rate saved over {reference(study).name} (%)")
+    axes.set(xlabel=rate_axis(study), ylabel=rate_label(study))
     axes.set_title(pictures(study), loc="left", fontsize=10)
     axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
     return figure
 
 
+def rate_label(study: Study) -> str:
+    """Name of the axis of relative rates."""
+    return f"rate against {reference(study).name} at equal PSNR (%; lower is better)"
+
+
 def _cost_columns(cost: str) -> tuple[str, ...]:
-    return ("codec", "by", "series", cost, "bpp", "psnr_db", "saving_percent", "on_frontier")
+    return ("codec", "by", "series", cost, "bpp", "psnr_db", "relative_rate_percent", "on_frontier")
 
 
 def _cost_rows(found: Sequence[tuple[Standing, float, str]], cost: str, less_is_better: bool) -> list[dict[str, Any]]:
@@ -226,7 +233,7 @@ def _cost_rows(found: Sequence[tuple[Standing, float, str]], cost: str, less_is_
     for key in dict.fromkeys((standing.by, series) for standing, _, series in found):
         group = [(s, value) for s, value, series in found if (s.by, series) == key]
         costs = [value if less_is_better else -value for _, value in group]
-        on = frontier(costs, [s.saving_percent for s, _ in group])
+        on = frontier(costs, [-s.relative_rate_percent for s, _ in group])
         order = sorted(range(len(group)), key=lambda i: costs[i])
         rows += [_cost_row(group[i][0], group[i][1], key[1], cost, i in on) for i in order]
     return rows
@@ -234,7 +241,7 @@ def _cost_rows(found: Sequence[tuple[Standing, float, str]], cost: str, less_is_
 
 def _cost_row(s: Standing, value: float | None, series: str, cost: str, on: bool) -> dict[str, Any]:
     row = {"codec": s.label, "by": s.by, "series": series, cost: value, "bpp": s.bpp, "psnr_db": s.psnr_db}
-    return rounded([{**row, "saving_percent": s.saving_percent, "on_frontier": int(on)}])[0]  # type: ignore[return-value]
+    return rounded([{**row, "relative_rate_percent": s.relative_rate_percent, "on_frontier": int(on)}])[0]  # type: ignore[return-value]
 
 
 def sampled(curve: Curve) -> list[tuple[float, float]]:
