@@ -11,7 +11,7 @@ PIP_OPTIONS ?=
 COMPILER = $(if $(shell command -v c++),,CXX=$(abspath $(BIN)/zig-c++))
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test test-slow lint format clean
+.PHONY: help demo test test-slow lint results format clean
 
 help: ## print the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,15 @@ lint: $(BIN)/.rdcodec-dev ## ruff, mypy strict, import-linter
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+RESULTS = docs/results
+MEASURED = $(wildcard $(foreach set,kodak clic,$(addprefix $(RESULTS)/$(set)-,I.json J.json H.json G.json))) \
+	$(wildcard $(RESULTS)/kodak-?-effort4.json $(RESULTS)/speed-*.json) \
+	$(wildcard $(RESULTS)/clic-[a-z]*.json) $(addprefix $(RESULTS)/,bench.json models.json light.json)
+
+results: $(BIN)/.rdcodec-dev ## write the pages, tables and figures of docs and README anew from docs/results/*.json
+	$(BIN)/rdc report $(MEASURED) --output $(RESULTS) --readme README.md --force
+	$(BIN)/python scripts/models_page.py
 
 format: $(BIN)/.rdcodec-dev ## rewrite the sources as ruff likes them
 	$(BIN)/ruff check --fix .

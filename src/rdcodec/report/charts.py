@@ -93,16 +93,16 @@ def name_levels(axes: "Axes", levels: Sequence[tuple[float, str]]) -> None:
 
 
 def label_points(axes: "Axes", points: Sequence[tuple[float, float, str, bool]]) -> None:
-    """Names beside their points: the paper's above, ours on the right."""
+    """Names beside their points: the paper's above, ours below."""
     from matplotlib.patheffects import withStroke
 
     for x, y, name, above in points:
         axes.annotate(
             name,
             (x, y),
-            (0, 7) if above else (8, -9),
+            (0, 7 if above else -15),
             textcoords="offset points",
-            ha="center" if above else "left",
+            ha="center",
             color=TEXT,
             fontsize=9,
             fontweight="normal" if above else "bold",

@@ -220,7 +220,7 @@ def rate_figure(study: Study, rows: Sequence[Row]) -> "Figure":
 
 def rate_label(study: Study) -> str:
     """Name of the axis of relative rates."""
-    return f"rate against {reference(study).name} at equal PSNR (%; lower is better)"
+    return f"rate against {reference(study).name} (%, lower is better)"
 
 
 def _cost_columns(cost: str) -> tuple[str, ...]:
