@@ -96,7 +96,7 @@ def speeds(model: str, image: np.ndarray, turns: int) -> list[dict[str, Any]]:
 
 
 def process(*arguments: str | Path) -> dict[str, float]:
-    """Wall seconds and peak memory of one `rdc`, its worker processes included where they are larger."""
+    """Wall seconds and peak memory of one `rdc`."""
     command = [sys.executable, "-c", LAUNCHER, sys.executable, "-m", "rdcodec", *map(str, arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     found: dict[str, float] = json.loads(done.stdout)

@@ -7,9 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO
 
-unfinished: set[Path] = set()
-"""Files that are being written, to be removed by whoever ends this process before its time."""
-
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
@@ -20,7 +17,6 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     """
     path = Path(os.path.realpath(path))
     beside = path.with_name(f".rdc-{secrets.token_hex(8)}.partial")
-    unfinished.add(beside)
     try:
         with beside.open("xb") as file:
             yield file
@@ -30,7 +26,6 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
         _flush_folder(path.parent)
     finally:
         beside.unlink(missing_ok=True)
-        unfinished.discard(beside)
 
 
 def write_whole(path: Path, content: bytes | str) -> None:

@@ -264,7 +264,7 @@ def test_interrupt(work: Path, jobs: int, sent: signal.Signals) -> None:
         time.sleep(0.02)
     assert process.poll() is None, process.communicate()[1].decode()
     if sent == signal.SIGINT:
-        os.killpg(process.pid, sent)  # as a terminal does: to the workers too
+        os.killpg(process.pid, sent)  # as a terminal does
     else:
         process.send_signal(sent)
     _, err = process.communicate()

@@ -43,7 +43,7 @@ class Rate:
 
 @dataclass(frozen=True)
 class CompressTask:
-    """One picture to compress, as a worker process receives it."""
+    """One picture to compress."""
 
     item: io.Item
     model: str
@@ -57,7 +57,7 @@ class CompressTask:
 
 @dataclass(frozen=True)
 class DecompressTask:
-    """One file to decompress, as a worker process receives it."""
+    """One file to decompress."""
 
     item: io.Item
     model: str | None
@@ -190,7 +190,7 @@ def info(
 
 
 def compress_one(task: CompressTask) -> dict[str, Any]:
-    """Compress one picture, write the file and return its record. Worker processes call it too."""
+    """Compress one picture, write the file and return its record."""
     import rdcodec
     from rdcodec.codec.container import read_header
     from rdcodec.codec.image import read_image
@@ -219,7 +219,7 @@ def compress_one(task: CompressTask) -> dict[str, Any]:
 
 
 def decompress_one(task: DecompressTask) -> dict[str, Any]:
-    """Decompress one file, write the picture and return its record. Worker processes call it too."""
+    """Decompress one file, write the picture and return its record."""
     from rdcodec.codec.container import read_header
     from rdcodec.codec.image import encode_image
     from rdcodec.codec.pipeline import codec_for

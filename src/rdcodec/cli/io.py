@@ -12,7 +12,6 @@ import re
 import sys
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
@@ -117,8 +116,6 @@ def explain(error: BaseException) -> tuple[str, int]:
         case OSError():
             where = f"{error.filename}: " if error.filename else ""
             return f"{where}{error.strerror or error}", 1
-        case BrokenProcessPool():
-            return "a worker process died, perhaps out of memory: try fewer --jobs", 1
         case _ if is_out_of_memory(error):
             return OUT_OF_MEMORY, 1
     return f"unexpected {type(error).__name__}: {error}: run again with -v and report what it shows", 1

@@ -1,18 +1,15 @@
-"""Several files at once: worker processes, their threads, failures on the way, interrupts."""
+"""Several files at once: threads, failures on the way, interrupts."""
 
-import contextlib
-import os
-import signal
-import warnings
+import ctypes
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from multiprocessing import active_children, get_context
+from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 import typer
 
 from rdcodec.cli import io
-from rdcodec.system import core_count, unfinished
+from rdcodec.system import core_count
 
 Task = TypeVar("Task")
 Result = TypeVar("Result")
@@ -30,8 +27,8 @@ def run_tasks(
 ) -> Iterator[Result | Exception]:
     """Results in order of the tasks, an error in the place of a result that failed.
 
-    With more than one job, tasks run in processes of their own, which share the threads; `work` and its
-    arguments must pickle.
+    With more than one job, so many tasks run at once and share the threads: networks and picture files are computed
+    without Python's lock.
     """
     jobs = min(jobs or core_count(), len(tasks))
     if jobs <= 1:
@@ -39,41 +36,32 @@ def run_tasks(
         for task in tasks:
             yield _outcome(lambda task=task: work(task))  # type: ignore[misc]
         return
-    share = max(1, (threads or core_count()) // jobs)
-    executor = ProcessPoolExecutor(jobs, get_context("spawn"), _start_worker, (share,))
+    set_threads(max(1, (threads or core_count()) // jobs))
+    at_work: set[int] = set()
+
+    def run(task: Task) -> Result:
+        at_work.add(threading.get_ident())
+        try:
+            return work(task)
+        finally:
+            at_work.discard(threading.get_ident())
+
+    executor = ThreadPoolExecutor(jobs)
     try:
-        with _interrupts_ignored():  # workers inherit that: an interrupt is the parent's to handle
-            futures: list[Future[Result]] = [executor.submit(work, task) for task in tasks]
-        for future in futures:
+        for future in [executor.submit(run, task) for task in tasks]:
             yield _outcome(future.result)
     except BaseException:
-        for process in active_children():
-            process.terminate()
+        executor.shutdown(wait=False, cancel_futures=True)
+        _interrupt(at_work)
         raise
     finally:
-        executor.shutdown(cancel_futures=True)
+        executor.shutdown()
 
 
-def _start_worker(threads: int) -> None:
-    signal.signal(signal.SIGTERM, _stop_worker)
-    warnings.simplefilter("ignore")
-    set_threads(threads)
-
-
-def _stop_worker(*_: object) -> None:
-    # An exception would end one task only: the pool would give this worker the next.
-    for path in unfinished:
-        path.unlink(missing_ok=True)
-    os._exit(1)
-
-
-@contextlib.contextmanager
-def _interrupts_ignored() -> Iterator[None]:
-    handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, handler)
+def _interrupt(threads: Iterable[int]) -> None:
+    """Let threads end as an interrupt ends the main one: at their next step in Python, tidily."""
+    for thread in tuple(threads):
+        ctypes.pythonapi.PyThreadState_SetAsyncExc(ctypes.c_ulong(thread), ctypes.py_object(KeyboardInterrupt))
 
 
 def finish(
