@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rdcodec.codec.crc import crc32c
-from rdcodec.errors import BadInput
+from rdcodec.errors import BadInput, UsageError
 
 MAGIC = b"\x8aRDC"
 VERSION = 1
@@ -99,8 +99,17 @@ def pack(header: Header, stream: bytes) -> bytes:
     return b"".join([*parts, stream])
 
 
+def as_bytes(data: Any) -> bytes:
+    """What holds bytes (bytearray, memoryview, ...) as bytes; UsageError for anything else."""
+    try:
+        return data if isinstance(data, bytes) else bytes(memoryview(data))
+    except TypeError:
+        raise UsageError(f"a file is its bytes, not {type(data).__name__}") from None
+
+
 def unpack(data: bytes, max_pixels: int = MAX_PIXELS) -> tuple[Header, bytes]:
     """Header and stream of a whole file, every length and checksum verified. BadInput as `read_header`."""
+    data = as_bytes(data)
     parsed = read_header(data, max_pixels)
     stream = data[parsed.stream_start :]
     if len(stream) < parsed.stream_bytes:
@@ -117,6 +126,7 @@ def read_header(data: bytes, max_pixels: int = MAX_PIXELS) -> Parsed:
 
     BadInput for a foreign, newer, cut off or damaged file, and for a picture of more than `max_pixels`.
     """
+    data = as_bytes(data)
     if not data.startswith(MAGIC):
         raise BadInput("not an .rdc file: give one that `rdc compress` wrote")
     reader = _Reader(data, len(MAGIC))

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from numbers import Integral, Real
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -121,8 +122,11 @@ class Codec:
     def __init__(self, weights: Weights, device: "str | torch.device" = "cpu", engine: str | None = None) -> None:
         """engine: "native" or "torch"; None for the core where it runs the model.
 
-        NeedsModel for weights that do not fit together, or if torch is needed and not installed.
+        NeedsModel for weights that do not fit together, or if torch is needed and not installed; UsageError for another
+        engine.
         """
+        if engine not in (None, "native", "torch"):
+            raise UsageError(f"engine {engine!r}: give native or torch")
         self._weights = weights
         self.config = weights.config
         self.decodes_only = weights.decodes_only
@@ -252,7 +256,7 @@ class Codec:
         """
         self.refuse_single_rate()
         targets = [target for target in (bpp, file_bytes, psnr_db) if target is not None]
-        if len(targets) != 1 or not targets[0] > 0:
+        if len(targets) != 1 or not isinstance(targets[0], Real) or not targets[0] > 0:
             raise UsageError("give one of bpp, file_bytes and psnr_db, above 0")
         analysed = self.analyse(image, max_pixels)
 
@@ -327,19 +331,23 @@ class Codec:
             return SINGLE_RATE
         if quality is None:
             quality = DEFAULT_QUALITY
-        if not 0 <= quality <= 100:
-            raise UsageError(f"quality {quality:g} is outside 0..100")
+        if not isinstance(quality, Real) or not 0 <= quality <= 100:
+            raise UsageError(f"quality {quality!r} is no number from 0 to 100")
         return round(quality * 10)
 
 
 def search_steps(effort: int) -> int:
     """Steps of the encoder's search: none for effort 1, then 12, 25, 50 and so on. UsageError beyond 1..9."""
-    if effort not in EFFORTS:
-        raise UsageError(f"effort {effort} is outside 1..9")
+    if not isinstance(effort, Integral) or effort not in EFFORTS:
+        raise UsageError(f"effort {effort!r} is no whole number from 1 to 9")
     return 0 if effort == 1 else 25 * 2**effort // 8
 
 
 def _check_image(image: Image) -> None:
+    if not isinstance(image, np.ndarray):
+        raise UsageError(
+            f"a codec takes an array, not {type(image).__name__}: rdcodec.compress takes other pictures too"
+        )
     if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or 0 in image.shape:
         raise UsageError(f"a picture is uint8 (height, width, 3), not {image.dtype} {image.shape}")
 
@@ -389,17 +397,3 @@ def codec_for(header: Header, model: str | Path | None = None, device: str = "cp
     if model is None and header.tag.endswith(f".{UNRELEASED}"):
         raise NeedsModel(f"the file was made with unreleased weights ({header.tag}); give their run folder with -m")
     return load(header.tag if model is None else model, device)
-
-
-def compress(image: Image, model: str | Path = "I", quality: float | None = None, effort: int = 1) -> bytes:
-    """Code a picture, uint8 (H, W, 3), as the bytes of an .rdc file; quality 0..100 in tenths (default 50).
-
-    effort: 1 to 9; see `Codec.compress`.
-    """
-    return load(model).compress(image, quality, effort)
-
-
-def decompress(data: bytes, max_pixels: int = MAX_PIXELS) -> Image:
-    """Decode the bytes of an .rdc file to uint8 (H, W, 3)."""
-    header, stream = unpack(data, max_pixels)
-    return codec_for(header).decode(header, stream, max_pixels)

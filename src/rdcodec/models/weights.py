@@ -312,8 +312,10 @@ def released() -> dict[str, Path]:
 def find_weights(model: str | Path) -> Path:
     """The weights file of a name ("I": the newest tag), a tag ("I.3"), or a run folder: a Path, or text with a slash.
 
-    Raises NeedsModel that says what there is.
+    Raises NeedsModel that says what there is; UsageError for what is neither text nor a Path.
     """
+    if not isinstance(model, str | Path):
+        raise UsageError(f"a model is text such as I, or the Path of a run folder, not {type(model).__name__}")
     if isinstance(model, Path) or is_folder(model):
         path = Path(model) / FILE_NAME
         if path.is_file():
