@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from made_up import metrics
 from rdcodec.cli.io import write_output
 from rdcodec.codec.image import write_image
 from rdcodec.measure import speed
@@ -17,7 +18,7 @@ from rdcodec.store.records import Provenance, Result
 from rdcodec.system import core_count, write_whole
 from rdcodec.training.trial import Job
 
-ROWS = (Row("1.png", 8, 8, 50.0, 100, 30.0, 31.0, 0.9, 0.1, 0.1),)
+ROWS = (Row("1.png", 8, 8, 50.0, 100, metrics(30.0, 31.0, 0.9), 0.1, 0.1),)
 RESULT = Result("speed", "I", "I.1", {}, Provenance("rdcodec"))
 
 

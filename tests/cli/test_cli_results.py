@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from made_up import metrics
 from rdcodec.cli.main import main
 from rdcodec.measure.rd import Evaluation, Row
 from rdcodec.store.files import SCHEMA
@@ -20,12 +21,12 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def evaluation(path: str = "I.json") -> None:
     rows = [
-        Row(name, 64, 32, q, int(100 * q), 30.0 + q, 31.0 + q, None, 0.5, 0.25)
+        Row(name, 64, 32, q, int(100 * q), metrics(30.0 + q, 31.0 + q, None), 0.5, 0.25)
         for q in (1.0, 2.0)
         for name in ("a", "b")
     ]
-    rows.append(Row("a", 64, 32, 3.0, 900, float("inf"), float("inf"), 1.0, 0.5, 0.25))
-    rows.append(Row("b", 64, 32, 3.0, 900, 40.0, 40.0, 1.0, 0.5, 0.25))
+    rows.append(Row("a", 64, 32, 3.0, 900, metrics(float("inf"), float("inf"), 1.0), 0.5, 0.25))
+    rows.append(Row("b", 64, 32, 3.0, 900, metrics(40.0, 40.0, 1.0), 0.5, 0.25))
     machine = {"commit": "abc", "dirty": True, "package": "0.1.0", "cpu": "a CPU"}
     dataset = {"name": "photos", "images": 2, "sha256": "ab" * 32}
     Evaluation("I", "I.1", dataset, 1, "2026-01-02T03:04:05+00:00", machine, tuple(rows)).save(Path(path))

@@ -139,7 +139,7 @@ def test_json_lines(rdc: Rdc, work: Path) -> None:
 
 
 def test_targets(rdc: Rdc, work: Path) -> None:
-    from rdcodec.measure.quality import psnr_db
+    from rdcodec.metrics import psnr_db
 
     photo(256, 192).save("a.png")
     image = read_image(Path("a.png"))

@@ -11,7 +11,7 @@ PAGE = (PACKAGE.parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
 
 def test_every_registry_is_where_the_page_says() -> None:
     named = re.findall(r"`([A-Z_]{4,})` (?:in|of)\s+`([\w/]+\.py)`", PAGE)
-    assert {"FIGURES", "ANCHORS", "QUANTISERS"} <= {name for name, _ in named}
+    assert {"FIGURES", "ANCHORS", "METRICS", "QUANTISERS"} <= {name for name, _ in named}
     for name, file in named:
         assert re.search(rf"^{name}\b", (PACKAGE / file).read_text(encoding="utf-8"), re.M), f"{name} in {file}"
 

@@ -10,7 +10,7 @@ from PIL import Image, JpegImagePlugin, features
 from rdcodec.errors import NeedsModel, RdcError
 from rdcodec.measure import anchors
 from rdcodec.measure.anchors import ANCHORS, Anchor, at_file_bytes
-from rdcodec.measure.quality import psnr_db
+from rdcodec.metrics import psnr_db
 
 Picture = NDArray[np.uint8]
 

@@ -21,9 +21,9 @@ from rdcodec.measure.codecs import (
     tag_of,
 )
 from rdcodec.measure.external import VTM_CFG, picture_of_yuv, yuv_bytes
-from rdcodec.measure.quality import psnr_db
 from rdcodec.measure.rd import evaluate
 from rdcodec.measure.tools import CommandCodec, words_of
+from rdcodec.metrics import psnr_db
 
 Picture = NDArray[np.uint8]
 
@@ -73,7 +73,7 @@ def test_object_of_a_file(module: Path, photo: Picture) -> None:
         assert subject.name == "raw" and subject.tag.startswith("7; code mine.py ")
         rows = evaluate(subject.coder, [photo], subject.settings)
         assert [row.setting for row in rows] == [1, 2.5]
-        assert all(row.file_bytes == photo.size + 4 and row.psnr_db == float("inf") for row in rows)
+        assert all(row.file_bytes == photo.size + 4 and row.quality["psnr_db"] == float("inf") for row in rows)
     assert python_subject(f"{module}:raw", [9]).settings == [9]
     assert python_subject(f"{module}:Single", None).settings == [None]
 
@@ -131,7 +131,7 @@ def test_a_codec_of_two_commands_is_that_of_its_library(photo: Picture) -> None:
     for row in (low, high):
         data = ANCHORS["webp_m4"].encode(photo, int(row.setting or 0))
         assert row.file_bytes == len(data)
-        assert row.psnr_db == psnr_db(photo, ANCHORS["webp_m4"].decode(data))
+        assert row.quality["psnr_db"] == psnr_db(photo, ANCHORS["webp_m4"].decode(data))
 
 
 def test_commands_that_cannot_be_meant() -> None:

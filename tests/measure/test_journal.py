@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from made_up import metrics
 from rdcodec.errors import RdcError, UsageError
 from rdcodec.measure.journal import Journal
 from rdcodec.measure.rd import Row
 
 ROWS = [
-    Row("a.png", 4, 3, 10.0, 99, 31.123456789, 33.0, 0.98765432109, 0.5, None),
-    Row("b.png", 4, 3, None, 7, float("inf"), float("inf"), None, None, None),
+    Row("a.png", 4, 3, 10.0, 99, metrics(31.123456789, 33.0, 0.98765432109), 0.5, None),
+    Row("b.png", 4, 3, None, 7, metrics(float("inf"), float("inf"), None), None, None),
 ]
 SUBJECT = {"codec": "c", "tag": "1"}
 

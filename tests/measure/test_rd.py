@@ -10,13 +10,14 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from made_up import metrics
 from rdcodec.errors import BadInput, CheckFailed, RdcError
 from rdcodec.measure.anchors import ANCHORS
 from rdcodec.measure.bdrate import bd_rate
 from rdcodec.measure.machine import machine
-from rdcodec.measure.quality import psnr_db
 from rdcodec.measure.rd import Evaluation, ImageFolder, Row, evaluate, fingerprint, mean_curve, means
 from rdcodec.measure.reading import builtin_curves, load_curve, read_results
+from rdcodec.metrics import psnr_db
 
 Picture = NDArray[np.uint8]
 
@@ -62,8 +63,8 @@ def test_rows_are_what_the_codec_did() -> None:
     assert (first.width, first.height) == (30, 20)
     assert first.file_bytes == 4 + 20 * 30 * 3 + 800
     assert first.bpp == 8 * first.file_bytes / 600
-    assert first.psnr_db == pytest.approx(20 * math.log10(255 / 20)) == first.psnr_y_db
-    assert first.ms_ssim is None
+    assert first.quality["psnr_db"] == pytest.approx(20 * math.log10(255 / 20)) == first.quality["psnr_y_db"]
+    assert first.quality["ms_ssim"] is None
     assert first.enc_s is not None and first.enc_s > 0 and first.dec_s is not None and first.dec_s > 0
 
 
@@ -81,7 +82,7 @@ def test_progress_sees_every_row(jobs: int) -> None:
 
 def test_images_in_a_list_are_numbered() -> None:
     rows = evaluate(SingleRate(), list(IMAGES.values()), [None])
-    assert [(row.image, row.setting, row.psnr_db) for row in rows] == [
+    assert [(row.image, row.setting, row.quality["psnr_db"]) for row in rows] == [
         ("0000", None, math.inf),
         ("0001", None, math.inf),
     ]
@@ -114,7 +115,7 @@ def test_means_are_over_images_and_psnr_is_averaged_in_db() -> None:
 def test_ms_ssim_in_db_is_that_of_the_mean_wherever_it_is_read(tmp_path: Path) -> None:
     """Of a published curve nothing but the mean is known; one convention makes curves comparable."""
     rows = [
-        Row(name, 8, 8, q, 100 + q, 30.0 + q, 30.0, s, 1.0, 1.0)
+        Row(name, 8, 8, q, 100 + q, metrics(30.0 + q, 30.0, s), 1.0, 1.0)
         for q in (1, 2)
         for name, s in (("a", 0.99), ("b", 0.9))
     ]
@@ -174,8 +175,7 @@ def test_result_file_comes_back(tmp_path: Path) -> None:
     for old, new in zip(result.rows, back.rows, strict=True):
         assert new == replace(
             old,
-            psnr_db=round(old.psnr_db, 6),
-            psnr_y_db=round(old.psnr_y_db, 6),
+            quality={name: value and round(value, 6) for name, value in old.quality.items()},
             enc_s=round(old.enc_s or 0, 6),
             dec_s=round(old.dec_s or 0, 6),
         )
@@ -191,7 +191,11 @@ def test_result_file_is_a_curve(tmp_path: Path) -> None:
 
 def test_a_result_has_one_id_from_the_run_and_from_its_file(tmp_path: Path) -> None:
     """`rdc eval --store` and a later import of its file keep one result, not two."""
-    odd = [replace(row, psnr_db=row.psnr_db + 4e-7 * n) for n, row in enumerate(evaluate(Offset(), IMAGES, POINTS))]
+    rows = evaluate(Offset(), IMAGES, POINTS)
+    odd = [
+        replace(row, quality={**row.quality, "psnr_db": (row.quality["psnr_db"] or 0) + 4e-7 * n})
+        for n, row in enumerate(rows)
+    ]
     evaluation = _stamped(odd)
     evaluation.save(tmp_path / "result.json")
     assert [r.id for r in read_results(tmp_path / "result.json")] == [r.id for r in evaluation.results()]
@@ -241,7 +245,7 @@ def test_folder_of_images(tmp_path: Path) -> None:
     folder = ImageFolder(tmp_path)
     assert list(folder) == ["a.png", "b.png"]
     assert fingerprint(folder) == fingerprint(IMAGES)
-    assert evaluate(Offset(), folder, [3])[1].psnr_db == pytest.approx(20 * math.log10(255 / 3))
+    assert evaluate(Offset(), folder, [3])[1].quality["psnr_db"] == pytest.approx(20 * math.log10(255 / 3))
 
 
 def test_folder_without_images(tmp_path: Path) -> None:
@@ -256,7 +260,7 @@ def test_anchor_on_a_list_of_arrays() -> None:
     smooth = [np.asarray(Image.fromarray(image).resize((64, 48))) for image in IMAGES.values()]
     rows = evaluate(anchor, smooth, anchor.settings)
     assert len(mean_curve(rows, anchor.name).bpp) == len(anchor.settings)
-    assert rows[0].psnr_db == psnr_db(smooth[0], anchor.decode(anchor.encode(smooth[0], anchor.settings[0])))
+    assert rows[0].quality["psnr_db"] == psnr_db(smooth[0], anchor.decode(anchor.encode(smooth[0], anchor.settings[0])))
 
 
 @pytest.mark.parametrize("name", [name for name in builtin_curves() if name.startswith("kodak_")])

@@ -14,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from made_up import metrics
 from rdcodec.errors import BadInput, NeedsModel, RdcError, UsageError
 from rdcodec.measure import speed, speed_worker
 from rdcodec.measure.rd import Evaluation, Row
@@ -24,7 +25,7 @@ from rdcodec.models.weights import FILE_NAME, read_weights, save_weights, weight
 
 CPU = torch.device("cpu")
 PEAK = Peak("fp32", {"fp32": 100.0}, 2048)
-ROW = Row("1.png", 8, 8, 50.0, 100, 30.0, 31.0, 0.9, 0.1, 0.1)
+ROW = Row("1.png", 8, 8, 50.0, 100, metrics(30.0, 31.0, 0.9), 0.1, 0.1)
 SMALL = Task(width=70, height=50, repeats=2)
 TOML = """
 name = "Tiny"

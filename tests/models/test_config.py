@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from rdcodec.errors import UsageError
-from rdcodec.models.config import CONFIGS, ModelConfig, config_names, load_config
+from rdcodec.models.config import CONFIGS, ModelConfig, config_names, config_sha256, load_config
 from rdcodec.models.records import parse_record
 
 BENCHMARKS = Path(__file__).parents[2] / "benchmarks" / "configs"
@@ -23,6 +23,13 @@ def load(tmp_path: Path, text: str) -> ModelConfig:
 def test_a_configuration_survives_json(tiny_config: ModelConfig) -> None:
     assert ModelConfig.model_validate_json(tiny_config.model_dump_json()) == tiny_config
     assert parse_record(ModelConfig, tiny_config.model_dump(), "here") == tiny_config
+
+
+def test_a_configuration_has_one_hash(tiny_config: ModelConfig) -> None:
+    record = json.loads(json.dumps(tiny_config.model_dump()))
+    turned = dict(reversed(record.items()))
+    assert config_sha256(tiny_config) == config_sha256(record) == config_sha256(turned)
+    assert config_sha256(tiny_config.model_copy(update={"name": "Other"})) != config_sha256(tiny_config)
 
 
 def test_packaged_models() -> None:

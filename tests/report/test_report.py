@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from made_up import metrics
 from rdcodec.cli.main import main
 from rdcodec.errors import BadInput, RdcError, UsageError
 from rdcodec.measure.bdrate import Curve, rate_at
@@ -51,7 +52,7 @@ def result_file(
     """A result on two pictures (or 24 of Kodak's size) that straddle the given means."""
     count, width, height = (24, 768, 512) if kodak else (2, 64, 32)
     rows = [
-        Row(f"{n:02}.png", width, height, q, round(bpp * width * height / 8), db + step, db, ms, None, None)
+        Row(f"{n:02}.png", width, height, q, round(bpp * width * height / 8), metrics(db + step, db, ms), None, None)
         for n in range(count)
         for step in [0.5 if n % 2 else -0.5]
         for q, bpp, db, ms in points
@@ -93,12 +94,12 @@ PAGE = """
 - machine: a CPU, 2 cores, 1 thread, avx2
 - software: torch 2.13.0
 
-| quality | bpp | PSNR dB | MS-SSIM |
-| ---: | ---: | ---: | ---: |
-| 10 | 0.1250 | 28.00 | 0.91000 |
-| 40 | 0.2500 | 31.00 | 0.96000 |
-| 70 | 0.5000 | 34.00 | 0.98000 |
-| 85 | 1.0000 | 37.00 | 0.99000 |
+| quality | bpp | PSNR dB | PSNR-Y dB | MS-SSIM |
+| ---: | ---: | ---: | ---: | ---: |
+| 10 | 0.1250 | 28.00 | 28.00 | 0.91000 |
+| 40 | 0.2500 | 31.00 | 31.00 | 0.96000 |
+| 70 | 0.5000 | 34.00 | 34.00 | 0.98000 |
+| 85 | 1.0000 | 37.00 | 37.00 | 0.99000 |
 
 | anchor | BD-rate | 29-36 dB | overlap | points | note |
 | --- | ---: | ---: | ---: | ---: | --- |
@@ -122,10 +123,10 @@ def test_page_opens_with_a_verdict_and_folds_the_rest(study: Study) -> None:
 
 def test_csv(study: Study) -> None:
     assert curves_csv(study).splitlines() == [
-        "curve,role,quality,bpp,psnr_db,ms_ssim",
-        *("rdcodec I.1,result,10,0.125,28,0.91", "rdcodec I.1,result,40,0.25,31,0.96"),
-        *("rdcodec I.1,result,70,0.5,34,0.98", "rdcodec I.1,result,85,1,37,0.99"),
-        *("jpeg,anchor,,0.25,28,", "jpeg,anchor,,0.5,31,", "jpeg,anchor,,1,34,", "jpeg,anchor,,2,37,"),
+        "curve,role,quality,bpp,psnr_db,psnr_y_db,ms_ssim",
+        *("rdcodec I.1,result,10,0.125,28,28,0.91", "rdcodec I.1,result,40,0.25,31,31,0.96"),
+        *("rdcodec I.1,result,70,0.5,34,34,0.98", "rdcodec I.1,result,85,1,37,37,0.99"),
+        *("jpeg,anchor,,0.25,28,,", "jpeg,anchor,,0.5,31,,", "jpeg,anchor,,1,34,,", "jpeg,anchor,,2,37,,"),
     ]
 
 
@@ -153,10 +154,10 @@ def test_lossless_tiny_and_single_rate_results(tmp_path: Path) -> None:
     anchor = result_file(tmp_path / "dearer.json", DEARER, codec="jpeg", tag="libjpeg 3")
     (found,) = read_studies([single, few, lossless], [str(anchor)])
     page = results_page([(found, [])])
-    assert "| - | 0.2500 | 31.00 | - |" in page
+    assert "| - | 0.2500 | 31.00 | 31.00 |\n" in page
     assert "| jpeg | - | - | - | 1 / 4 | -50.0 % at its only point |" in page
     assert "| jpeg | - | - | - | 3 / 4 | rdcodec I.2: 3 points, BD needs 4; measure more |" in page
-    assert "| 100 | 8.0000 | - | 1.00000 |" in page
+    assert "| 100 | 8.0000 | - | - | 1.00000 |" in page
     assert readme_section(found, {}).count("quality") == 1, "the table is the first result's"
     bd_rates = readme_section(found, {"JPEG": found.anchors[0]})
     assert "BD-rate of rdcodec I.3 against JPEG" in bd_rates and "BD-rate of rdcodec B.1" not in bd_rates

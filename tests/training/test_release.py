@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 from test_start import convolutional, started
 
+from made_up import metrics
 from rdcodec.codec.pipeline import Codec, load
 from rdcodec.errors import BadInput, NeedsModel, UsageError
 from rdcodec.exact.tables import LEVELS
@@ -153,7 +154,7 @@ def test_the_card_of_one_rate(finished: Path, photo: Picture, picture_folder: Pa
         record("validation", 0, **look, bpp=[0.8], psnr_db=[31.0], bd_rate_percent={"jpeg": 80.0}),
         record("validation", 60, **look, bpp=[0.5], psnr_db=[31.0], bd_rate_percent={"jpeg": 12.34}),
     )
-    files = (Row(f"{n}.png", 768, 512, None, 24_576, 33.0, 34.0, None, None, None) for n in range(2))
+    files = (Row(f"{n}.png", 768, 512, None, 24_576, metrics(33.0, 34.0, None), None, None) for n in range(2))
     pictures = {"0.png": photo, "1.png": photo}
     evaluation = Evaluation.stamp(list(files), codec="Small", tag="Small.1", dataset="kodak", images=pictures)
     evaluation.save(tmp_path / "kodak.json")

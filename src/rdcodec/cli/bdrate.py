@@ -2,7 +2,7 @@
 
 import contextlib
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -18,7 +18,9 @@ POINT_BPP = 0.46  # where the paper's models are
 def bdrate(
     anchor: Annotated[str | None, typer.Argument(metavar="ANCHOR", help="Curve by name (bpg_444), or a file.")] = None,
     tests: Annotated[list[str] | None, typer.Argument(metavar="TEST", help="Curves by name, or result files.")] = None,
-    metric: Annotated[Literal["psnr", "ms_ssim"], typer.Option("--metric", help="Quality to compare at.")] = "psnr",
+    metric: Annotated[
+        str, typer.Option("--metric", metavar="METRIC", help="Metric to compare by: psnr, psnr_y, ms_ssim.")
+    ] = "psnr",
     at: Annotated[
         float, typer.Option("--at", min=0.001, metavar="BPP", help="Rate at which the relative rate is read.")
     ] = POINT_BPP,
@@ -37,12 +39,15 @@ def bdrate(
     Example: [bold]rdc bdrate bpg_444 vtm_18.0 elic[/bold]
     """
     from rdcodec.measure.reading import load_curve
+    from rdcodec.metrics import CURVES as METRICS
 
     if listing:
         _list_curves(dataset, as_json)
         return
     if anchor is None or not tests:
         raise UsageError("give an anchor and one or more curves, or --list to see what is built in")
+    if metric not in METRICS:
+        raise UsageError(f"--metric {metric}: is none of {', '.join(METRICS)}")
     reference = load_curve(anchor, metric)
     curves = [load_curve(test, metric) for test in tests]
     if as_json:
@@ -97,11 +102,11 @@ def _bd_record(curve: "Curve", anchor: "Curve", at: float) -> dict[str, Any]:
         "metric": curve.metric,
         "bd_rate_percent": result.value,
         "bd_rate_29_36_db_percent": windowed,
-        "bd_quality_db": gain,
+        "bd_quality": gain,
         "relative_rate_percent": relative,
         "relative_rate_at_bpp": at,
-        "overlap_low_db": result.low,
-        "overlap_high_db": result.high,
+        "overlap_low": result.low,
+        "overlap_high": result.high,
         "test_points": result.points[0],
         "anchor_points": result.points[1],
         "fit": "pchip",
@@ -120,10 +125,13 @@ def show_bd_rates(pairs: "Sequence[tuple[Curve, Curve]]", refuse: bool = True, a
     """A line for each (test, anchor); with `refuse` off, a pair that has no answer is a note, not an error."""
     if not pairs:
         return
-    quality = "PSNR" if pairs[0][0].metric == "psnr" else "MS-SSIM"
+    from rdcodec.metrics import CURVES as METRICS
+
+    quality = METRICS[pairs[0][0].metric]
     shared = pairs[0][1].name if len({anchor.name for _, anchor in pairs}) == 1 else None
     names = ("test",) if shared else ("test", "anchor")
-    table = io.table(*names, ">BD-rate", ">29-36 dB", f">BD-{quality}", f">at {at:g} bpp", ">overlap dB", ">points")
+    columns = (">BD-rate", ">29-36 dB", f">BD-{quality.title}", f">at {at:g} bpp", f">overlap{quality.unit}", ">points")
+    table = io.table(*names, *columns)
     notes: list[str] = []
     for test, anchor in pairs:
         try:
@@ -131,7 +139,7 @@ def show_bd_rates(pairs: "Sequence[tuple[Curve, Curve]]", refuse: bool = True, a
                 notes.append(_own_point(test, anchor))
             else:
                 row = _bd_record(test, anchor, at)
-                table.add_row(*(row[name] for name in names), *_bd_cells(row))
+                table.add_row(*(row[name] for name in names), *_bd_cells(row, quality.unit))
                 notes += [f"{test.name} against {anchor.name}: {row['warning']}"] if row["warning"] else []
         except UsageError as error:
             if refuse:
@@ -139,7 +147,7 @@ def show_bd_rates(pairs: "Sequence[tuple[Curve, Curve]]", refuse: bool = True, a
             notes.append(str(error))
     if table.row_count:
         against = f"Against {shared}: " if shared else ""
-        how = f"PCHIP of log-rate over {quality} in dB; rates under 0: fewer bits"
+        how = f"PCHIP of log-rate over {quality.heading}; rates under 0: fewer bits"
         io.show(table, title=f"{against}{how}")
     for note in notes:
         io.write_text(note + "\n")
@@ -153,12 +161,12 @@ def _own_point(test: "Curve", anchor: "Curve") -> str:
     return f"{test.name} against {anchor.name}: {percent:+.1f} % at its only point, {test.bpp[0]:.3f} bpp"
 
 
-def _bd_cells(row: dict[str, Any]) -> list[str]:
+def _bd_cells(row: dict[str, Any], unit: str) -> list[str]:
     return [
         f"{row['bd_rate_percent']:+.2f} %",
         io.number(row["bd_rate_29_36_db_percent"], 2, sign=True, unit=" %"),
-        io.number(row["bd_quality_db"], 2, sign=True, unit=" dB"),
+        io.number(row["bd_quality"], 2, sign=True, unit=unit),
         io.number(row["relative_rate_percent"], 1, sign=True, unit=" %"),
-        f"{row['overlap_low_db']:.1f}-{row['overlap_high_db']:.1f}",
+        f"{row['overlap_low']:.1f}-{row['overlap_high']:.1f}",
         f"{row['test_points']} / {row['anchor_points']}",
     ]

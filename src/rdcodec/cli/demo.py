@@ -146,7 +146,7 @@ def _parts(picture: "PillowImage.Image", side: int) -> "list[PillowImage.Image]"
 
 
 def _measure(label: str, image: "Picture", encode: Callable[[], bytes], decode: Callable[[], "Picture"]) -> Entry:
-    from rdcodec.measure.quality import psnr_db
+    from rdcodec.metrics import psnr_db
 
     data, decoded = encode(), decode()  # the first run fills caches
     enc_s, dec_s = (median(_seconds(call) for _ in range(REPEATS)) for call in (encode, decode))

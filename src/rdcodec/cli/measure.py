@@ -36,7 +36,7 @@ def compare(
 
     Example: [bold]rdc compare photo.png photo.rdc[/bold]
     """
-    from rdcodec.measure.quality import MS_SSIM_MIN_SIDE, ms_ssim, psnr_db, psnr_y_db
+    from rdcodec.metrics import MEASURED, MS_SSIM_MIN_SIDE, measure
 
     names = (first, second)
     opened = [_open(name, model, max_pixels) for name in names]
@@ -56,9 +56,7 @@ def compare(
         "a_bpp": round(bpps[0], 5),
         "b_bpp": round(bpps[1], 5),
         "equal": bool((a == b).all()),
-        "psnr_db": psnr_db(a, b),
-        "psnr_y_db": psnr_y_db(a, b),
-        "ms_ssim": ms_ssim(a, b),
+        **measure(a, b),
     }
     if as_json:
         io.json_line("compare", record)
@@ -71,10 +69,10 @@ def compare(
     if record["equal"]:
         io.write_text("the pictures are equal\n")
         return
-    structure = f"none (a side is under {MS_SSIM_MIN_SIDE} pixels)"
-    if record["ms_ssim"] is not None:
-        structure = f"{record['ms_ssim']:.5f}"
-    io.write_text(f"PSNR {record['psnr_db']:.2f} dB   PSNR-Y {record['psnr_y_db']:.2f} dB   MS-SSIM {structure}\n")
+    small = f"none (a side is under {MS_SSIM_MIN_SIDE} pixels)"
+    found = [(metric, record[metric.name]) for metric in MEASURED]
+    parts = [f"{m.title} {small if value is None else io.number(value, m.digits, unit=m.unit)}" for m, value in found]
+    io.write_text("   ".join(parts) + "\n")
 
 
 def eval_(
@@ -362,9 +360,11 @@ def _measure(
 
 def _show_rows(rows: "Sequence[Row]", title: str) -> None:
     from rdcodec.measure.rd import means
+    from rdcodec.metrics import METRICS
 
-    table = io.table(">setting", ">bpp", ">PSNR dB", ">PSNR-Y dB", ">MS-SSIM", ">dB", ">enc s", ">dec s")
-    digits = {"bpp": 4, "psnr_db": 2, "psnr_y_db": 2, "ms_ssim": 5, "ms_ssim_db": 2, "enc_s": 3, "dec_s": 3}
+    digits = {"bpp": 4, **{metric.name: metric.digits for metric in METRICS}, "enc_s": 3, "dec_s": 3}
+    headings = ["setting", "bpp", *(metric.heading for metric in METRICS), "enc s", "dec s"]
+    table = io.table(*(f">{heading}" for heading in headings))
     for mean in means(rows):
         setting = mean["setting"]
         cells = [io.number(mean[key], places) for key, places in digits.items()]

@@ -165,10 +165,9 @@ def _query(store: Path, kind: "Kind | None", codec: str | None, dataset: str | N
 
 def _counted(model: str) -> "Result":
     """Parameters and operations of a model. No time and machine: the same configuration is the same result."""
-    import hashlib
-
     from rdcodec.measure.flops import count_model, total
     from rdcodec.models.base import blueprint
+    from rdcodec.models.config import config_sha256
     from rdcodec.models.weights import find_config
     from rdcodec.store.records import Provenance, Result
     from rdcodec.training.sweep import training_flops_per_px
@@ -190,9 +189,7 @@ def _counted(model: str) -> "Result":
             "training_flops_per_px": round(training_flops_per_px(blueprint(config))),
             **costs(total(counted.parts)),
         },
-        provenance=Provenance(
-            source="rdcodec", config_sha256=hashlib.sha256(config.model_dump_json().encode()).hexdigest()
-        ),
+        provenance=Provenance(source="rdcodec", config_sha256=config_sha256(config)),
         rows=tuple({"part": part.name, **costs(part)} for part in counted.parts),
     )
 

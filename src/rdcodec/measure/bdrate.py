@@ -14,7 +14,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TypeAlias
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -22,7 +22,6 @@ from numpy.typing import ArrayLike, NDArray
 from rdcodec.errors import UsageError
 
 Array: TypeAlias = NDArray[np.float64]
-Metric = Literal["psnr", "ms_ssim"]
 MIN_POINTS = 4
 REPORTING_WINDOW = (29.0, 36.0)
 """PSNR range in dB that stands beside the full overlap in every report."""
@@ -33,7 +32,7 @@ class Curve:
     """Rate-distortion points of one codec, rising strictly in both.
 
     bpp: bits per pixel, all bytes of the file; psnr_db: RGB PSNR; each a mean over the images at one
-    setting. metric: "ms_ssim" where psnr_db holds MS-SSIM in place of PSNR, -10 log10(1 - mean MS-SSIM) in dB.
+    setting. metric: short name of another metric of `metrics.CURVES`, which psnr_db then holds in place of PSNR.
     pictures: name of the set they are means over, "" where it is not known. Raises ValueError for points that are
     not finite, not positive in bpp, or do not rise.
     """
@@ -41,7 +40,7 @@ class Curve:
     name: str
     bpp: tuple[float, ...]
     psnr_db: tuple[float, ...]
-    metric: Metric = "psnr"
+    metric: str = "psnr"
     pictures: str = ""
 
     def __post_init__(self) -> None:
@@ -54,7 +53,7 @@ class Curve:
 
     @classmethod
     def from_points(
-        cls, name: str, points: Iterable[tuple[float, float]], metric: Metric = "psnr", pictures: str = ""
+        cls, name: str, points: Iterable[tuple[float, float]], metric: str = "psnr", pictures: str = ""
     ) -> Curve:
         """Curve of (bpp, dB) in any order; a point that costs more and gains nothing is left out."""
         kept: list[tuple[float, float]] = []
@@ -179,7 +178,9 @@ def _common_range(
     test: Curve, anchor: Curve, x: Array, y: Array, window: tuple[float, float] | None, unit: str
 ) -> tuple[float, float]:
     if test.metric != anchor.metric:
-        raise UsageError(f"{test.name} and {anchor.name}: one is of PSNR and one of MS-SSIM; load both by one metric")
+        raise UsageError(
+            f"{test.name} and {anchor.name}: one is of {test.metric}, one of {anchor.metric}; take one metric"
+        )
     for curve in (test, anchor):
         if len(curve.bpp) < MIN_POINTS:
             raise UsageError(f"{curve.name}: {len(curve.bpp)} points, BD needs {MIN_POINTS}; measure more")

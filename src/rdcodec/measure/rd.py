@@ -10,12 +10,13 @@ A result file (`Evaluation.save`) is JSON:
     machine       see `machine.machine`
     command       as it can be typed again, or null
     weights_sha256  of the codec's weights, null where it has none
-    curve         per setting, means over the images: setting, bpp, psnr_db, psnr_y_db, ms_ssim; ms_ssim_db is
+    curve         per setting, means over the images: setting, bpp, every metric of `METRICS`; ms_ssim_db is
                   -10 log10(1 - mean MS-SSIM); enc_s and dec_s are medians, measured after a warm-up
     rows          per image and setting: {"columns": [...], "values": [[...], ...]}
 
-bpp counts every byte of the file. PSNR is null where decoded and original are equal, MS-SSIM where the image
-is too small for it, times where several pictures were coded at once; a mean or median over any null is null.
+bpp counts every byte of the file. PSNR is null where decoded and original are equal, MS-SSIM where the image is too
+small for it, a metric that is newer than the file, times where several pictures were coded at once; a mean or median
+over any null is null.
 """
 
 from __future__ import annotations
@@ -26,7 +27,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, astuple, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean, median
@@ -39,14 +40,14 @@ from rdcodec.codec.image import READ_SUFFIXES, Picture, read_image
 from rdcodec.errors import BadInput, CheckFailed, RdcError, is_out_of_memory
 from rdcodec.measure.bdrate import Curve
 from rdcodec.measure.machine import machine
-from rdcodec.measure.quality import ms_ssim, ms_ssim_db, psnr_db, psnr_y_db
+from rdcodec.metrics import MEASURED, METRICS, measure
 from rdcodec.store.files import read_record
 from rdcodec.store.records import Provenance, Result, Value
 from rdcodec.system import write_whole
 
 SCHEMA = "rdcodec.evaluation/1"
 TIMES = ("enc_s", "dec_s")
-FIGURES = ("bpp", "psnr_db", "psnr_y_db", "ms_ssim", "ms_ssim_db", *TIMES)
+FIGURES = ("bpp", *(metric.name for metric in METRICS), *TIMES)
 
 Setting = TypeVar("Setting", contravariant=True)
 
@@ -63,16 +64,14 @@ class Coder(Protocol[Setting]):
 
 @dataclass(frozen=True)
 class Row:
-    """One image at one setting. Fields as in the result file; setting is None for a single-rate codec."""
+    """One image at one setting, None for a single-rate codec. quality: the metrics of `MEASURED` by name."""
 
     image: str
     width: int
     height: int
     setting: float | None
     file_bytes: int
-    psnr_db: float
-    psnr_y_db: float
-    ms_ssim: float | None
+    quality: Mapping[str, float | None]
     enc_s: float | None
     dec_s: float | None
 
@@ -81,25 +80,26 @@ class Row:
         """Bits of the whole file per pixel."""
         return 8 * self.file_bytes / (self.width * self.height)
 
-    @property
-    def ms_ssim_db(self) -> float | None:
-        """MS-SSIM of this picture in dB."""
-        return ms_ssim_db(self.ms_ssim)
-
     def record(self) -> dict[str, Any]:
-        """The fields in JSON types, unrounded; infinity is null. `from_record` reads it."""
-        return {key: _finite(value) for key, value in asdict(self).items()}
+        """By the names of `COLUMNS`, in JSON types, unrounded; infinity is null. `from_record` reads it."""
+        values = {**asdict(self), **self.quality}
+        return {key: _finite(values[key]) for key in COLUMNS}
 
     def rounded(self) -> Row:
         """With six decimals, so that what is computed from it is the same before it is written and after."""
-        values: Any = (round(value, 6) if isinstance(value, float) else value for value in astuple(self))
-        return Row(*values)
+        return Row.from_record({key: _rounded(value) for key, value in self.record().items()})
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Row:
         """The row of a record or of a line of a result file. Raises TypeError for other keys."""
-        lossless = {key: math.inf for key in ("psnr_db", "psnr_y_db") if record.get(key) is None}
-        return cls(**{**record, **lossless})
+        rest = dict(record)
+        quality = {metric.name: rest.pop(metric.name, None) for metric in MEASURED}
+        lossless = {m.name: m.equal for m in MEASURED if m.name in record and quality[m.name] is None}
+        return cls(quality={**quality, **lossless}, **rest)
+
+
+COLUMNS = ("image", "width", "height", "setting", "file_bytes", *(metric.name for metric in MEASURED), *TIMES)
+"""Of the rows in a result file."""
 
 
 class ImageFolder(Mapping[str, Picture]):
@@ -152,7 +152,7 @@ def evaluate(
     lock = Lock()
     finished = {(row.image, row.setting): row for row in done}
 
-    def measure(task: tuple[str, Setting]) -> Row:
+    def row_of(task: tuple[str, Setting]) -> Row:
         if (task[0], _number(task[1])) in finished:
             return finished[task[0], _number(task[1])]
         row = _measure(coder, *task, image=named[task[0]], timed=jobs == 1)
@@ -165,16 +165,16 @@ def evaluate(
     if jobs == 1:
         for name, point in [task for task in tasks if (task[0], _number(task[1])) not in finished][:1]:
             _measure(coder, name, point, image=named[name], timed=False)  # warm up
-        return [measure(task) for task in tasks]
+        return [row_of(task) for task in tasks]
     with ThreadPoolExecutor(jobs) as pool:
-        return list(pool.map(measure, tasks))
+        return list(pool.map(row_of, tasks))
 
 
 def means(rows: Sequence[Row]) -> list[dict[str, float | None]]:
     """Means over the images (medians of times), one dict of `setting` and `FIGURES` per setting, ordered as the rows.
 
-    MS-SSIM in dB is that of the mean: nothing else can be had of a published curve. Raises ValueError unless every
-    setting has the same images.
+    A metric that is another's on another scale, as MS-SSIM in dB, is that of the mean: nothing else can be had of a
+    published curve. Raises ValueError unless every setting has the same images.
     """
     groups: dict[float | None, list[Row]] = {}
     for row in rows:
@@ -188,12 +188,13 @@ def _summary(rows: Sequence[Row]) -> dict[str, float | None]:
     """`FIGURES` of one setting."""
 
     def over(kind: Callable[[list[float]], float], key: str) -> float | None:
-        values = [getattr(row, key) for row in rows]
+        values = [getattr(row, key) if hasattr(row, key) else row.quality.get(key) for row in rows]
         known = [value for value in values if value is not None and math.isfinite(value)]
         return kind(known) if len(known) == len(values) else None
 
-    found = {key: over(fmean, key) for key in ("bpp", "psnr_db", "psnr_y_db", "ms_ssim")}
-    return {**found, "ms_ssim_db": ms_ssim_db(found["ms_ssim"]), **{key: over(median, key) for key in TIMES}}
+    found = {key: over(fmean, key) for key in ("bpp", *(metric.name for metric in MEASURED))}
+    derived = {metric.name: metric.read(found) for metric in METRICS if metric.source}
+    return {**found, **derived, **{key: over(median, key) for key in TIMES}}
 
 
 def mean_curve(rows: Sequence[Row], name: str) -> Curve:
@@ -286,8 +287,8 @@ class Evaluation:
             "weights_sha256": self.weights_sha256,
             "curve": {key: [_rounded(mean[key]) for mean in table] for key in ("setting", *FIGURES)},
             "rows": {
-                "columns": [field.name for field in fields(Row)],
-                "values": [[_rounded(value) for value in astuple(row)] for row in self.rows],
+                "columns": list(COLUMNS),
+                "values": [[_rounded(value) for value in row.record().values()] for row in self.rows],
             },
         }
         write_whole(path, _dump(record))
@@ -354,9 +355,7 @@ def _measure(coder: Coder[Setting], name: str, setting: Setting, image: Picture,
         height=image.shape[0],
         setting=_number(setting),
         file_bytes=len(data),
-        psnr_db=psnr_db(image, decoded),
-        psnr_y_db=psnr_y_db(image, decoded),
-        ms_ssim=ms_ssim(image, decoded),
+        quality=measure(image, decoded),
         enc_s=encoded - started if timed else None,
         dec_s=ended - encoded if timed else None,
     )
@@ -371,8 +370,9 @@ def _finite(value: Any) -> Any:
 
 
 def _picture_values(row: Row) -> dict[str, Value]:
-    """A row as the store keeps it: the setting stands in the result, rates and MS-SSIM in dB are added."""
-    values = {**row.record(), "bpp": row.bpp, "ms_ssim_db": row.ms_ssim_db}
+    """A row as the store keeps it: the setting stands in the result, rates and derived metrics are added."""
+    record = row.record()
+    values = {**record, "bpp": row.bpp, **{metric.name: metric.read(record) for metric in METRICS if metric.source}}
     return {key: _rounded(value) for key, value in values.items() if key != "setting"}
 
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from rdcodec.errors import BadInput, UsageError
-from rdcodec.measure.bdrate import Curve, Metric
-from rdcodec.measure.quality import ms_ssim_db
+from rdcodec.measure.bdrate import Curve
 from rdcodec.measure.rd import SCHEMA as EVALUATION
 from rdcodec.measure.rd import Evaluation
 from rdcodec.measure.speed import SCHEMA as BENCH
+from rdcodec.metrics import CURVES as METRICS
 from rdcodec.models.weights import released, weights_sha256
 from rdcodec.store.files import SCHEMA, read_record, results_from_compressai, results_from_record
 from rdcodec.store.records import Provenance, Result
@@ -69,7 +69,7 @@ def read_curve(source: str | Path) -> list[Result]:
     return found
 
 
-def load_curve(source: str | Path, metric: Metric = "psnr") -> Curve:
+def load_curve(source: str | Path, metric: str = "psnr") -> Curve:
     """Curve from a built-in name or a file, as `read_curve` takes them.
 
     Raises UsageError for a curve without the metric, and what `read_curve` does.
@@ -77,26 +77,21 @@ def load_curve(source: str | Path, metric: Metric = "psnr") -> Curve:
     return as_curve(read_curve(source), metric, str(source))
 
 
-def as_curve(points: Iterable[Result], metric: Metric = "psnr", where: str = "") -> Curve:
+def as_curve(points: Iterable[Result], metric: str = "psnr", where: str = "") -> Curve:
     """Curve of the quality results of one codec; what is null (lossless, or too small a picture) is left out.
 
     Raises UsageError where no result has the metric, BadInput for figures that make no curve.
     """
     points = list(points)
-    figures = [(result.values["bpp"], _quality(result.values, metric)) for result in points]
+    figures = [(result.values["bpp"], METRICS[metric].read(result.values)) for result in points]
     known = [(float(bpp or 0), quality) for bpp, quality in figures if quality is not None]
     if not known:
-        name = "MS-SSIM; compare by psnr" if metric == "ms_ssim" else "PSNR; compare by ms_ssim"
-        raise UsageError(f"{where or points[0].codec}: has no {name}")
+        has = [name for name, other in METRICS.items() if any(other.read(p.values) is not None for p in points)]
+        raise UsageError(f"{where or points[0].codec}: has no {metric}; compare by {' or '.join(has) or 'another'}")
     try:
         return Curve.from_points(points[0].codec, known, metric, points[0].dataset.partition(" (")[0])
     except ValueError as error:
         raise BadInput(f"{where}: no curve in it ({error})") from error
-
-
-def _quality(values: Mapping[str, Any], metric: Metric) -> float | None:
-    """In dB."""
-    return values.get("psnr_db") if metric == "psnr" else ms_ssim_db(values.get("ms_ssim"))
 
 
 @dataclass(frozen=True)

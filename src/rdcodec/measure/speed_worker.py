@@ -16,7 +16,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
-from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +36,7 @@ from rdcodec.measure.rd import ImageFolder, fingerprint
 from rdcodec.measure.speed import Peak, Setting, Task
 from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.blocks import pad_to_multiple
-from rdcodec.models.config import ModelConfig
+from rdcodec.models.config import ModelConfig, config_sha256
 from rdcodec.models.precision import fast_dtype, pick_device
 from rdcodec.models.sizes import HYPER_STRIDE, STRIDE
 from rdcodec.models.weights import Weights, find_model, is_folder, read_weights, weights_sha256
@@ -133,7 +132,7 @@ def measure_model(job: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
         "rows": rows(sums | parts, work, peak, len(images)),
         "provenance": {
             "dataset_sha256": fingerprint(images),
-            "config_sha256": sha256(config.model_dump_json().encode()).hexdigest(),
+            "config_sha256": config_sha256(config),
             "weights_sha256": weights_sha256(path) if path else None,
         },
     }

@@ -1,8 +1,11 @@
 """A model is one TOML file, and this record what it may say. The kinds of its parts: `kinds.py` of their rooms."""
 
+import hashlib
+import json
 import tomllib
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, Any, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -38,6 +41,12 @@ class ModelConfig(Record):
         if self.lmbda is not None and following:
             raise ValueError(f"lmbda makes a model of one rate, but {' and '.join(following)} parts follow quality")
         return self
+
+
+def config_sha256(config: ModelConfig | Mapping[str, Any]) -> str:
+    """Of a configuration, or of its record as JSON gave it back, hexadecimal; the order of keys plays no part."""
+    record = config.model_dump(mode="json") if isinstance(config, ModelConfig) else config
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 CONFIGS = Path(__file__).parent / "configs"

@@ -13,7 +13,7 @@ from rdcodec.codec.image import Picture
 from rdcodec.codec.pipeline import Codec
 from rdcodec.errors import NeedsModel, RdcError, UsageError
 from rdcodec.measure.anchors import ANCHORS, at_file_bytes
-from rdcodec.measure.quality import psnr_db
+from rdcodec.metrics import psnr_db
 
 SIDE = 400  # pixels of a tile's longer side, about
 GAP, HEAD = 12, 58

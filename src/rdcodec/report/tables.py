@@ -11,6 +11,7 @@ from rdcodec.errors import BadInput, UsageError
 from rdcodec.measure.bdrate import REPORTING_WINDOW, Curve, bd_rate, relative_rate
 from rdcodec.measure.codecs import model_of, tag_of
 from rdcodec.measure.published import table_1
+from rdcodec.metrics import MEASURED
 from rdcodec.report.charts import Chart, Missing
 from rdcodec.report.standings import kflops_per_px, paper_standings, reference, standings, training_of
 from rdcodec.report.study import KODAK, SPEED_QUALITY, Laboratory, Measured, Study
@@ -22,7 +23,6 @@ README_ANCHORS = {"JPEG": "kodak_jpeg_pillow", "WebP": "kodak_webp_pillow", "BPG
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 NONE = "-"
 LIGHTEST = "G"  # row of Table 1
-POINT_DIGITS = {"bpp": 4, "psnr_db": 2, "ms_ssim": 5}
 README_DIGITS = {"bpp": 3, "psnr_db": 2, "ms_ssim": 4}
 
 PREFACE = """# Results
@@ -202,17 +202,19 @@ def _speed(speeds: Sequence[Result], measured: Measured) -> float | None:
 
 
 def curves_csv(study: Study) -> str:
-    """All points of a study: curve, role (result or anchor), quality, bpp, psnr_db, ms_ssim; empty: unknown."""
+    """All points of a study: curve, role (result or anchor), quality, bpp, metrics; empty: unknown."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    writer.writerow(["curve", "role", "quality", "bpp", "psnr_db", "ms_ssim"])
+    names = [metric.name for metric in MEASURED]
+    writer.writerow(["curve", "role", "quality", "bpp", *names])
     for result in study.results:
         for point in result.points:
-            numbers = (_csv_number(point.values.get(key)) for key in ("bpp", "psnr_db", "ms_ssim"))
+            numbers = (_csv_number(point.values.get(key)) for key in ("bpp", *names))
             writer.writerow([result.label, "result", _csv_number(point.setting), *numbers])
     for anchor in study.anchors:
         for bpp, psnr_db in zip(anchor.bpp, anchor.psnr_db, strict=True):
-            writer.writerow([anchor.name, "anchor", "", _csv_number(bpp), _csv_number(psnr_db), ""])
+            others = ["" for name in names if name != "psnr_db"]
+            writer.writerow([anchor.name, "anchor", "", _csv_number(bpp), _csv_number(psnr_db), *others])
     return out.getvalue()
 
 
@@ -241,12 +243,13 @@ def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str
 
 
 def points_table(result: Measured) -> str:
-    """Rate, PSNR and MS-SSIM of every setting."""
+    """Rate and every metric that was measured, of every setting."""
+    known = [metric for metric in MEASURED if any(p.values.get(metric.name) is not None for p in result.points)]
     rows = [
-        [_setting(p), *(_number(p.values.get(key), digits) for key, digits in POINT_DIGITS.items())]
+        [_setting(p), _number(p.values["bpp"], 4), *(_number(p.values.get(m.name), m.digits) for m in known)]
         for p in result.points
     ]
-    return markdown_table([">quality", ">bpp", ">PSNR dB", ">MS-SSIM"], rows)
+    return markdown_table([">quality", ">bpp", *(f">{metric.heading}" for metric in known)], rows)
 
 
 def bd_table(result: Measured, anchors: Sequence[Curve]) -> str:

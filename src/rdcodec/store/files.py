@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from rdcodec.errors import BadInput, RdcError
+from rdcodec.metrics import METRICS
 from rdcodec.store.records import KINDS, Provenance, Result
 
 SCHEMA = "rdcodec.results/1"
 REQUIRED = ("kind", "codec", "tag", "values", "provenance")
 NUMBERS = {
-    "quality": ("bpp", "psnr_db", "psnr_y_db", "ms_ssim", "ms_ssim_db", "enc_s", "dec_s"),
+    "quality": ("bpp", *(metric.name for metric in METRICS), "enc_s", "dec_s"),
     "speed": ("threads", "encode_s", "decode_s", "encode_mpx_per_s", "decode_mpx_per_s", "decode_networks_mpx_per_s"),
     "count": (
         *("parameters", "parameters_without_analysis", "training_flops_per_px"),
@@ -29,7 +30,7 @@ NUMBERS = {
     "training": ("eflop", "own_eflop", "steps", "images", "seconds", "loss"),
 }
 """Values that are numbers, or null, wherever they stand; other names are free."""
-COMPRESSAI = {"psnr-rgb": "psnr_db", "psnr": "psnr_db", "ms-ssim-rgb": "ms_ssim", "ms-ssim": "ms_ssim"}
+COMPRESSAI = {theirs: metric.name for metric in METRICS for theirs in metric.compressai}
 COMPRESSAI |= {"encoding_time": "enc_s", "decoding_time": "dec_s"}
 """CompressAI's names of figures, and ours. "psnr" and "ms-ssim" are RGB too in its results for images."""
 

@@ -5,7 +5,7 @@ of pictures, a model's speed on one machine, a model's operations, a training ru
 in the names; `rows` holds the finer table beside them (a row per picture, or per part of a network).
 
     kind       values                                                          rows
-    quality    bpp, psnr_db, psnr_y_db, ms_ssim, ms_ssim_db, enc_s, dec_s       per picture
+    quality    bpp, the metrics of `metrics.METRICS`, enc_s, dec_s              per picture
                of a trial of a sweep: estimated (true), family (words)
     speed      device, dtype, threads, isa, encode_s, decode_s, encode_mpx_per_s, decode_mpx_per_s,
                decode_networks_mpx_per_s (without entropy coding), peak_memory_mib,

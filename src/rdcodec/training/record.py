@@ -1,12 +1,12 @@
 """A training run as a result for the store."""
 
-import hashlib
 import json
 import math
 from pathlib import Path
 from typing import Any
 
 from rdcodec.errors import BadInput
+from rdcodec.models.config import config_sha256
 from rdcodec.store.records import Provenance, Result
 from rdcodec.training.plan import RUN_FILE
 from rdcodec.training.release import read_log
@@ -51,7 +51,7 @@ def training_result(run: Path, tag: str | None = None) -> Result:
             commit=machine.get("commit"),
             dirty=machine.get("dirty"),
             package=machine.get("package"),
-            config_sha256=hashlib.sha256(json.dumps(plan["config"], sort_keys=True).encode()).hexdigest(),
+            config_sha256=config_sha256(plan["config"]),
         ),
         rows=tuple(
             {**_spent(record, 0 if lmbda else earlier), **lmbda, "quality": quality, "bpp": bpp, "psnr_db": psnr_db}

@@ -24,7 +24,7 @@ from typing import Any
 from filelock import FileLock
 
 from rdcodec.errors import RdcError
-from rdcodec.models.config import ModelConfig, family_of
+from rdcodec.models.config import ModelConfig, config_sha256, family_of
 from rdcodec.models.records import parse_record
 from rdcodec.models.weights import FILE_NAME
 from rdcodec.store.files import dump_results, read_record, results_from_record
@@ -187,7 +187,6 @@ def _provenance(job: Job) -> Provenance:
 
     here = machine()
     weights = (Path(job.folder) / FILE_NAME).read_bytes()
-    config = json.dumps(job.config, sort_keys=True).encode()
     return Provenance(
         source="rdcodec",
         created_utc=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -196,7 +195,7 @@ def _provenance(job: Job) -> Provenance:
         dirty=here["dirty"],
         package=here["package"],
         machine=here,
-        config_sha256=hashlib.sha256(config).hexdigest(),
+        config_sha256=config_sha256(parse_record(ModelConfig, job.config, job.name)),
         weights_sha256=hashlib.sha256(weights).hexdigest(),
     )
 

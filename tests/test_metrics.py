@@ -3,6 +3,8 @@
 import io
 import math
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from pytorch_msssim import ms_ssim as reference_ms_ssim
 
-from rdcodec.measure.quality import MS_SSIM_MIN_SIDE, MS_WEIGHTS, ms_ssim, ms_ssim_db, psnr_db, psnr_y_db
+import rdcodec
+from rdcodec.metrics import MS_SSIM_MIN_SIDE, MS_WEIGHTS, ms_ssim, ms_ssim_db, psnr_db, psnr_y_db
 
 Picture = NDArray[np.uint8]
 
@@ -164,3 +167,34 @@ def test_a_photograph_as_jpeg() -> None:
     decoded = np.asarray(Image.open(buffer))
     assert ms_ssim(photo, decoded) == pytest.approx(_reference(photo, decoded), abs=1e-5)
     assert psnr_y_db(photo, decoded) > psnr_db(photo, decoded)  # 4:2:0 loses more in chroma
+
+
+def test_a_metric_is_one_record(tmp_path: Path) -> None:
+    """With the record, and nothing else, a metric is measured, kept, shown and compared by; older files lack it."""
+    program = """
+import sys
+import rdcodec.metrics as metrics
+mean_error = lambda a, b: -float(abs(a.astype(float) - b).mean())
+metrics.METRICS += (metrics.Metric("nearness", "NEARNESS", 3, mean_error),)
+metrics.MEASURED = tuple(metric for metric in metrics.METRICS if metric.of)
+metrics.CURVES["nearness"] = metrics.METRICS[-1]
+from rdcodec.cli.main import main
+sys.exit(main(sys.argv[1:]))
+"""
+
+    def rdc(*arguments: str) -> str:
+        command = [sys.executable, "-c", program, *arguments]
+        return subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    with Image.open(Path(rdcodec.__file__).parent / "data" / "astronaut.png") as photo:
+        photo.crop((60, 0, 240, 180)).save(photos / "a.png")
+    assert "NEARNESS" in rdc("eval", "jpeg", "--data", "photos", "-q", "20,40,60,80", "-o", "jpeg.json")
+    rdc("eval", "webp", "--data", "photos", "-q", "20,40,60,80", "-o", "webp.json")
+    assert "BD-NEARNESS" in rdc("bdrate", "jpeg.json", "webp.json", "--metric", "nearness")
+    rdc("report", "jpeg.json", "webp.json", "-o", "report")
+    assert "NEARNESS" in (tmp_path / "report" / "results.md").read_text(encoding="utf-8")
+    plain = [sys.executable, "-m", "rdcodec", "eval", "jpeg", "--data", "photos", "-q", "20,40,60,80", "-o", "old.json"]
+    subprocess.run(plain, cwd=tmp_path, check=True, capture_output=True)
+    rdc("report", "old.json", "webp.json", "-o", "mixed")

@@ -1,15 +1,20 @@
-"""Distortion between two 8-bit RGB images: PSNR and MS-SSIM, in float64."""
+"""Metrics of decoded pictures: PSNR and MS-SSIM, in float64, and `METRICS`, from which everything else takes them.
+
+Evaluation, comparison, curves, result files, store and tables read the records of `METRICS`. To add a metric, write
+its function and its record here, and its name in `store/results.schema.json`.
+"""
 
 from __future__ import annotations
 
 import math
-from typing import TypeAlias
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rdcodec.codec.image import Picture
-
+Picture: TypeAlias = NDArray[np.uint8]
 Array: TypeAlias = NDArray[np.float64]
 
 PEAK = 255.0
@@ -68,6 +73,64 @@ def ms_ssim(a: Picture, b: Picture) -> float | None:
 def ms_ssim_db(value: float | None) -> float | None:
     """MS-SSIM, of a picture or the mean over pictures, in dB: -10 log10(1 - value); None for None and for 1."""
     return None if value is None or value >= 1.0 else -10.0 * math.log10(1.0 - value)
+
+
+@dataclass(frozen=True)
+class Metric:
+    """What is known of a metric. Higher is better; of several pictures the mean counts.
+
+    name: in result files, with its unit. heading, digits: in tables. of: its value for two pictures as `psnr_db` takes
+    them, None where it has none. source, convert: of a metric that is another's value on another scale, of a picture
+    and of a mean alike. curves: whether rate-distortion curves can be drawn over it. equal: of two equal pictures,
+    where no number can stand in a file. compressai: its names in CompressAI's results.
+    """
+
+    name: str
+    heading: str
+    digits: int
+    of: Callable[[Picture, Picture], float | None] | None = None
+    source: str = ""
+    convert: Callable[[float | None], float | None] = lambda value: value
+    curves: bool = True
+    equal: float | None = None
+    compressai: tuple[str, ...] = ()
+
+    @property
+    def short(self) -> str:
+        """Name without the unit, as `--metric` takes it."""
+        return self.name.removesuffix("_db")
+
+    @property
+    def title(self) -> str:
+        """Heading without the unit."""
+        return self.heading.removesuffix(self.unit)
+
+    @property
+    def unit(self) -> str:
+        """As it follows a number: " dB", or nothing."""
+        return " dB" if self.name.endswith("_db") else ""
+
+    def read(self, values: Mapping[str, Any]) -> float | None:
+        """Its value among others by name; None where it is not known."""
+        return self.convert(values.get(self.source)) if self.source else values.get(self.name)
+
+
+METRICS = (
+    Metric("psnr_db", "PSNR dB", 2, psnr_db, equal=math.inf, compressai=("psnr-rgb", "psnr")),
+    Metric("psnr_y_db", "PSNR-Y dB", 2, psnr_y_db, equal=math.inf),
+    Metric("ms_ssim", "MS-SSIM", 5, ms_ssim, curves=False, compressai=("ms-ssim-rgb", "ms-ssim")),
+    Metric("ms_ssim_db", "MS-SSIM dB", 2, source="ms_ssim", convert=ms_ssim_db),
+)
+"""In the order of tables and files. A name in a released file keeps its meaning."""
+MEASURED = tuple(metric for metric in METRICS if metric.of)
+"""Those that are computed from pictures, and stand in the rows of result files."""
+CURVES = {metric.short: metric for metric in METRICS if metric.curves}
+"""Those that curves can be compared by, by their short names."""
+
+
+def measure(a: Picture, b: Picture) -> dict[str, float | None]:
+    """Every metric of `MEASURED` between two pictures as `psnr_db` takes them, by name."""
+    return {metric.name: metric.of(a, b) for metric in MEASURED if metric.of}
 
 
 def _check_pair(a: Picture, b: Picture) -> None:
