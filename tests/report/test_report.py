@@ -161,7 +161,7 @@ def test_lossless_tiny_and_single_rate_results(tmp_path: Path) -> None:
     assert readme_section(found, {}).count("quality") == 1, "the table is the first result's"
     bd_rates = readme_section(found, {"JPEG": found.anchors[0]})
     assert "BD-rate of rdcodec I.3 against JPEG" in bd_rates and "BD-rate of rdcodec B.1" not in bd_rates
-    assert curves_csv(found).splitlines()[1] == "rdcodec B.1,result,,0.25,31,"
+    assert curves_csv(found).splitlines()[1] == "rdcodec B.1,result,,0.25,31,31,"
 
 
 def test_an_anchor_that_meets_little_of_the_curve_is_said_to(study: Study, tmp_path: Path) -> None:
