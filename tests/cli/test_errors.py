@@ -247,8 +247,18 @@ def test_no_waiting_for_a_terminal(rdc: Rdc, work: Path, monkeypatch: pytest.Mon
 
 
 @pytest.mark.skipif(os.name == "nt", reason="POSIX signals")
-@pytest.mark.parametrize(("jobs", "sent"), [(1, signal.SIGINT), (2, signal.SIGINT), (2, signal.SIGTERM)])
-def test_interrupt(work: Path, jobs: int, sent: signal.Signals) -> None:
+@pytest.mark.parametrize(
+    ("jobs", "name", "code", "word"),
+    [
+        (1, "SIGINT", 130, "interrupted"),
+        (2, "SIGINT", 130, "interrupted"),
+        (1, "SIGTERM", 143, "terminated"),
+        (2, "SIGTERM", 143, "terminated"),
+        (1, "SIGHUP", 129, "terminated"),
+    ],
+)
+def test_interrupt(work: Path, jobs: int, name: str, code: int, word: str) -> None:
+    sent = signal.Signals[name]
     (work / "in").mkdir()
     photo(1000, 1000).save(work / "in" / "0.png", compress_level=1)
     count = 2000  # many minutes of work; the signal comes when the first file is there
@@ -258,7 +268,7 @@ def test_interrupt(work: Path, jobs: int, sent: signal.Signals) -> None:
         **command("compress", "in", "-o", "out", "--jobs", jobs),
         stderr=subprocess.PIPE,
         start_new_session=True,
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
+        preexec_fn=lambda: signal.signal(sent, signal.SIG_DFL),  # a shell's background jobs ignore SIGINT
     )
     while process.poll() is None and not list(work.glob("out/*.rdc")):
         time.sleep(0.02)
@@ -268,8 +278,8 @@ def test_interrupt(work: Path, jobs: int, sent: signal.Signals) -> None:
     else:
         process.send_signal(sent)
     _, err = process.communicate()
-    assert process.returncode == 130
-    assert b"Traceback" not in err and err.decode().splitlines()[-1] == "rdc: interrupted"
+    assert process.returncode == code
+    assert b"Traceback" not in err and err.decode().splitlines()[-1] == f"rdc: {word}"
     assert not list(work.glob("out/.*"))
     assert len(list(work.glob("out/*.rdc"))) < count
 

@@ -1,12 +1,13 @@
 """`rdc`: the commands, and the one place where an exception becomes a line on stderr and an exit code."""
 
+import contextlib
 import logging
 import os
 import signal
 import sys
 import threading
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Annotated
 
 import typer
@@ -16,7 +17,7 @@ from rdcodec.cli import bdrate, bench, codec, demo, io, measure, release, report
 app = typer.Typer(
     name="rdc",
     help="A neural image codec with real files, and the laboratory that measures it.",
-    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 bad input, 4 no model, 5 check failed, 130 interrupted.",
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 bad input, 4 no model, 5 check failed, 130 interrupted, 143 terminated.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
@@ -66,10 +67,9 @@ def _root(
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Every exception ends here, as one line on stderr."""
     io.logger.setLevel(logging.WARNING)
-    if threading.current_thread() is threading.main_thread():
-        signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends like an interrupt, tidily
+    came: list[int] = []
     try:
-        with warnings.catch_warnings():
+        with _signals(came), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters to a user is an RdcError, in one line
             code = app(arguments, prog_name="rdc", standalone_mode=False)
             sys.stdout.flush()
@@ -79,8 +79,29 @@ def main(arguments: Sequence[str] | None = None) -> int:
         code = io.report(error)
         _abandon_stdout()
     if code == 130:
-        io.say("rdc: interrupted")
+        io.say("rdc: terminated" if came else "rdc: interrupted")
+        code = 128 + came[0] if came else code
     return code if isinstance(code, int) else 0
+
+
+@contextlib.contextmanager
+def _signals(came: list[int]) -> Iterator[None]:
+    """SIGTERM and SIGHUP end what is inside as an interrupt does, tidily, and are noted; an ignored one stays so."""
+    ending = [signal.SIGTERM, *([signal.SIGHUP] if hasattr(signal, "SIGHUP") else [])]  # Windows has none
+    in_main = threading.current_thread() is threading.main_thread()
+    handled = [number for number in ending if in_main and signal.getsignal(number) == signal.SIG_DFL]
+
+    def end(number: int, frame: object) -> None:
+        came.append(number)
+        raise KeyboardInterrupt
+
+    for number in handled:
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number in handled:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def _abandon_stdout() -> None:
