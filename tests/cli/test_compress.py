@@ -1,6 +1,10 @@
 """compress, decompress, info: files to files, pipes, folders, jobs, targets."""
 
 import json
+import os
+import shlex
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -10,7 +14,7 @@ from PIL import Image
 from torch import Tensor
 
 import rdcodec
-from conftest import Pipe, Rdc, listing, photo, shell
+from conftest import Pipe, Rdc, command, listing, photo, shell
 from rdcodec.codec import refine
 from rdcodec.codec.container import read_header
 from rdcodec.codec.image import read_image
@@ -248,3 +252,71 @@ def test_a_bare_folder_is_named_in_the_error(rdc: Rdc, picture: Path) -> None:
     Path("runs").mkdir()
     assert "for the folder write ./runs" in rdc("compress", picture, "-m", "runs").message
     assert "no weights.safetensors in this folder" in rdc("compress", picture, "-m", "./runs").message
+
+
+needs_pipes = pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+
+
+@needs_pipes
+def test_named_pipes_are_inputs_and_outputs(work: Path, picture: Path) -> None:
+    os.mkfifo("in.fifo")
+    os.mkfifo("out.fifo")
+    with subprocess.Popen(**command("compress", "in.fifo", "-o", "out.fifo"), stderr=subprocess.PIPE) as process:
+        Path("in.fifo").write_bytes(picture.read_bytes())
+        coded = Path("out.fifo").read_bytes()
+        assert process.wait() == 0 and process.stderr is not None, process.stderr
+    assert coded == rdcodec.compress(picture)
+    with subprocess.Popen(**command("decompress", "in.fifo", "-o", "x.ppm"), stderr=subprocess.PIPE) as process:
+        Path("in.fifo").write_bytes(coded)
+        assert process.wait() == 0
+    assert np.array_equal(read_image(Path("x.ppm")), rdcodec.decompress(coded))
+    assert listing(work) == ["in.fifo", "out.fifo", "photo.png", "x.ppm"]
+
+
+@pytest.mark.skipif(shutil.which("bash") is None or not Path("/dev/fd").exists(), reason="needs bash and /dev/fd")
+def test_process_substitution(work: Path, picture: Path) -> None:
+    environment = command()["env"]
+    rdc = f'rdc() {{ {shlex.quote(sys.executable)} -m rdcodec "$@"; }}; '
+    line = "rdc compress <(cat photo.png) -o >(cat > a.rdc); wait; rdc info --check <(cat a.rdc)"
+    done = subprocess.run(["bash", "-c", rdc + line + "; wait"], env=environment, capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert Path("a.rdc").read_bytes() == rdcodec.compress(picture)
+    done = subprocess.run(
+        ["bash", "-c", rdc + "rdc compress <(cat photo.png)"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 2 and "name a file with -o" in done.stderr and done.stderr.count("\n") == 1
+
+
+NASTY = "a\x1b[31m\nb\x07\u202e\udcff.png"
+
+
+@pytest.mark.skipif(os.name == "nt", reason="names that Windows does not allow")
+def test_control_characters_in_names_are_shown_escaped(work: Path) -> None:
+    escaped = r"a\x1b[31m\nb\x07\u202e\xff"
+    photo().save("photo.png")
+    Path("photo.png").rename(NASTY)
+    Path(NASTY).with_suffix(".jpg").write_bytes(b"no picture")
+    coded = Path(NASTY).with_suffix(".rdc")
+    for arguments in (
+        ["compress", NASTY],
+        ["compress", NASTY, "--json"],  # exists already
+        ["compress", Path(NASTY).with_suffix(".jpg"), "-o", "x.rdc"],
+        ["compress", "missing" + NASTY],
+        ["info", coded],
+        ["decompress", coded, "-o", "back" + NASTY],
+        ["decompress", coded, "-o", "back" + NASTY],
+        ["decompress", coded, "-o", "no" + NASTY + "no"],
+        ["compress", NASTY, NASTY, "-o", "out" + NASTY + "/"],
+        ["compare", NASTY, coded],
+        ["compare", NASTY, "missing" + NASTY],
+    ):
+        done = shell(*arguments)
+        text = (done.stdout + done.stderr).decode()
+        assert escaped in text, text
+        assert b"Traceback" not in done.stderr and b"unexpected" not in done.stderr
+        assert all(char.isprintable() or char == "\n" for char in text), text
+    assert json.loads(shell("compress", NASTY, "-f", "--json").stdout)["input"] == NASTY

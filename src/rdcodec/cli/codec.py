@@ -197,8 +197,7 @@ def compress_one(task: CompressTask) -> dict[str, Any]:
 
     item = task.item
     io.refuse_existing(item.target, task.force)
-    source = io.read_bytes(None) if item.source is None else item.source
-    image = read_image(source, task.max_pixels, item.source_name)
+    image = read_image(io.regular(item.source), task.max_pixels, item.source_name)
     codec = rdcodec.load(task.model, task.device)
     with _naming(item):
         start = time.perf_counter()
@@ -410,4 +409,4 @@ def _info_text(record: dict[str, Any]) -> str:
     }
     if record["checked"]:
         lines["check"] = "every checksum holds"
-    return "".join([f"{record['input']}\n", *(f"  {key:<9} {value}\n" for key, value in lines.items())])
+    return "".join([f"{io.shown(record['input'])}\n", *(f"  {key:<9} {value}\n" for key, value in lines.items())])

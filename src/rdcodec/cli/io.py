@@ -85,9 +85,19 @@ NoProgress = Annotated[bool, typer.Option("--no-progress", metavar=FLAG, help="N
 # Messages and results
 
 
+def shown(name: object) -> str:
+    """A name as a terminal may show it: control characters, and bytes that are no text, as escapes."""
+    return "".join(char if char.isprintable() else _escape(char) for char in str(name))
+
+
+def _escape(char: str) -> str:
+    is_byte = "\udc80" <= char <= "\udcff"  # of a file name that is not UTF-8, as os.fsdecode marks it
+    return f"\\x{ord(char) - 0xDC00:02x}" if is_byte else ascii(char)[1:-1]
+
+
 def say(line: str) -> None:
     """A line for the person, on stderr."""
-    sys.stderr.write(line + "\n")
+    sys.stderr.write(shown(line) + "\n")
     sys.stderr.flush()
 
 
@@ -96,7 +106,8 @@ def report(error: BaseException) -> int:
     if logger.isEnabledFor(logging.DEBUG):
         traceback.print_exception(error)
     message, code = explain(error)
-    say("rdc: " + " ".join(message.split()))
+    is_ours = isinstance(error, RdcError | OSError)  # any line break is then one in a name, which `say` escapes
+    say("rdc: " + (message if is_ours else " ".join(message.split())))
     return code
 
 
@@ -245,6 +256,11 @@ def read_bytes(source: Path | None, magic: bytes = b"") -> bytes:
         raise RdcError(f"{source}: cannot be read: {error.strerror}") from error
 
 
+def regular(source: Path | None) -> Path | bytes:
+    """A file by its path, to be read as far as needed; all bytes of stdin, a pipe or a device, which is read once."""
+    return read_bytes(source) if source is None or (source.exists() and not source.is_file()) else source
+
+
 def _read_all(file: BinaryIO, magic: bytes) -> bytes:
     head = file.read(len(magic))
     return head + file.read() if head == magic else head
@@ -270,8 +286,8 @@ def write_output(target: Path | None, data: bytes, force: bool) -> None:
             sys.stdout.buffer.flush()
         return
     with _named_output(str(target)):
-        target = Path(os.path.realpath(target))  # through a symbolic link, as open() would write
-        target.parent.mkdir(parents=True, exist_ok=True)
+        if not target.exists():
+            Path(os.path.realpath(target)).parent.mkdir(parents=True, exist_ok=True)  # of what a symbolic link names
         write_whole(target, data)
 
 
@@ -304,6 +320,8 @@ def _target(source: Path | None, output: str | None, suffix: str, several: bool)
     if source is None:
         return Path(str(output))
     if output is None:
+        if source.exists() and not source.is_file():
+            raise UsageError(f"{source}: has no place for a file beside it: name a file with -o")
         return source.with_suffix(suffix)
     folder = several or output.endswith(("/", os.sep)) or Path(output).is_dir()
     return Path(output) / source.with_suffix(suffix).name if folder else Path(output)
@@ -320,4 +338,5 @@ def _refuse_clashes(items: Sequence[Item]) -> None:
             raise UsageError(f"{item.target}: is an input too: choose another output with -o")
         other = writers.setdefault(place, item)
         if other is not item:
-            raise UsageError(f"{other.source_name} and {item.source_name} would both become {item.target}: rename one")
+            both = f"{other.source_name} and {item.source_name}"
+            raise UsageError(f"{both} would both become {item.target}: rename one")

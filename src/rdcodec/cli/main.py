@@ -17,7 +17,7 @@ from rdcodec.cli import bdrate, bench, codec, demo, io, measure, release, report
 app = typer.Typer(
     name="rdc",
     help="A neural image codec with real files, and the laboratory that measures it.",
-    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 bad input, 4 no model, 5 check failed, 130 interrupted, 143 terminated.",
+    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 bad input, 4 no model, 5 check failed, 130 or 143 interrupted.",
     add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",

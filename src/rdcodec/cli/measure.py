@@ -62,7 +62,7 @@ def compare(
         io.json_line("compare", record)
         return
     table = io.table("", ">A", ">B")
-    table.add_row("file", *names)
+    table.add_row("file", *map(io.shown, names))
     table.add_row("bytes", str(a_bytes), str(b_bytes))
     table.add_row("bpp", *(f"{bpp:.3f}" for bpp in bpps))
     io.show(table, title=f"{width}x{height}")
