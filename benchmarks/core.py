@@ -96,9 +96,10 @@ def speeds(model: str, image: np.ndarray, turns: int) -> list[dict[str, Any]]:
 
 
 def process(*arguments: str | Path) -> dict[str, float]:
-    """Wall seconds and peak memory of one `rdc`."""
+    """Wall seconds and peak memory of one `rdc`, with its modules compiled as those of an installed one."""
     command = [sys.executable, "-c", LAUNCHER, sys.executable, "-m", "rdcodec", *map(str, arguments)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(command, capture_output=True, text=True, check=True, env=environment)
     found: dict[str, float] = json.loads(done.stdout)
     return found
 

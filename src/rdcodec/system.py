@@ -40,7 +40,9 @@ def write_whole(path: Path, content: bytes | str) -> None:
 
 def core_count() -> int:
     """Cores that this process may use."""
-    import psutil  # here: most commands do without
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    import psutil  # here: where it is not needed, it would only cost time
 
     process = psutil.Process()
     return len(process.cpu_affinity() or ()) if hasattr(process, "cpu_affinity") else psutil.cpu_count() or 1

@@ -122,7 +122,7 @@ def rdc_calls(command: str) -> Iterator[tuple[str, list[str]]]:
 
 def options_of_commands() -> dict[str, set[str]]:
     """What `rdc COMMAND --help` lists, per command."""
-    group = typer.main.get_command(app)
+    group = typer.main.get_command(app())
     found: dict[str, set[str]] = {}
     for name, command in group.commands.items():  # type: ignore[attr-defined]
         several = getattr(command, "commands", {}).values() or (command,)  # rdc results list, and the like

@@ -1,6 +1,7 @@
 """`rdc`: the commands, and the one place where an exception becomes a line on stderr and an exit code."""
 
 import contextlib
+import importlib
 import logging
 import os
 import signal
@@ -12,27 +13,44 @@ from typing import Annotated
 
 import typer
 
-from rdcodec.cli import bdrate, bench, codec, demo, io, measure, release, report, results, sweep, train, zoo
+from rdcodec.cli import io
 
-app = typer.Typer(
-    name="rdc",
-    help="A neural image codec with real files, and the laboratory that measures it.",
-    epilog="Exit codes: 0 done, 1 failed, 2 usage, 3 bad input, 4 no model, 5 check failed, 130 or 143 interrupted.",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode="rich",
-    context_settings={"help_option_names": ["-h", "--help"]},
-)
+EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 usage, 3 bad input, 4 no model, 5 check failed, 130 or 143 interrupted."
+COMMANDS = {  # module and function, by the panel of the help that shows them
+    "Start here": ("demo.demo",),
+    "Pictures": ("codec.compress", "codec.decompress", "codec.info", "measure.compare"),
+    "Models": ("zoo.models", "zoo.flops", "train.train", "sweep.sweep", "release.release"),
+    "Laboratory": (
+        *("measure.eval_", "measure.anchors", "bdrate.bdrate", "bench.bench", "report.report"),
+        "results.results",
+    ),
+}
 
-for panel, commands in {
-    "Start here": (demo.demo,),
-    "Pictures": (codec.compress, codec.decompress, codec.info, measure.compare),
-    "Models": (zoo.models, zoo.flops, train.train, sweep.sweep, release.release),
-    "Laboratory": (measure.eval_, measure.anchors, bdrate.bdrate, bench.bench, report.report),
-}.items():
-    for command in commands:
-        app.command(command.__name__.rstrip("_"), rich_help_panel=panel)(command)
-app.add_typer(results.results, rich_help_panel="Laboratory")
+
+def app(first: str = "") -> typer.Typer:
+    """The command line. Where `first` is the name of a command, with that one alone: others need not be imported."""
+    places = {
+        place.partition(".")[2].rstrip("_"): (panel, place) for panel, places in COMMANDS.items() for place in places
+    }
+    made = typer.Typer(
+        name="rdc",
+        help="A neural image codec with real files, and the laboratory that measures it.",
+        epilog=EXIT_CODES,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode="rich",
+        context_settings={"help_option_names": ["-h", "--help"]},
+    )
+    made.callback(invoke_without_command=True)(_root)
+    for name in [first] if first in places else places:
+        panel, place = places[name]
+        module, _, function = place.partition(".")
+        command = getattr(importlib.import_module(f"rdcodec.cli.{module}"), function)
+        if isinstance(command, typer.Typer):
+            made.add_typer(command, rich_help_panel=panel)
+        else:
+            made.command(name, rich_help_panel=panel)(command)
+    return made
 
 
 def _show_version(wanted: bool) -> None:
@@ -50,7 +68,6 @@ def _show_version(wanted: bool) -> None:
         raise typer.Exit
 
 
-@app.callback(invoke_without_command=True)
 def _root(
     context: typer.Context,
     verbose: io.Verbose = 0,
@@ -66,12 +83,13 @@ def _root(
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code. Every exception ends here, as one line on stderr."""
+    arguments = sys.argv[1:] if arguments is None else arguments
     io.logger.setLevel(logging.WARNING)
     came: list[int] = []
     try:
         with _signals(came), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters to a user is an RdcError, in one line
-            code = app(arguments, prog_name="rdc", standalone_mode=False)
+            code = app(*arguments[:1])(arguments, prog_name="rdc", standalone_mode=False)
             sys.stdout.flush()
     except SystemExit as exit_:  # stdout was closed by its reader
         code = exit_.code

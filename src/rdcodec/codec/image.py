@@ -6,6 +6,7 @@ values are kept as they are stored: colour profiles are not applied.
 """
 
 import contextlib
+import importlib
 import io
 from collections.abc import Iterator
 from pathlib import Path
@@ -37,7 +38,7 @@ WRITE_SUFFIXES = {
 WRITE_FORMATS = ("png", "jpeg", "webp", "ppm", "npy")
 WRITE_MAX_SIDE = {"jpeg": 65_500, "webp": 16_383}  # libjpeg and the WebP format
 
-_PILLOW_FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "PPM", "AVIF")
+_PILLOW_FORMATS = ("Png", "Jpeg", "WebP", "Tiff", "Ppm", "Avif")  # as its modules are called
 _READABLE = "PNG, JPEG, WebP, TIFF, PPM, AVIF or NPY"
 _NPY_MAGIC = b"\x93NUMPY"
 _RGB_MODES = frozenset({"1", "L", "P", "RGB", "RGBX", "YCbCr"})  # 8 bits, no alpha, a defined way to RGB
@@ -166,11 +167,12 @@ def _parsing(name: str) -> Iterator[None]:
 
 def _open(file: BinaryIO, name: str) -> ImageFile.ImageFile:
     """Parse the header. Not by `Image.open`: its pixel limit belongs to the process, ours to the call."""
-    Image.init()
+    for format in _PILLOW_FORMATS:  # the others need not be imported
+        importlib.import_module(f"PIL.{format}ImagePlugin")
     prefix = file.read(16)
     file.seek(0)
     for format in _PILLOW_FORMATS:
-        factory, accept = Image.OPEN[format]
+        factory, accept = Image.OPEN[format.upper()]
         # Some plugins answer with a sentence when their library is missing from this build of Pillow.
         if accept is not None and accept(prefix) is True:
             return factory(file, "")

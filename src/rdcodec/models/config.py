@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Self
@@ -72,6 +71,8 @@ def name_group(name: str) -> int:
 
 def load_config(path: Path) -> ModelConfig:
     """Read one model configuration; UsageError names the key that is unknown or of the wrong kind."""
+    import tomllib  # here: weights bring their configuration along
+
     try:
         data = tomllib.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:

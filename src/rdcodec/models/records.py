@@ -17,7 +17,7 @@ MAX_DEPTH = 256  # layers of a kind: a model is built before its weights can con
 
 
 class Record(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
 
 
 R = TypeVar("R", bound=Record)
