@@ -14,7 +14,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Picture: TypeAlias = NDArray[np.uint8]
+Pixels: TypeAlias = NDArray[np.uint8]
 Array: TypeAlias = NDArray[np.float64]
 
 PEAK = 255.0
@@ -28,7 +28,7 @@ MS_SSIM_MIN_SIDE = (WINDOW_SIZE - 1) * 2 ** (len(MS_WEIGHTS) - 1) + 1
 """161: below it the window no longer fits the coarsest of the five scales."""
 
 
-def psnr_db(a: Picture, b: Picture) -> float:
+def psnr_db(a: Pixels, b: Pixels) -> float:
     """PSNR in dB over all three channels together; `inf` if the images are equal.
 
     a, b: uint8 (height, width, 3). Raises ValueError unless both are that, with one shape.
@@ -37,7 +37,7 @@ def psnr_db(a: Picture, b: Picture) -> float:
     return _psnr_db(a.astype(np.float64) - b)
 
 
-def psnr_y_db(a: Picture, b: Picture) -> float:
+def psnr_y_db(a: Pixels, b: Pixels) -> float:
     """PSNR in dB of luma alone (BT.601, full range, not rounded); `inf` if the lumas are equal.
 
     a, b: uint8 (height, width, 3). Raises ValueError unless both are that, with one shape.
@@ -46,7 +46,7 @@ def psnr_y_db(a: Picture, b: Picture) -> float:
     return _psnr_db((a.astype(np.float64) - b) @ BT601)
 
 
-def ms_ssim(a: Picture, b: Picture) -> float | None:
+def ms_ssim(a: Pixels, b: Pixels) -> float | None:
     """Five-scale MS-SSIM, mean over the RGB channels, at most 1; None for a side under 161 pixels.
 
     a, b: uint8 (height, width, 3). Raises ValueError unless both are that, with one shape.
@@ -88,7 +88,7 @@ class Metric:
     name: str
     heading: str
     digits: int
-    of: Callable[[Picture, Picture], float | None] | None = None
+    of: Callable[[Pixels, Pixels], float | None] | None = None
     source: str = ""
     convert: Callable[[float | None], float | None] = lambda value: value
     curves: bool = True
@@ -128,12 +128,12 @@ CURVES = {metric.short: metric for metric in METRICS if metric.curves}
 """Those that curves can be compared by, by their short names."""
 
 
-def measure(a: Picture, b: Picture) -> dict[str, float | None]:
+def measure(a: Pixels, b: Pixels) -> dict[str, float | None]:
     """Every metric of `MEASURED` between two pictures as `psnr_db` takes them, by name."""
     return {metric.name: metric.of(a, b) for metric in MEASURED if metric.of}
 
 
-def _check_pair(a: Picture, b: Picture) -> None:
+def _check_pair(a: Pixels, b: Pixels) -> None:
     for image in (a, b):
         if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or not image.size:
             raise ValueError(f"expected uint8 (height, width, 3), got {image.dtype} {image.shape}")

@@ -11,12 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import rdcodec
 from conftest import Pipe, Rdc, command, listing, photo, shell
 from rdcodec.cli import io
+from rdcodec.codec.picture import Picture
 from rdcodec.codec.pipeline import Codec, Encoded
+from rdcodec.codec.sections import sections_of
 from rdcodec.errors import CheckFailed
 
 RGBA = photo().convert("RGBA")
+PHOTO = np.asarray(photo())
 
 # arguments, exit code, what the line must say; the folder holds photo.png and photo.rdc
 ERRORS = {
@@ -49,8 +53,15 @@ ERRORS = {
     "bad geometry": (["flops", "I", "--size", "large"], 2, "768x512"),
     "unknown anchor": (["eval", "I", "--data", ".", "--anchors", "jepg"], 2, "choose from"),
     "new run without a budget": (["train", "I", "-o", "run"], 2, "--steps, --minutes or --tflop"),
-    "foreign picture": (["compress", "photo.rdc", "-o", "x.rdc"], 3, "photo.rdc: is not a PNG"),
-    "transparent picture": (["compress", "alpha.png"], 3, "alpha.png: has transparency"),
+    "foreign picture": (["compress", "photo.rdc", "-o", "x.rdc"], 3, "photo.rdc: is not a picture"),
+    "no colour": (["compress", "alpha.png", "--background", "reddish"], 2, "is not a colour"),
+    "transparent picture to JPEG": (
+        ["decompress", "alpha.rdc", "-o", "x.jpg"],
+        2,
+        "alpha.rdc: jpeg holds no transparency",
+    ),
+    "animation": (["compress", "moves.gif"], 3, "moves.gif: holds 2 frames"),
+    "many bits": (["compress", "float.tif"], 3, "float.tif: has floating-point samples"),
     "empty picture": (["compress", "empty.png"], 3, "empty.png: is empty"),
     "large picture": (["compress", "photo.png", "-o", "x.rdc", "--max-pixels", "99"], 3, "--max-pixels"),
     "large file": (["decompress", "photo.rdc", "-o", "x.png", "--max-pixels", "99"], 3, "--max-pixels"),
@@ -77,6 +88,11 @@ def furnished(coded: Path) -> Path:
     photo().save(folder / "deep" / "photo.png")
     photo(30, 20).save(folder / "small.png")
     RGBA.save(folder / "alpha.png")
+    (folder / "alpha.rdc").write_bytes(
+        rdcodec.load("J").compress(PHOTO, sections=sections_of(Picture(PHOTO, PHOTO[..., 0])))
+    )
+    photo().save(folder / "moves.gif", save_all=True, append_images=[photo(seed=1)])
+    photo().convert("F").save(folder / "float.tif")
     (folder / "empty.png").touch()
     (folder / "short.rdc").write_bytes(data[:-3])
     (folder / "hurt.rdc").write_bytes(data[:-1] + bytes([data[-1] ^ 1]))

@@ -115,11 +115,8 @@ FRAMES = [Image.fromarray(PICTURE), Image.fromarray(255 - PICTURE)]
 
 
 def transparent_palette() -> bytes:
-    return saved(Image.fromarray(PICTURE).convert("P"), "PNG", transparency=3)
-
-
-def deep_pnm(kind: bytes) -> bytes:
-    return kind + b"\n2 1\n65535\n" + bytes(12)
+    image = Image.fromarray(PICTURE).convert("P")
+    return saved(image, "PNG", transparency=image.getpixel((0, 0)))
 
 
 REFUSED = {
@@ -128,30 +125,27 @@ REFUSED = {
     "alpha in AVIF": (saved(RGBA, "AVIF"), "transparency"),
     "grey with alpha": (saved(RGBA.convert("LA"), "PNG"), "transparency"),
     "transparent palette": (transparent_palette(), "transparency"),
-    "transparent colour": (saved(Image.fromarray(PICTURE), "PNG", transparency=(1, 2, 3)), "transparency"),
-    "16-bit grey PNG": (saved(Image.fromarray(PICTURE[..., 0].astype(np.uint16)), "PNG"), "8 bits"),
-    "16-bit RGB PNG": (png(2, 1, 16, 2, data=bytes(13)), "8 bits"),
-    "16-bit grey TIFF": (saved(Image.fromarray(PICTURE[..., 0].astype(np.uint16)), "TIFF"), "8 bits"),
-    "float TIFF": (saved(GREY.convert("F"), "TIFF"), "8 bits"),
-    "16-bit PPM": (deep_pnm(b"P6"), "8 bits"),
-    "16-bit PGM": (deep_pnm(b"P5"), "8 bits"),
+    "transparent colour": (
+        saved(Image.fromarray(PICTURE), "PNG", transparency=tuple(PICTURE[0, 0].tolist())),
+        "transparency",
+    ),
+    "float TIFF": (saved(GREY.convert("F"), "TIFF"), "floating-point"),
     "PFM": (b"PF\n2 1\n-1.0\n" + bytes(24), "picture"),
-    "CMYK JPEG": (saved(Image.fromarray(PICTURE).convert("CMYK"), "JPEG"), "CMYK"),
-    "CMYK TIFF": (saved(Image.fromarray(PICTURE).convert("CMYK"), "TIFF"), "CMYK"),
     "Lab TIFF": (saved(Image.new("LAB", (4, 4)), "TIFF"), "Lab"),
     "animated PNG": (saved(FRAMES[0], "PNG", save_all=True, append_images=FRAMES[1:]), "2 frames"),
     "animated WebP": (saved(FRAMES[0], "WEBP", save_all=True, append_images=FRAMES[1:]), "2 frames"),
     "animated AVIF": (saved(FRAMES[0], "AVIF", save_all=True, append_images=FRAMES[1:]), "2 frames"),
     "pages": (saved(FRAMES[0], "TIFF", save_all=True, append_images=FRAMES[1:]), "2 pages"),
-    "GIF": (saved(FRAMES[0], "GIF"), "is not a PNG"),
-    "text": (b"Dear picture,", "is not a PNG"),
+    "animated GIF": (saved(FRAMES[0], "GIF", save_all=True, append_images=FRAMES[1:]), "2 frames"),
+    "text": (b"Dear picture,", "is not a picture"),
     "empty": (b"", "is empty"),
     "no pixels": (png(0, 5, 8, 2), "x.png"),
-    "float NPY": (as_npy(PICTURE.astype(np.float32)), "uint8 (H, W, 3)"),
-    "NPY with four channels": (as_npy(np.zeros((2, 2, 4), np.uint8)), "uint8 (H, W, 3)"),
-    "NPY in Fortran order": (as_npy(np.asfortranarray(PICTURE)), "uint8 (H, W, 3)"),
+    "float NPY": (as_npy(PICTURE.astype(np.float32)), "(H, W, 3)"),
+    "NPY with four channels": (as_npy(np.zeros((2, 2, 4), np.uint8)), "transparency"),
+    "NPY with five channels": (as_npy(np.zeros((2, 2, 5), np.uint8)), "(H, W, 3)"),
+    "NPY in Fortran order": (as_npy(np.asfortranarray(PICTURE)), "(H, W, 3)"),
     "NPY of no rows": (as_npy(np.zeros((0, 4, 3), np.uint8)), "no pixels"),
-    "NPY with pickled objects": (as_npy(np.array([[["a"] * 3]], object)), "uint8 (H, W, 3)"),
+    "NPY with pickled objects": (as_npy(np.array([[["a"] * 3]], object)), "(H, W, 3)"),
     "NPY with bytes behind": (as_npy(PICTURE) + b"!", "foreign"),
     "NPY with a broken header": (as_npy(PICTURE).replace(b"'shape'", b"'sh(pe'"), "x.png"),
     "NPY of another version": (b"\x93NUMPY\x09\x00" + bytes(20), "x.png"),
@@ -289,6 +283,6 @@ def test_format_of_a_path() -> None:
         "jpeg",
         "npy",
     ]
-    for name in ("a", "a.tiff", "png"):
+    for name in ("a", "a.bmp", "png"):
         with pytest.raises(UsageError, match="--format"):
             format_of(Path(name))

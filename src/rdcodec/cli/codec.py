@@ -15,10 +15,11 @@ from rdcodec.errors import BadInput, CheckFailed, RdcError, UsageError
 
 if TYPE_CHECKING:
     from rdcodec.codec.container import Header
-    from rdcodec.codec.image import Picture
+    from rdcodec.codec.picture import Picture
     from rdcodec.codec.pipeline import Codec, Encoded
 
 SUFFIX = ".rdc"
+_SECTIONS = {1: "colour profile", 2: "EXIF", 3: "XMP", 4: "grey", 128: "transparency"}  # by number, for `info`
 Task = TypeVar("Task")
 
 Output = Annotated[
@@ -42,6 +43,16 @@ class Rate:
 
 
 @dataclass(frozen=True)
+class Reading:
+    """How pictures are read, and what is kept of them."""
+
+    strip: bool
+    to_srgb: bool
+    background: str | None
+    allow_damaged: bool
+
+
+@dataclass(frozen=True)
 class CompressTask:
     """One picture to compress."""
 
@@ -49,6 +60,7 @@ class CompressTask:
     model: str
     device: str
     rate: Rate
+    reading: Reading
     effort: int
     verify: bool
     force: bool
@@ -92,6 +104,17 @@ def compress(
         typer.Option("--target-psnr", min=1, metavar="DB", help="Smallest file of at least DB decibels."),
     ] = None,
     effort: io.Effort = 1,
+    strip: Annotated[bool, typer.Option("--strip", metavar=io.FLAG, help="Leave out EXIF and XMP.")] = False,
+    to_srgb: Annotated[
+        bool, typer.Option("--to-srgb", metavar=io.FLAG, help="Convert to sRGB instead of keeping the colour profile.")
+    ] = False,
+    background: Annotated[
+        str | None,
+        typer.Option("--background", metavar="COLOUR", help="Flatten transparency onto it: white, #ffffff."),
+    ] = None,
+    allow_damaged: Annotated[
+        bool, typer.Option("--allow-damaged", metavar=io.FLAG, help="Take what can be read of damaged pictures.")
+    ] = False,
     verify: Annotated[
         bool,
         typer.Option("--verify", metavar=io.FLAG, help="Decode each file and compare before it is kept."),
@@ -107,20 +130,24 @@ def compress(
 ) -> None:
     """Compress pictures to .rdc files.
 
-    Reads PNG, JPEG, WebP, TIFF, PPM, AVIF and NPY.
+    Reads PNG, JPEG, WebP, TIFF, PPM, AVIF, NPY, BMP, GIF, JP2, TGA, ICO and what else Pillow and its plug-ins read
+    (HEIC, HEIF, JXL), of one frame.
 
     Example: [bold]rdc compress photo.jpg -q 40[/bold]
     """
     import rdcodec
-    from rdcodec.codec.image import READ_SUFFIXES
+    from rdcodec.codec.picture import READ_SUFFIXES, check_colour
 
     rate = Rate(quality, target_bpp, target_size, target_psnr)
+    reading = Reading(strip, to_srgb, background, allow_damaged)
+    if background is not None:
+        check_colour(background)
     items = io.plan(inputs, output, READ_SUFFIXES, SUFFIX)
     _check_stdout(items, as_json)
     codec = rdcodec.load(model, device)  # here, so that a wrong model is one error, not one for every picture
     if rate != Rate():
         codec.refuse_single_rate()
-    tasks = [CompressTask(item, model, device, rate, effort, verify, force, max_pixels) for item in items]
+    tasks = [CompressTask(item, model, device, rate, reading, effort, verify, force, max_pixels) for item in items]
     _run("compress", compress_one, tasks, items, jobs, threads, as_json, not no_progress)
 
 
@@ -129,11 +156,17 @@ def decompress(
     output: Output = None,
     format: Annotated[
         str | None,
-        typer.Option("--format", metavar="FORMAT", help="png, jpeg, webp, ppm or npy; default by OUT, or png."),
+        typer.Option(
+            "--format",
+            metavar="FORMAT",
+            help="png, jpeg, webp, avif, tiff, heic, jxl, ppm or npy; default by OUT, or png.",
+        ),
     ] = None,
     quality: Annotated[
         int | None,
-        typer.Option("--quality", min=1, max=100, metavar="Q", help="Of jpeg (95) or webp (else lossless)."),
+        typer.Option(
+            "--quality", min=1, max=100, metavar="Q", help="Of jpeg, avif, heic (95), webp or jxl (else lossless)."
+        ),
     ] = None,
     model: io.FileModel = None,
     force: io.Force = False,
@@ -149,13 +182,11 @@ def decompress(
 
     Example: [bold]rdc decompress photo.rdc -o photo.png[/bold]
     """
-    from rdcodec.codec.image import WRITE_FORMATS
+    from rdcodec.codec.picture import check_format
 
-    if format is not None and format not in WRITE_FORMATS:
-        raise UsageError(f"cannot write {format!r}: choose one of {', '.join(WRITE_FORMATS)}")
-    if quality is not None and format not in ("jpeg", "webp", None):
-        raise UsageError(f"{format} is lossless: leave out --quality")
-    suffix = ".jpg" if format == "jpeg" else f".{format or 'png'}"
+    if format is not None:
+        check_format(format, quality)
+    suffix = {"jpeg": ".jpg", "tiff": ".tif"}.get(format or "", f".{format or 'png'}")
     items = io.plan(inputs, output, frozenset({SUFFIX}), suffix)
     _check_stdout(items, as_json)
     tasks = [
@@ -193,18 +224,17 @@ def compress_one(task: CompressTask) -> dict[str, Any]:
     """Compress one picture, write the file and return its record."""
     import rdcodec
     from rdcodec.codec.container import read_header
-    from rdcodec.codec.image import read_image
 
     item = task.item
     io.refuse_existing(item.target, task.force)
-    image = read_image(io.regular(item.source), task.max_pixels, item.source_name)
+    picture = _read(task)
     codec = rdcodec.load(task.model, task.device)
     with _naming(item):
         start = time.perf_counter()
-        encoded = _encode(codec, image, task)
+        encoded = _encode(codec, picture, task)
         enc_s = time.perf_counter() - start
         if task.verify:
-            _verify(codec, encoded, task.max_pixels)
+            _verify(codec, encoded, picture, task.max_pixels)
         psnr_db = encoded.psnr_db if task.verify or task.rate.psnr_db else None
     io.write_output(item.target, encoded.data, task.force)
     header = read_header(encoded.data, task.max_pixels).header
@@ -214,14 +244,16 @@ def compress_one(task: CompressTask) -> dict[str, Any]:
         "effort": task.effort,
         "verified": task.verify,
         "enc_s": round(enc_s, 4),
+        "notes": list(picture.notes),
     }
 
 
 def decompress_one(task: DecompressTask) -> dict[str, Any]:
     """Decompress one file, write the picture and return its record."""
     from rdcodec.codec.container import read_header
-    from rdcodec.codec.image import encode_image
+    from rdcodec.codec.picture import encode_picture, losses
     from rdcodec.codec.pipeline import codec_for
+    from rdcodec.codec.sections import picture_of
 
     item = task.item
     io.refuse_existing(item.target, task.force)
@@ -230,11 +262,16 @@ def decompress_one(task: DecompressTask) -> dict[str, Any]:
         header = read_header(data, task.max_pixels).header
         codec = codec_for(header, task.model, task.device)
         start = time.perf_counter()
-        image = codec.decompress(data, task.max_pixels)
+        picture = picture_of(codec.decompress(data, task.max_pixels), header.sections)
         dec_s = time.perf_counter() - start
-        picture = encode_image(image, task.format, task.quality)
-    io.write_output(item.target, picture, task.force)
-    return {**_record(item, header, len(data)), "format": task.format, "dec_s": round(dec_s, 4)}
+        encoded = encode_picture(picture, task.format, task.quality)
+    io.write_output(item.target, encoded, task.force)
+    return {
+        **_record(item, header, len(data)),
+        "format": task.format,
+        "dec_s": round(dec_s, 4),
+        "notes": [*picture.notes, *losses(picture, task.format)],
+    }
 
 
 def describe(item: io.Item, check: bool) -> dict[str, Any]:
@@ -273,27 +310,56 @@ def read_rdc(source: Path | None) -> bytes:
     return io.read_bytes(source, MAGIC)
 
 
-def _encode(codec: "Codec", image: "Picture", task: CompressTask) -> "Encoded":
-    rate, effort, most = task.rate, task.effort, task.max_pixels
+def _read(task: CompressTask) -> "Picture":
+    """The picture as it will be coded."""
+    from rdcodec.codec.picture import read_picture
+
+    item, reading = task.item, task.reading
+    picture = read_picture(io.regular(item.source), task.max_pixels, item.source_name, reading.allow_damaged)
+    if reading.strip:
+        picture = picture.stripped()
+    if reading.background is not None:
+        picture = picture.on(reading.background)
+    return picture.in_srgb() if reading.to_srgb else picture
+
+
+def _encode(codec: "Codec", picture: "Picture", task: CompressTask) -> "Encoded":
+    from rdcodec.codec.sections import sections_of
+
+    rate, effort, most, sections = task.rate, task.effort, task.max_pixels, sections_of(picture)
     if rate.bpp is rate.file_bytes is rate.psnr_db is None:
-        return codec.encode(image, rate.quality, effort, most)
+        return codec.encode(picture.pixels, rate.quality, effort, most, sections)
     target = partial(codec.encode_target, bpp=rate.bpp, file_bytes=rate.file_bytes, psnr_db=rate.psnr_db)
-    return target(image, effort=effort, max_pixels=most)
+    return target(picture.pixels, effort=effort, max_pixels=most, sections=sections)
 
 
-def _verify(codec: "Codec", encoded: "Encoded", max_pixels: int) -> None:
+def _verify(codec: "Codec", encoded: "Encoded", picture: "Picture", max_pixels: int) -> None:
     import numpy as np
 
+    from rdcodec.codec.container import read_header
+    from rdcodec.codec.sections import picture_of
+
     try:
-        decoded = codec.decompress(encoded.data, max_pixels)
+        pixels = codec.decompress(encoded.data, max_pixels)
+        decoded = picture_of(pixels, read_header(encoded.data, max_pixels).header.sections)
     except RdcError as error:
         raise CheckFailed(f"the file does not decode ({error}): nothing was written") from error
-    if not np.array_equal(decoded, encoded.reconstruction):
+    kept = (decoded.grey, decoded.icc, decoded.exif, decoded.xmp) == (
+        picture.grey,
+        picture.icc,
+        picture.exif,
+        picture.xmp,
+    )
+    opaque = decoded.alpha is picture.alpha is None
+    same_alpha = opaque or (
+        decoded.alpha is not None and picture.alpha is not None and np.array_equal(decoded.alpha, picture.alpha)
+    )
+    if not (np.array_equal(pixels, encoded.reconstruction) and kept and same_alpha):
         raise CheckFailed("the file decodes to another picture than the encoder saw: nothing was written")
 
 
 def _format_of(item: io.Item) -> str:
-    from rdcodec.codec.image import format_of
+    from rdcodec.codec.picture import format_of
 
     if item.target is None:
         raise UsageError("standard output has no suffix: name the picture format with --format")
@@ -352,6 +418,8 @@ def _run(
             records.append(record)
             advance()
             io.say(_summary(record))
+            for note in record["notes"]:
+                io.say(f"  note: {record['input']}: {note}")
             if as_json:
                 io.json_line(verb, {key: value for key, value in record.items() if value is not None})
 
@@ -403,7 +471,7 @@ def _info_text(record: dict[str, Any]) -> str:
         "file": f"{record['file_bytes']} B, {record['bpp']:.3f} bpp",
         "header": f"{record['header_bytes']} B",
         "stream": stream,
-        "sections": ", ".join(map(str, record["sections"])) or "none",
+        "sections": ", ".join(_SECTIONS.get(number, str(number)) for number in record["sections"]) or "none",
         "hashes": f"tables {record['tables_hash']}, entropy {record['entropy_hash']}, "
         f"synthesis {record['synthesis_hash']}",
     }

@@ -17,7 +17,7 @@ from rdcodec.errors import RdcError
 if TYPE_CHECKING:
     from PIL import Image as PillowImage
 
-    from rdcodec.codec.image import Picture
+    from rdcodec.codec.image import Pixels
     from rdcodec.codec.pipeline import Codec
     from rdcodec.measure.anchors import Anchor
 
@@ -35,7 +35,7 @@ class Entry:
 
     label: str
     data: bytes
-    decoded: "Picture"
+    decoded: "Pixels"
     psnr_db: float
     enc_s: float
     dec_s: float
@@ -95,7 +95,7 @@ def demo(
     io.say(f"{output / 'astronaut.rdc'} is the file, {output / 'comparison.png'} the picture to look at")
 
 
-def measure_codec(codec: "Codec", image: "Picture", quality: float) -> Entry:
+def measure_codec(codec: "Codec", image: "Pixels", quality: float) -> Entry:
     """Our codec at one quality, timed after a first run."""
     data = codec.compress(image, quality)
     return _measure(
@@ -106,7 +106,7 @@ def measure_codec(codec: "Codec", image: "Picture", quality: float) -> Entry:
     )
 
 
-def measure_rival(anchor: "Anchor", image: "Picture", file_bytes: int) -> Entry:
+def measure_rival(anchor: "Anchor", image: "Pixels", file_bytes: int) -> Entry:
     """A classical codec at the best setting whose file is no larger; RdcError if it has none."""
     from rdcodec.measure.anchors import at_file_bytes
 
@@ -115,7 +115,7 @@ def measure_rival(anchor: "Anchor", image: "Picture", file_bytes: int) -> Entry:
     return _measure(f"{name} {setting}", image, lambda: anchor.encode(image, setting), lambda: anchor.decode(data))
 
 
-def draw(image: "Picture", entries: Sequence[Entry]) -> "Picture":
+def draw(image: "Pixels", entries: Sequence[Entry]) -> "Pixels":
     """Original and entries side by side, uint8 (H, W, 3): whole, then two magnified parts, labels on top."""
     import numpy as np
     from PIL import Image, ImageDraw, ImageFont
@@ -145,7 +145,7 @@ def _parts(picture: "PillowImage.Image", side: int) -> "list[PillowImage.Image]"
     return [whole, *(crop.resize((side, side), Image.Resampling.NEAREST) for crop in crops)]
 
 
-def _measure(label: str, image: "Picture", encode: Callable[[], bytes], decode: Callable[[], "Picture"]) -> Entry:
+def _measure(label: str, image: "Pixels", encode: Callable[[], bytes], decode: Callable[[], "Pixels"]) -> Entry:
     from rdcodec.metrics import psnr_db
 
     data, decoded = encode(), decode()  # the first run fills caches
@@ -159,7 +159,7 @@ def _seconds(call: Callable[[], object]) -> float:
     return time.perf_counter() - start
 
 
-def _show(groups: Sequence[Sequence[Entry]], image: "Picture") -> None:
+def _show(groups: Sequence[Sequence[Entry]], image: "Pixels") -> None:
     table = io.table("codec", ">file bytes", ">bpp", ">PSNR dB", ">enc MP/s", ">dec MP/s")
     for group in groups:
         table.add_section()

@@ -14,7 +14,7 @@ from rdcodec.errors import BadInput, RdcError, UsageError
 from rdcodec.system import core_count
 
 if TYPE_CHECKING:
-    from rdcodec.codec.image import Picture
+    from rdcodec.codec.image import Pixels
     from rdcodec.measure.codecs import Subject
     from rdcodec.measure.journal import Journal
     from rdcodec.measure.rd import Pictures, Row
@@ -265,7 +265,7 @@ def _numbers(text: str) -> list[float]:
     return [int(number) if number.is_integer() else number for number in numbers]
 
 
-def _default_anchors(images: "Mapping[str, Picture]") -> list[str]:
+def _default_anchors(images: "Mapping[str, Pixels]") -> list[str]:
     """The published curve that belongs to the Kodak set, if these pictures look like it."""
     shapes = [image.shape for image in images.values()] if len(images) == 24 else []
     return [KODAK_ANCHOR] if shapes and all(shape in KODAK_SHAPES for shape in shapes) else []
@@ -372,7 +372,7 @@ def _show_rows(rows: "Sequence[Row]", title: str) -> None:
     io.show(table, title=title)
 
 
-def _open(name: str, model: str | None, max_pixels: int) -> "tuple[Picture, int]":
+def _open(name: str, model: str | None, max_pixels: int) -> "tuple[Pixels, int]":
     """A picture and the size of its file, whether .rdc or any other format."""
     from rdcodec.codec.container import MAGIC, read_header
     from rdcodec.codec.image import read_image

@@ -16,6 +16,7 @@ from PIL import Image
 from rdcodec.codec.container import MAX_PIXELS, SINGLE_RATE, as_bytes, read_header, unpack
 from rdcodec.codec.image import read_image
 from rdcodec.codec.pipeline import codec_for, load
+from rdcodec.codec.sections import picture_of
 from rdcodec.errors import BadInput, RdcError, UsageError
 
 Pixels = NDArray[np.uint8]
@@ -73,13 +74,15 @@ def compress(
 def decompress(file: FileSource, max_pixels: int = MAX_PIXELS) -> Pixels:
     """Decode an .rdc file, given as bytes, path or binary file object, to uint8 (H, W, 3).
 
+    (H, W, 4) for a file with transparency, (H, W) for one that was grey.
+
     Raises BadInput for a foreign, damaged or too large file, NeedsModel if its weights are not here, UsageError for
     what is no file, RdcError for a file that cannot be opened. Threads may call it at the same time.
     """
     _check_limit(max_pixels)
     with _bytes_of(file) as data:
         header, stream = unpack(data, max_pixels)
-        return codec_for(header).decode(header, stream, max_pixels)
+        return picture_of(codec_for(header).decode(header, stream, max_pixels), header.sections).array
 
 
 def info(file: FileSource) -> Info:

@@ -33,7 +33,8 @@ MAX_SIDE = 1 << 24
 MAX_PIXELS = 100_000_000
 SINGLE_RATE = 0xFFFF
 CRITICAL = 0x80
-KNOWN_CRITICAL: frozenset[int] = frozenset()  # section ids with bit 7 set that this version can honour
+ICC, EXIF, XMP, GREY, ALPHA = 1, 2, 3, 4, 128  # section ids, see `sections.py`
+KNOWN_CRITICAL = frozenset({ALPHA})  # section ids with bit 7 set that this version can honour
 
 _TAG = re.compile(r"[A-Za-z][A-Za-z0-9_-]{0,47}\.(0|[1-9][0-9]{0,8})")
 _AGAIN = "get the file again from its source"

@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rdcodec.codec import native_engine
-from rdcodec.codec.container import MAX_PIXELS, SINGLE_RATE, Header, pack, unpack
+from rdcodec.codec.container import MAX_PIXELS, SINGLE_RATE, Header, Section, pack, unpack
 from rdcodec.codec.engine import Engine, Image, Latents, Symbols, at_quality
 from rdcodec.codec.rans import Indexes
 from rdcodec.codec.target import START, largest_below, smallest_above
@@ -55,6 +55,7 @@ class Analysed:
 
     image: Image
     latents: Latents  # y in units of the picture
+    sections: tuple[Section, ...] = ()  # what the file carries beside the pixels
 
 
 @dataclass(frozen=True)
@@ -154,26 +155,37 @@ class Codec:
         return self.torch.model
 
     def compress(
-        self, image: Image, quality: float | None = None, effort: int = 1, max_pixels: int = MAX_PIXELS
+        self,
+        image: Image,
+        quality: float | None = None,
+        effort: int = 1,
+        max_pixels: int = MAX_PIXELS,
+        sections: tuple[Section, ...] = (),
     ) -> bytes:
         """uint8 (H, W, 3) of any size to the bytes of an .rdc file; quality 0..100 in tenths (default 50).
 
         effort: 1 is one pass; 2 to 9 search for a better file, each twice as long as the one before. Decoders have
         no more to do. UsageError for a quality that a model of one rate cannot have, or an unknown effort. BadInput
-        for a picture so thin that padding makes more of it than `max_pixels` (and a quarter) allows.
+        for a picture so thin that padding makes more of it than `max_pixels` (and a quarter) allows. `sections` go
+        into the file as they are: `sections_of` makes them of a picture.
         """
-        return self.encode(image, quality, effort, max_pixels).data
+        return self.encode(image, quality, effort, max_pixels, sections).data
 
     def encode(
-        self, image: Image, quality: float | None = None, effort: int = 1, max_pixels: int = MAX_PIXELS
+        self,
+        image: Image,
+        quality: float | None = None,
+        effort: int = 1,
+        max_pixels: int = MAX_PIXELS,
+        sections: tuple[Section, ...] = (),
     ) -> Encoded:
         """As `compress`, with the reconstruction and the estimated rate at hand."""
         self._tenths(quality)  # so that what is wrong costs no analysis
         if search_steps(effort):
             torch_engine()
-        return self.code(self.analyse(image, max_pixels), quality, effort)
+        return self.code(self.analyse(image, max_pixels, sections), quality, effort)
 
-    def analyse(self, image: Image, max_pixels: int = MAX_PIXELS) -> Analysed:
+    def analyse(self, image: Image, max_pixels: int = MAX_PIXELS, sections: tuple[Section, ...] = ()) -> Analysed:
         """Run the analysis transform, which does not depend on quality. NeedsModel for weights that only decode.
 
         BadInput as `compress`.
@@ -183,7 +195,8 @@ class Codec:
         self._check_padding(height, width, max(max_pixels, height * width))  # the picture itself is here already
         if self.decodes_only:
             raise no_encoder(self.info.tag)
-        return Analysed(image, self.engine.analyse(image, *latent_size(*self._padded(height, width))))
+        latents = self.engine.analyse(image, *latent_size(*self._padded(height, width)))
+        return Analysed(image, latents, sections)
 
     def _padded(self, height: int, width: int) -> tuple[int, int]:
         """Sides of what the transforms compute for a picture."""
@@ -204,11 +217,11 @@ class Codec:
         """Quantise and code analysed latents at one quality; with more effort, the better of this and what is found."""
         steps = search_steps(effort)
         tenths = self._tenths(quality)
-        plain = self._code(analysed.image, analysed.latents, self._gain(tenths), self._z(analysed, tenths), tenths)
+        plain = self._code(analysed, analysed.latents, self._gain(tenths), self._z(analysed, tenths), tenths)
         if not steps:
             return plain
         y, z = self.torch.search(plain.image, plain.latents, plain.hyper_latents, tenths, steps)
-        found = self._code(analysed.image, y, np.ones_like(plain.gain), z, tenths)
+        found = self._code(analysed, y, np.ones_like(plain.gain), z, tenths)
         return min(plain, found, key=lambda coded: self._cost(coded, tenths))
 
     def _z(self, analysed: Analysed, tenths: int) -> Latents:
@@ -227,10 +240,11 @@ class Codec:
         """Bits per pixel and weighted distortion: what the model was trained for."""
         return coded.bpp + self.torch.lmbda(tenths) * coded.mse
 
-    def _code(self, image: Image, y: Latents, gain: Latents, z: Latents, tenths: int) -> Encoded:
+    def _code(self, analysed: Analysed, y: Latents, gain: Latents, z: Latents, tenths: int) -> Encoded:
         coded = self.engine.encode(y, gain, z, tenths)
-        hashes = self.tables.hash(), *self.hashes
-        header = Header(self.info.tag, image.shape[1], image.shape[0], tenths, *hashes, symbols_crc=coded.crc)
+        image, hashes = analysed.image, (self.tables.hash(), *self.hashes)
+        height, width = image.shape[:2]
+        header = Header(self.info.tag, width, height, tenths, *hashes, coded.crc, analysed.sections)
         quality = None if self.single_rate else tenths / 10
         return Encoded(pack(header, coded.stream), quality, self, image, y, gain, z, coded)
 
@@ -247,6 +261,7 @@ class Codec:
         psnr_db: float | None = None,
         effort: int = 1,
         max_pixels: int = MAX_PIXELS,
+        sections: tuple[Section, ...] = (),
     ) -> Encoded:
         """The largest file not over `bpp` or `file_bytes`, or the smallest that reaches `psnr_db`.
 
@@ -258,7 +273,7 @@ class Codec:
         targets = [target for target in (bpp, file_bytes, psnr_db) if target is not None]
         if len(targets) != 1 or not isinstance(targets[0], Real) or not targets[0] > 0:
             raise UsageError("give one of bpp, file_bytes and psnr_db, above 0")
-        analysed = self.analyse(image, max_pixels)
+        analysed = self.analyse(image, max_pixels, sections)
 
         def meet(effort: int, start: int) -> Encoded:
             def at(tenths: int) -> Encoded:
@@ -278,7 +293,7 @@ class Codec:
         return meet(effort, start)
 
     def decompress(self, data: bytes, max_pixels: int = MAX_PIXELS) -> Image:
-        """The bytes of an .rdc file to uint8 (H, W, 3).
+        """The bytes of an .rdc file to the colours of the picture, uint8 (H, W, 3); `picture_of` adds its sections.
 
         BadInput for a damaged file and for more than `max_pixels`, with padding a quarter more; NeedsModel for a file
         that was made with other weights.

@@ -17,7 +17,7 @@ import PIL
 import PIL.Image
 from PIL import features
 
-from rdcodec.codec.image import Picture
+from rdcodec.codec.image import Pixels
 from rdcodec.errors import NeedsModel, RdcError
 from rdcodec.measure import external
 
@@ -37,8 +37,8 @@ class Anchor:
     summary: str
     scale: range
     settings: tuple[int, ...]
-    encode: Callable[[Picture, int], bytes]
-    decode: Callable[[bytes], Picture]
+    encode: Callable[[Pixels, int], bytes]
+    decode: Callable[[bytes], Pixels]
     version: Callable[[], str]
 
     def tag(self) -> str:
@@ -53,7 +53,7 @@ class Anchor:
             return False
 
 
-def at_file_bytes(anchor: Anchor, image: Picture, target_bytes: int) -> tuple[int, bytes]:
+def at_file_bytes(anchor: Anchor, image: Pixels, target_bytes: int) -> tuple[int, bytes]:
     """Highest setting whose file has at most `target_bytes`, and that file.
 
     By bisection: where an encoder's sizes do not rise with its setting, the file still holds the target but
@@ -74,8 +74,8 @@ def at_file_bytes(anchor: Anchor, image: Picture, target_bytes: int) -> tuple[in
     return best
 
 
-def _pillow_encoder(fmt: str, **options: Any) -> Callable[[Picture, int], bytes]:
-    def encode(image: Picture, setting: int) -> bytes:
+def _pillow_encoder(fmt: str, **options: Any) -> Callable[[Pixels, int], bytes]:
+    def encode(image: Pixels, setting: int) -> bytes:
         buffer = io.BytesIO()
         PIL.Image.fromarray(image).save(buffer, fmt, quality=setting, **options)
         return buffer.getvalue()
@@ -83,7 +83,7 @@ def _pillow_encoder(fmt: str, **options: Any) -> Callable[[Picture, int], bytes]
     return encode
 
 
-def _pillow_decode(data: bytes) -> Picture:
+def _pillow_decode(data: bytes) -> Pixels:
     with PIL.Image.open(io.BytesIO(data)) as picture:
         return np.asarray(picture.convert("RGB"))
 
@@ -105,7 +105,7 @@ def _heif() -> Any:
         raise NeedsModel("x265_444: pillow-heif is missing; pip install 'rdcodec[anchors]'") from error
 
 
-def _x265_encode(image: Picture, setting: int) -> bytes:
+def _x265_encode(image: Pixels, setting: int) -> bytes:
     if min(image.shape[:2]) < X265_MIN_SIDE:
         height, width = image.shape[:2]
         raise RdcError(f"x265_444: {width}x{height} is too small for x265; sides need {X265_MIN_SIDE} pixels")
@@ -126,7 +126,7 @@ def _x265_encode(image: Picture, setting: int) -> bytes:
     return buffer.getvalue()
 
 
-def _x265_decode(data: bytes) -> Picture:
+def _x265_decode(data: bytes) -> Pixels:
     picture = _heif().open_heif(io.BytesIO(data), convert_hdr_to_8bit=True)
     return np.asarray(picture.to_pillow().convert("RGB"))
 
@@ -140,7 +140,7 @@ def _x265_version() -> str:
     return f"{encoder} (libheif {info['libheif']}, pillow-heif {heif.__version__})"
 
 
-def _jpeg2000_encode(image: Picture, setting: int) -> bytes:
+def _jpeg2000_encode(image: Pixels, setting: int) -> bytes:
     buffer = io.BytesIO()
     # OpenJPEG is told a ratio to 24 bits per pixel, and cuts the stream there. Without mct, which Pillow leaves out,
     # R, G and B would be coded as three grey pictures.
@@ -156,14 +156,14 @@ def _jxl() -> Any:
         raise NeedsModel("jxl: pillow-jxl-plugin is missing; pip install 'rdcodec[anchors]'") from error
 
 
-def _jxl_encode(image: Picture, setting: int) -> bytes:
+def _jxl_encode(image: Pixels, setting: int) -> bytes:
     _jxl()
     buffer = io.BytesIO()
     PIL.Image.fromarray(image).save(buffer, "JXL", quality=setting, effort=7, num_threads=1)
     return buffer.getvalue()
 
 
-def _jxl_decode(data: bytes) -> Picture:
+def _jxl_decode(data: bytes) -> Pixels:
     _jxl()
     return _pillow_decode(data)
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rdcodec.codec.image import Picture
+from rdcodec.codec.image import Pixels
 from rdcodec.errors import NeedsModel, RdcError, UsageError
 from rdcodec.measure.anchors import ANCHORS, Anchor
 from rdcodec.measure.rd import Coder
@@ -73,11 +73,11 @@ class ModelCoder:
     codec: Codec
     effort: int = 1
 
-    def encode(self, image: Picture, setting: float | None, /) -> bytes:
+    def encode(self, image: Pixels, setting: float | None, /) -> bytes:
         """File bytes at a quality, None for a model of a single rate."""
         return self.codec.compress(image, setting, self.effort)
 
-    def decode(self, data: bytes, /) -> Picture:
+    def decode(self, data: bytes, /) -> Pixels:
         """The picture of these bytes."""
         return self.codec.decompress(data)
 

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rdcodec.codec.image import Picture, encode_image, read_image
+from rdcodec.codec.image import Pixels, encode_image, read_image
 from rdcodec.errors import BadInput, NeedsModel
 from rdcodec.measure.tools import find_tool, run_on_files, run_tool
 
@@ -28,7 +28,7 @@ LEVELS = 1023  # 10 bits
 _SIZE = struct.Struct("<HH")
 
 
-def mozjpeg_encode(image: Picture, setting: int) -> bytes:
+def mozjpeg_encode(image: Pixels, setting: int) -> bytes:
     """JPEG file by mozjpeg's cjpeg at a quality."""
     words = ("cjpeg", "-quality", str(setting), "-sample", "2x2", "-tune-psnr", "-outfile", "{output}.jpg")
     return run_on_files([*words, "{input}.ppm"], encode_image(image, "ppm"))
@@ -42,13 +42,13 @@ def mozjpeg_version() -> str:
     return _line(printed, "mozjpeg")
 
 
-def cjxl_encode(image: Picture, setting: int) -> bytes:
+def cjxl_encode(image: Pixels, setting: int) -> bytes:
     """JPEG XL file by cjxl at a quality."""
     command = ["cjxl", "{input}.ppm", "{output}.jxl", "-q", str(setting), "-e", "7", "--num_threads=1"]
     return run_on_files(command, encode_image(image, "ppm"))
 
 
-def cjxl_decode(data: bytes) -> Picture:
+def cjxl_decode(data: bytes) -> Pixels:
     """The picture of a JPEG XL file by djxl."""
     return read_image(run_on_files(["djxl", "{input}.jxl", "{output}.ppm", "--num_threads=1"], data))
 
@@ -59,14 +59,14 @@ def cjxl_version() -> str:
     return _line(run_tool(["cjxl", "--version"]), "cjxl")
 
 
-def bpg_encode(image: Picture, setting: int) -> bytes:
+def bpg_encode(image: Pixels, setting: int) -> bytes:
     """BPG file, 4:4:4, at QP 51 - setting."""
     qp = str(BPG_MAX_QP - setting)
     words = ("bpgenc", "-m", "9", "-f", "444", "-b", "8", "-c", "ycbcr", "-q", qp, "-o", "{output}.bpg")
     return run_on_files([*words, "{input}.png"], encode_image(image, "png"))
 
 
-def bpg_decode(data: bytes) -> Picture:
+def bpg_decode(data: bytes) -> Pixels:
     """The picture of a BPG file."""
     return read_image(run_on_files(["bpgdec", "-o", "{output}.png", "{input}.bpg"], data))
 
@@ -77,7 +77,7 @@ def bpg_version() -> str:
     return _line(run_tool(["bpgenc"], may_fail=True), "BPG Image Encoder")
 
 
-def vvenc_encode(image: Picture, setting: int) -> bytes:
+def vvenc_encode(image: Pixels, setting: int) -> bytes:
     """VVC stream, 4:2:0, at QP 63 - setting, after width and height."""
     height, width = (side + side % 2 for side in image.shape[:2])
     command = ["vvencapp", "--input", "{input}.yuv", "--size", f"{width}x{height}", "--format", "yuv420_10"]
@@ -86,7 +86,7 @@ def vvenc_encode(image: Picture, setting: int) -> bytes:
     return _size_of(image) + run_on_files(command, yuv_bytes(image, halved=True))
 
 
-def vvenc_decode(data: bytes) -> Picture:
+def vvenc_decode(data: bytes) -> Pixels:
     """The picture of a file of `vvenc_encode`."""
     height, width, stream = _split_size(data)
     samples = run_on_files(["vvdecapp", "--bitstream", "{input}.266", "--output", "{output}.yuv"], stream)
@@ -99,7 +99,7 @@ def vvenc_version() -> str:
     return _line(run_tool(["vvencapp", "--version"]), "version")
 
 
-def vtm_encode(image: Picture, setting: int) -> bytes:
+def vtm_encode(image: Pixels, setting: int) -> bytes:
     """VVC stream by the reference encoder, 4:4:4, at QP 63 - setting, after width and height."""
     height, width = image.shape[:2]
     command = ["EncoderApp", "-c", _vtm_cfg(), "-i", "{input}.yuv", "-b", "{output}.bin", "-o", os.devnull]
@@ -108,7 +108,7 @@ def vtm_encode(image: Picture, setting: int) -> bytes:
     return _size_of(image) + run_on_files(command, yuv_bytes(image, halved=False))
 
 
-def vtm_decode(data: bytes) -> Picture:
+def vtm_decode(data: bytes) -> Pixels:
     """The picture of a file of `vtm_encode`."""
     height, width, stream = _split_size(data)
     samples = run_on_files(["DecoderApp", "-b", "{input}.bin", "-o", "{output}.yuv", "-d", "10"], stream)
@@ -123,7 +123,7 @@ def vtm_version() -> str:
     return _line(printed, "Version")
 
 
-def yuv_bytes(image: Picture, halved: bool) -> bytes:
+def yuv_bytes(image: Pixels, halved: bool) -> bytes:
     """Planes Y, Cb, Cr of 10 bits in 16, little-endian; chroma halved by means of 2x2, odd sides replicated first."""
     if halved:
         image = np.pad(image, ((0, image.shape[0] % 2), (0, image.shape[1] % 2), (0, 0)), mode="edge")
@@ -136,7 +136,7 @@ def yuv_bytes(image: Picture, halved: bool) -> bytes:
     return b"".join(plane.tobytes() for plane in planes)
 
 
-def picture_of_yuv(samples: bytes, height: int, width: int, halved: bool) -> Picture:
+def picture_of_yuv(samples: bytes, height: int, width: int, halved: bool) -> Pixels:
     """The picture of the planes of `yuv_bytes`; halved chroma is enlarged bicubically. BadInput for a wrong length."""
     rows, columns = (height + height % 2, width + width % 2) if halved else (height, width)
     small = (rows // 2, columns // 2) if halved else (rows, columns)
@@ -159,7 +159,7 @@ def _enlarged(plane: Plane, rows: int, columns: int) -> Plane:
     return np.asarray(resized, np.float32)
 
 
-def _size_of(image: Picture) -> bytes:
+def _size_of(image: Pixels) -> bytes:
     return _SIZE.pack(image.shape[1], image.shape[0])
 
 

@@ -36,7 +36,7 @@ from typing import Any, Protocol, TypeVar
 
 import numpy as np
 
-from rdcodec.codec.image import READ_SUFFIXES, Picture, read_image
+from rdcodec.codec.image import READ_SUFFIXES, Pixels, read_image
 from rdcodec.errors import BadInput, CheckFailed, RdcError, is_out_of_memory
 from rdcodec.measure.bdrate import Curve
 from rdcodec.measure.machine import machine
@@ -55,10 +55,10 @@ Setting = TypeVar("Setting", contravariant=True)
 class Coder(Protocol[Setting]):
     """Anything with whole files: the anchors, and our codec behind two one-line methods."""
 
-    def encode(self, image: Picture, setting: Setting, /) -> bytes:
+    def encode(self, image: Pixels, setting: Setting, /) -> bytes:
         """File bytes of a uint8 RGB image (height, width, 3)."""
 
-    def decode(self, data: bytes, /) -> Picture:
+    def decode(self, data: bytes, /) -> Pixels:
         """The uint8 RGB image of these bytes, of the shape that was encoded."""
 
 
@@ -102,7 +102,7 @@ COLUMNS = ("image", "width", "height", "setting", "file_bytes", *(metric.name fo
 """Of the rows in a result file."""
 
 
-class ImageFolder(Mapping[str, Picture]):
+class ImageFolder(Mapping[str, Pixels]):
     """Pictures of a folder by file name, sorted, each read when it is asked for.
 
     Raises RdcError if the folder cannot be listed, BadInput if it holds no image.
@@ -117,7 +117,7 @@ class ImageFolder(Mapping[str, Picture]):
             raise BadInput(f"{folder}: no image in it; give a folder of PNG, JPEG, WebP, TIFF, PPM or AVIF")
         self._files = {file.name: file for file in files}
 
-    def __getitem__(self, name: str) -> Picture:
+    def __getitem__(self, name: str) -> Pixels:
         return read_image(self._files[name], name=name)
 
     def __iter__(self) -> Iterator[str]:
@@ -127,7 +127,7 @@ class ImageFolder(Mapping[str, Picture]):
         return len(self._files)
 
 
-Pictures = Mapping[str, Picture] | Sequence[Picture]
+Pictures = Mapping[str, Pixels] | Sequence[Pixels]
 
 
 def evaluate(
@@ -326,13 +326,13 @@ def fingerprint(images: Pictures) -> str:
     return digest.hexdigest()
 
 
-def _named(images: Pictures) -> Mapping[str, Picture]:
+def _named(images: Pictures) -> Mapping[str, Pixels]:
     if isinstance(images, Mapping):
         return images
     return {f"{index:04d}": image for index, image in enumerate(images)}
 
 
-def _measure(coder: Coder[Setting], name: str, setting: Setting, image: Picture, timed: bool) -> Row:
+def _measure(coder: Coder[Setting], name: str, setting: Setting, image: Pixels, timed: bool) -> Row:
     try:
         started = time.perf_counter()
         data = coder.encode(image, setting)

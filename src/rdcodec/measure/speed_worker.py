@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from rdcodec.codec import rans
 from rdcodec.codec.container import unpack
-from rdcodec.codec.image import Picture, read_image
+from rdcodec.codec.image import Pixels, read_image
 from rdcodec.codec.pipeline import DEFAULT_QUALITY, Codec
 from rdcodec.errors import RdcError, is_out_of_memory
 from rdcodec.exact.arithmetic import exact_arithmetic
@@ -141,7 +141,7 @@ def measure_model(job: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
 # What runs
 
 
-def pictures(task: Task) -> tuple[Mapping[str, Picture], str]:
+def pictures(task: Task) -> tuple[Mapping[str, Pixels], str]:
     """The pictures of a task by name, and the name of the set. Errors as ImageFolder."""
     if task.data is not None:
         return ImageFolder(Path(task.data)), Path(task.data).resolve().name
@@ -149,7 +149,7 @@ def pictures(task: Task) -> tuple[Mapping[str, Picture], str]:
     return {name: mirrored(read_image(PHOTO), task.width, task.height)}, name
 
 
-def mirrored(image: Picture, width: int, height: int) -> Picture:
+def mirrored(image: Pixels, width: int, height: int) -> Pixels:
     """As much of a picture as a size takes, or mirrored beyond its borders as often as that takes."""
     beyond = [(0, max(0, side - have)) for side, have in zip((height, width), image.shape, strict=False)]
     return np.ascontiguousarray(np.pad(image, (*beyond, (0, 0)), mode="symmetric")[:height, :width])
@@ -174,7 +174,7 @@ def load_networks(config: ModelConfig, weights: Weights | None, device: torch.de
     return model
 
 
-def file_pass(codec: Codec, quality: float | None, image: Picture) -> Callable[[], Pass]:
+def file_pass(codec: Codec, quality: float | None, image: Pixels) -> Callable[[], Pass]:
     """A pass of whole files, from array to bytes and back."""
     coded = codec.encode(image, quality)
     analysed = codec.analyse(image)
@@ -202,7 +202,7 @@ def file_pass(codec: Codec, quality: float | None, image: Picture) -> Callable[[
     return run
 
 
-def network_pass(model: ImageModel, dtype: torch.dtype, image: Picture) -> Callable[[], Pass]:
+def network_pass(model: ImageModel, dtype: torch.dtype, image: Pixels) -> Callable[[], Pass]:
     """A pass of the networks alone: the picture through the analysis, zeros through what the decoder runs."""
     device = next(model.parameters()).device
     x = torch.from_numpy(image).to(device).permute(2, 0, 1)[None].float()
@@ -241,7 +241,7 @@ def repeat(run: Callable[[], Pass], repeats: int) -> list[Pass]:
     return passes
 
 
-def cold_s(weights: Weights, images: Mapping[str, Picture], model: str, setting: Setting) -> float:
+def cold_s(weights: Weights, images: Mapping[str, Pixels], model: str, setting: Setting) -> float:
     """Seconds from the start of `rdc decompress` to its end for the first picture, median of three after one."""
     image = next(iter(images.values()))
     with tempfile.TemporaryDirectory() as folder:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from rdcodec.codec.image import Picture, encode_image, read_image
+from rdcodec.codec.image import Pixels, encode_image, read_image
 from rdcodec.errors import NeedsModel, RdcError, UsageError
 
 PLACEHOLDER = re.compile(r"\{(input|output)\}((?:\.\w+)?)")
@@ -68,7 +68,7 @@ class CommandCodec:
                     digest.update(Path(word).read_bytes())
         return f"{self.encoder} | {self.decoder} | programs {digest.hexdigest()[:12]}"
 
-    def encode(self, image: Picture, setting: float | None, /) -> bytes:
+    def encode(self, image: Pixels, setting: float | None, /) -> bytes:
         """Bytes of the file that the encoder writes."""
         suffix = _suffix(self.encoder, "input") or ".png"
         picture = encode_image(image, suffix[1:])
@@ -76,7 +76,7 @@ class CommandCodec:
         words = [word.replace("{setting}", number) for word in _split(self.encoder)]
         return run_on_files(words, picture, ".png")
 
-    def decode(self, data: bytes, /) -> Picture:
+    def decode(self, data: bytes, /) -> Pixels:
         """The picture that the decoder writes."""
         decoded = run_on_files(_split(self.decoder), data, output_suffix=".png")
         return read_image(decoded, name=f"output of {_split(self.decoder)[0]}")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from rdcodec.codec.image import Picture
+from rdcodec.codec.image import Pixels
 from rdcodec.codec.pipeline import Codec
 from rdcodec.errors import NeedsModel, RdcError, UsageError
 from rdcodec.measure.anchors import ANCHORS, at_file_bytes
@@ -27,7 +27,7 @@ class Version:
 
     name: str
     file_bytes: int
-    decoded: Picture
+    decoded: Pixels
 
 
 def parse_box(text: str, width: int, height: int) -> Box:
@@ -41,7 +41,7 @@ def parse_box(text: str, width: int, height: int) -> Box:
     return x, y, x + w, y + h
 
 
-def versions(image: Picture, file_bytes: int, codecs: Sequence[Codec]) -> list[Version]:
+def versions(image: Pixels, file_bytes: int, codecs: Sequence[Codec]) -> list[Version]:
     """Every codec at its best in no more than `file_bytes`: ours first, then the classical ones that run here.
 
     A classical codec that is not installed or cannot make so small a file is left out. Raises RdcError where one of
@@ -60,7 +60,7 @@ def versions(image: Picture, file_bytes: int, codecs: Sequence[Codec]) -> list[V
     return found
 
 
-def contact_sheet(image: Picture, box: Box, found: Sequence[Version]) -> Picture:
+def contact_sheet(image: Pixels, box: Box, found: Sequence[Version]) -> Pixels:
     """The part of the original and of every version, enlarged by a whole factor, labelled; uint8 (H, W, 3)."""
     left, top, right, bottom = box
     zoom = max(1, round(SIDE / max(right - left, bottom - top)))

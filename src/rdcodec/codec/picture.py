@@ -1,0 +1,574 @@
+"""Picture files to `Picture` and back: one reader, one writer.
+
+Reading tells formats by content, turns the picture upright, and keeps what a `.rdc` file can hold: alpha, grey, ICC
+profile, EXIF and XMP. Whatever else has to change (more than 8 bits, CMYK, further pictures in the file, metadata that
+cannot be read) is said in `Picture.notes`; what would be lost altogether is refused.
+"""
+
+import contextlib
+import importlib
+import io
+import re
+import struct
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image, ImageColor, ImageFile, PngImagePlugin
+
+from rdcodec.codec import colour, metadata, png
+from rdcodec.errors import BadInput, NeedsModel, RdcError, UsageError
+from rdcodec.system import write_whole
+
+Pixels = NDArray[np.uint8]
+
+MAX_PIXELS = 100_000_000
+MAX_SIDE = 1 << 24  # the container's limit
+
+_SUFFIXES = ".png .jpg .jpeg .webp .tif .tiff .ppm .pgm .pbm .pnm .avif .npy .bmp .gif .heic .heif .jxl .jp2 .tga .ico"
+READ_SUFFIXES = frozenset(_SUFFIXES.split())
+WRITE_SUFFIXES = {
+    ".png": "png",
+    ".jpg": "jpeg",
+    ".jpeg": "jpeg",
+    ".webp": "webp",
+    ".avif": "avif",
+    ".tif": "tiff",
+    ".tiff": "tiff",
+    ".heic": "heic",
+    ".jxl": "jxl",
+    ".ppm": "ppm",
+    ".npy": "npy",
+}
+WRITE_FORMATS = tuple(dict.fromkeys(WRITE_SUFFIXES.values()))
+WRITE_MAX_SIDE = {"jpeg": 65_500, "webp": 16_383, "avif": 65_536, "heic": 65_536}  # of the formats, or their libraries
+HOLDS = {  # what a format can hold beside colours
+    "png": {"alpha", "grey", "icc", "exif", "xmp"},
+    "jpeg": {"grey", "icc", "exif", "xmp"},
+    "webp": {"alpha", "icc", "exif", "xmp"},
+    "avif": {"alpha", "icc", "exif", "xmp"},
+    "tiff": {"alpha", "grey", "icc", "exif", "xmp"},
+    "heic": {"alpha", "icc", "exif", "xmp"},
+    "jxl": {"alpha", "grey", "exif", "xmp"},  # by its plug-in
+    "ppm": set(),
+    "npy": {"alpha", "grey"},
+}
+_QUALITY = {"jpeg": 95, "avif": 95, "heic": 95, "webp": None, "jxl": None}  # None: lossless unless given
+_JPEG_SEGMENT = 65_502  # bytes of metadata that every kind of segment has room for
+
+_NPY_MAGIC = b"\x93NUMPY"
+_FIRST = ("Jpeg", "WebP", "Tiff", "Ppm", "Avif")  # Pillow's modules of what is common, beside PNG
+_NEVER = frozenset({"EPS", "WMF", "RDC"})  # two that are programs, and our own by its plug-in
+_PLUGINS = {"HEIC": "pillow_heif", "JPEG XL": "pillow_jxl"}
+_WORDS = {"icc": "colour profile", "exif": "EXIF", "xmp": "XMP"}
+_MODE_REFUSALS = {
+    "F": "has floating-point samples, which are not supported: convert it to 8-bit RGB first",
+    "I": "has samples of 32 bits, which are not supported: convert it to 8-bit RGB first",
+    "LAB": "is CIE Lab, which is not supported: convert it to 8-bit RGB first",
+}
+
+
+_UNSUPPORTED = re.compile("supported|not available|unknown .* mode|cannot handle|unrecognized", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture upright, as read or to be written. Arrays are shared, not copied: do not write to them."""
+
+    pixels: Pixels  # (H, W, 3); equal channels if the picture was grey when read
+    alpha: Pixels | None = None  # (H, W), 0 transparent, not multiplied into the pixels; None: opaque
+    grey: bool = False
+    icc: bytes | None = None  # the profile of the pixels; None: sRGB
+    exif: bytes | None = None  # a TIFF structure, without "Exif\0\0"; its orientation is 1
+    xmp: bytes | None = None
+    notes: tuple[str, ...] = ()  # what reading changed, each a clause for the person
+
+    @property
+    def array(self) -> Pixels:
+        """uint8 (H, W) if grey and opaque, (H, W, 3), or (H, W, 4) with alpha."""
+        if self.alpha is not None:
+            return np.dstack([self.pixels, self.alpha])
+        return luma(self.pixels) if self.grey else self.pixels
+
+    def stripped(self) -> "Picture":
+        """Without EXIF and XMP."""
+        return replace(self, exif=None, xmp=None)
+
+    def in_srgb(self) -> "Picture":
+        """Converted by its profile, which is then gone. What sRGB cannot show is clipped."""
+        if self.icc is None:
+            return self
+        pixels = colour.to_srgb(luma(self.pixels) if colour.space(self.icc) == "GRAY" else self.pixels, self.icc)
+        if self.grey:
+            pixels = luma(pixels)[..., None].repeat(3, 2)
+        return replace(self, pixels=pixels, icc=None)
+
+    def on(self, background: str) -> "Picture":
+        """Flattened onto a colour: a name or #rrggbb, in the picture's own space. UsageError for no colour."""
+        red, green, blue = check_colour(background)
+        if self.alpha is None:
+            return self
+        colours = np.array([red, green, blue], np.float32)
+        share = self.alpha[..., None] / np.float32(255)
+        mixed = self.pixels * share + colours * (1 - share)
+        grey = self.grey and red == green == blue
+        return replace(self, pixels=np.rint(mixed).astype(np.uint8), alpha=None, grey=grey)
+
+
+def check_colour(text: str) -> tuple[int, int, int]:
+    """Red, green and blue of a colour's name or #rrggbb; UsageError for what is none."""
+    try:
+        red, green, blue = ImageColor.getrgb(text)[:3]
+    except ValueError:
+        raise UsageError(f"{text!r} is not a colour: write white or #ffffff") from None
+    return red, green, blue
+
+
+def luma(pixels: Pixels) -> Pixels:
+    """uint8 (H, W, 3) to grey (H, W), by Rec. 601 weights in 16 bits as Pillow has them."""
+    return np.asarray(Image.fromarray(pixels).convert("L"))
+
+
+# Reading
+
+
+def read_picture(
+    source: Path | bytes | BinaryIO, max_pixels: int = MAX_PIXELS, name: str | None = None, allow_damaged: bool = False
+) -> Picture:
+    """Read any picture that Pillow and its installed plug-ins read, or NPY, told by content.
+
+    NPY holds uint8 or uint16 of shape (H, W), (H, W, 3) or (H, W, 4). `source` is a path, the bytes of a file, or a
+    seekable binary file; `name` stands for it in messages. The declared size is checked before pixels are allocated.
+    With `allow_damaged`, what can be read of a damaged file is taken, with a note.
+
+    Raises BadInput for a damaged, foreign, too large or unsupported picture; NeedsModel where a plug-in is missing;
+    RdcError if the file cannot be opened.
+    """
+    if isinstance(source, Path):
+        try:
+            file = source.open("rb")
+        except OSError as error:
+            raise RdcError(f"{source}: cannot be read: {error.strerror}") from error
+        with file:
+            return _read(file, max_pixels, name or str(source), allow_damaged)
+    file_name = name or "picture"
+    return _read(io.BytesIO(source) if isinstance(source, bytes) else source, max_pixels, file_name, allow_damaged)
+
+
+def _read(file: BinaryIO, max_pixels: int, name: str, allow_damaged: bool) -> Picture:
+    prefix = file.read(32)
+    file.seek(0)
+    with _parsing(name), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow warns of metadata that it skips
+        if not prefix:
+            raise BadInput("is empty")
+        if prefix.startswith(_NPY_MAGIC):
+            return _read_npy(file, max_pixels)
+        if prefix.startswith(png.SIGNATURE):
+            return _read_png(file.read(), max_pixels, allow_damaged)
+        with _open(file, name) as image:
+            check_size(*image.size, max_pixels)
+            return _finished(image, _found(image, file))
+
+
+def _read_png(data: bytes, max_pixels: int, allow_damaged: bool) -> Picture:
+    """Chunks by our own reader: Pillow gives up the picture for metadata that it cannot read, and skips checksums."""
+    parsed = png.parse(data)
+    check_size(parsed.width, parsed.height, max_pixels)
+    if parsed.frames > 1:
+        raise BadInput(f"holds {parsed.frames} frames: save the one you want as a picture of its own")
+    notes = (*parsed.notes, _deep(parsed.depth)) if parsed.depth > 8 else parsed.notes
+    found = _Found(parsed.icc, parsed.exif, parsed.xmp, notes)
+    try:
+        if parsed.broken:
+            raise OSError(parsed.broken)
+        return _finished(_pillow_png(parsed), found)
+    except (OSError, SyntaxError, ValueError) as error:
+        if not allow_damaged:
+            raise
+        return _finished(_pillow_png(png.mended(parsed)), found.but(_taken(error)))
+
+
+def _pillow_png(parsed: png.Png) -> ImageFile.ImageFile:
+    return PngImagePlugin.PngImageFile(io.BytesIO(png.bare(parsed)))
+
+
+def _taken(error: Exception) -> str:
+    return f"damaged ({_reason(error)}): what is there is taken"
+
+
+def _reason(error: Exception) -> str:
+    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+
+
+@dataclass(frozen=True)
+class _Found:
+    """Metadata as it stands in a file, not yet looked at."""
+
+    icc: bytes | None
+    exif: bytes | None
+    xmp: bytes | None
+    notes: tuple[str, ...]
+
+    def but(self, note: str) -> "_Found":
+        return replace(self, notes=(*self.notes, note))
+
+
+@contextlib.contextmanager
+def _parsing(name: str) -> Iterator[None]:
+    """Put the name before errors, and turn whatever a parser raises on damaged data into BadInput.
+
+    Parsers meet hostile bytes with OSError, SyntaxError, ValueError, struct.error, KeyError and more; no list
+    of them holds from one version of Pillow or NumPy to the next.
+    """
+    try:
+        yield
+    except RdcError as error:
+        raise type(error)(f"{name}: {error}") from error
+    except MemoryError:
+        raise
+    except Exception as error:
+        reason = _reason(error)
+        if _UNSUPPORTED.search(reason) or isinstance(error, NotImplementedError):
+            raise BadInput(f"{name}: is of a kind that is not supported ({reason}): convert it to PNG first") from error
+        raise BadInput(f"{name}: is damaged ({reason}): --allow-damaged takes what is there") from error
+
+
+def _open(file: BinaryIO, name: str) -> ImageFile.ImageFile:
+    """Parse the header. Not by `Image.open`: its pixel limit belongs to the process, ours to the call."""
+    prefix = file.read(32)
+    file.seek(0)
+    _load_plugin(prefix)
+    for module in _FIRST:
+        importlib.import_module(f"PIL.{module}ImagePlugin")
+        if _accepts(module.upper(), prefix):
+            return Image.OPEN[module.upper()][0](file, "")
+    Image.init()  # imports all of them
+    for format in Image.ID:
+        if format not in _NEVER and _accepts(format, prefix):
+            with contextlib.suppress(SyntaxError, IndexError, TypeError, struct.error):  # as Pillow: not this one
+                file.seek(0)
+                return Image.OPEN[format][0](file, "")
+    by_suffix = Image.EXTENSION.get(Path(name).suffix.lower(), "")
+    if by_suffix in Image.OPEN and Image.OPEN[by_suffix][1] is None:  # no magic number: only the name tells
+        file.seek(0)
+        return Image.OPEN[by_suffix][0](file, "")
+    raise BadInput("is not a picture that can be read here: rdc compress --help lists formats")
+
+
+def _accepts(format: str, prefix: bytes) -> bool:
+    """Whether a file begins as the format does. Some plug-ins answer with a sentence for want of a library."""
+    accept = Image.OPEN[format][1] if format in Image.OPEN else None
+    return accept is not None and accept(prefix) is True
+
+
+def _load_plugin(prefix: bytes) -> None:
+    """Register the plug-in that a file needs; NeedsModel where it is not installed."""
+    is_heic = prefix[4:8] == b"ftyp" and prefix[8:12] in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")
+    is_jxl = prefix.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"))
+    if is_heic or is_jxl:
+        load_plugin("HEIC" if is_heic else "JPEG XL", "is ")
+
+
+def load_plugin(kind: str, before: str) -> None:
+    """Register the Pillow plug-in of HEIC or JPEG XL; NeedsModel, with words before it, where it is not installed."""
+    try:
+        if kind == "HEIC":
+            import pillow_heif
+
+            pillow_heif.register_heif_opener()
+        else:
+            import pillow_jxl  # noqa: F401
+    except ModuleNotFoundError:
+        package = _PLUGINS[kind].replace("_", "-").replace("jxl", "jxl-plugin")
+        raise NeedsModel(f"{before}{kind}, which needs a plug-in: pip install {package}") from None
+
+
+def check_size(width: int, height: int, max_pixels: int) -> None:
+    """BadInput for a picture without pixels or beyond the limits."""
+    if width < 1 or height < 1:
+        raise BadInput(f"has no pixels ({width}x{height})")
+    if max(width, height) > MAX_SIDE:
+        raise BadInput(f"{width}x{height} is more than {MAX_SIDE} pixels along a side: crop it first")
+    if width * height > max_pixels:
+        raise BadInput(f"{width}x{height} is more than {max_pixels} pixels: raise --max-pixels if you trust it")
+
+
+def _found(image: ImageFile.ImageFile, file: BinaryIO) -> _Found:
+    """What an opened file, not PNG, says of itself; BadInput for several frames."""
+    notes: tuple[str, ...] = ()
+    frames = getattr(image, "n_frames", 1)
+    if frames > 1 and image.format == "MPO":  # further pictures of a phone's file: views or gain maps of the first
+        notes += (f"{frames - 1} further pictures in the file (gain map, second view or preview) are dropped",)
+    elif frames > 1:
+        kind = "pages" if image.format == "TIFF" else "frames"
+        raise BadInput(f"holds {frames} {kind}: save the one you want as a picture of its own")
+    if (bits := _depth(image, file)) > 8:
+        notes += (_deep(bits),)
+    exif = metadata.of_tiff(image) if image.format == "TIFF" else image.info.get("exif")
+    icc, xmp = image.info.get("icc_profile"), image.info.get("xmp")
+    if icc is None and image.format in ("AVIF", "HEIF"):
+        icc = colour.of_nclx(_head(file))
+    return _Found(icc, exif, xmp.encode() if isinstance(xmp, str) else xmp, notes)
+
+
+def _deep(bits: int) -> str:
+    return f"{bits} bits a sample are coded from the upper 8"
+
+
+def _depth(image: ImageFile.ImageFile, file: BinaryIO) -> int:
+    """Bits per sample. Pillow narrows many of these to 8 and says nothing."""
+    if image.mode.startswith("I;16"):
+        return 16
+    if image.format == "TIFF":
+        bits_per_sample: tuple[int, ...] = image.tag_v2.get(258, (1,))  # type: ignore[attr-defined]
+        return max(bits_per_sample)
+    if image.format == "HEIF":
+        return int(image.info.get("bit_depth", 8))
+    if image.format == "AVIF":
+        box = (head := _head(file)).find(b"av1C")
+        flags = head[box + 6] if box >= 0 else 0
+        return (12 if flags & 0x20 else 10) if flags & 0x40 else 8  # twelve_bit, high_bitdepth (AV1-ISOBMFF 2.3)
+    if image.format == "PPM":
+        arguments = image.tile[0].args
+        return 16 if isinstance(arguments, tuple) and int(arguments[-1]) > 255 else 8  # maxval
+    return 8
+
+
+def _head(file: BinaryIO) -> bytes:
+    """The first 64 KiB, where headers stand."""
+    position = file.tell()
+    file.seek(0)
+    head = file.read(1 << 16)
+    file.seek(position)
+    return head
+
+
+def _finished(image: ImageFile.ImageFile, found: _Found) -> Picture:
+    """Decode the pixels, look at the metadata, turn all upright."""
+    if refusal := _MODE_REFUSALS.get("" if image.format == "PPM" else image.mode):
+        raise BadInput(refusal)
+    image.load()
+    notes = found.notes
+    icc, xmp = found.icc or None, found.xmp or None
+    exif = metadata.clean(found.exif)
+    if found.exif and exif is None and not metadata.is_empty(found.exif):
+        notes += ("EXIF cannot be read and is dropped",)
+    space = colour.space(icc) if icc else None
+    if icc and space is None:
+        notes, icc = (*notes, "the colour profile cannot be read and is dropped: colours are taken as sRGB"), None
+    for field, value in (("icc", icc), ("exif", exif), ("xmp", xmp)):
+        if value and len(value) > metadata.MAX_BYTES:
+            notes += (f"{_WORDS[field]} of {len(value)} bytes is too large and is dropped",)
+            icc, exif, xmp = (None if part is value else part for part in (icc, exif, xmp))
+    if icc and colour.is_hdr(icc):
+        raise BadInput(colour.HDR)
+    if image.mode == "CMYK":
+        pixels, note = colour.from_cmyk(image, icc if space == "CMYK" else None)
+        return _upright(Picture(pixels, None, False, None, exif, xmp, (*notes, note)), image.format)
+    pixels, alpha, grey = _samples(image)
+    if icc and not (space == "RGB" or (space == "GRAY" and grey)):
+        notes, icc = (*notes, f"the colour profile is for {space} and is dropped: colours are taken as sRGB"), None
+    return _upright(Picture(pixels, alpha, grey, icc, exif, xmp, notes), image.format)
+
+
+def _samples(image: Image.Image) -> tuple[Pixels, Pixels | None, bool]:
+    """Pixels, alpha and whether the picture is grey, of a decoded picture."""
+    if image.mode.startswith("I"):
+        deep = np.asarray(image).astype(np.uint32)
+        return ((deep * 255 + 32767) // 65535).astype(np.uint8)[..., None].repeat(3, 2), None, True
+    if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "La", "YCbCr"):
+        raise BadInput(f"has colour mode {image.mode}, which is not supported: convert it to 8-bit RGB first")
+    grey = image.mode in ("1", "L", "LA", "La")
+    if not image.has_transparency_data:
+        return np.array(image.convert("RGB")), None, grey
+    both = np.array(image.convert("RGBA"))
+    alpha = both[..., 3].copy()
+    return both[..., :3].copy(), None if alpha.min() == 255 else alpha, grey
+
+
+def _upright(picture: Picture, format: str | None) -> Picture:
+    """Turned as EXIF says, which then says 1. TIFF and JPEG XL come from their decoders turned."""
+    if picture.exif is None or (orientation := metadata.orientation(picture.exif)) == 1:
+        return picture
+    picture = replace(picture, exif=metadata.reset(picture.exif))
+    if picture.xmp is not None:
+        picture = replace(picture, xmp=metadata.reset_xmp(picture.xmp))
+    if format in ("TIFF", "JXL"):
+        return picture
+    alpha = None if picture.alpha is None else metadata.turned(picture.alpha, orientation)
+    return replace(picture, pixels=metadata.turned(picture.pixels, orientation), alpha=alpha)
+
+
+def _read_npy(file: BinaryIO, max_pixels: int) -> Picture:
+    """A bare array; the header alone is parsed before the size is known to be right."""
+    version = np.lib.format.read_magic(file)
+    read_header = {
+        (1, 0): np.lib.format.read_array_header_1_0,
+        (2, 0): np.lib.format.read_array_header_2_0,
+    }[version]
+    shape, fortran_order, dtype = read_header(file)
+    fits = len(shape) == 2 or (len(shape) == 3 and shape[2] in (3, 4))
+    if dtype not in (np.uint8, np.uint16) or not fits or fortran_order:
+        asked = "uint8 or uint16, (H, W), (H, W, 3) or (H, W, 4), in C order"
+        raise BadInput(f"holds {dtype} {shape}, which is not supported: an NPY picture is {asked}")
+    height, width = shape[:2]
+    check_size(width, height, max_pixels)
+    expected = int(np.prod(shape, dtype=np.int64)) * dtype.itemsize
+    samples = file.read(expected + 1)
+    if len(samples) != expected:
+        relation = "truncated" if len(samples) < expected else "followed by foreign bytes"
+        raise BadInput(f"the samples are {relation}: {expected} bytes belong to {width}x{height}")
+    array = np.frombuffer(samples, dtype).reshape(shape).copy()
+    return of_array(array)
+
+
+def of_array(array: NDArray[Any]) -> Picture:
+    """uint8 or uint16 (H, W), (H, W, 3) or (H, W, 4) as a picture; UsageError for anything else.
+
+    16 bits are rounded to 8, with a note; an alpha of 255 everywhere is none.
+    """
+    fits = array.ndim == 2 or (array.ndim == 3 and array.shape[2] in (3, 4))
+    if array.dtype not in (np.uint8, np.uint16) or not fits or 0 in array.shape:
+        raise UsageError(f"a picture is uint8 (H, W), (H, W, 3) or (H, W, 4), not {array.dtype} {array.shape}")
+    notes: tuple[str, ...] = ()
+    if array.dtype == np.uint16:
+        notes = (_deep(16),)
+        array = ((array.astype(np.uint32) * 255 + 32767) // 65535).astype(np.uint8)
+    if array.ndim == 2:
+        return Picture(array[..., None].repeat(3, 2), None, True, notes=notes)
+    alpha = array[..., 3] if array.shape[2] == 4 else None
+    return Picture(array[..., :3], None if alpha is None or alpha.min() == 255 else alpha, notes=notes)
+
+
+# Writing
+
+
+def write_picture(
+    picture: Picture, target: Path | BinaryIO, format: str | None = None, quality: int | None = None
+) -> None:
+    """Write a picture; the format defaults to the suffix of a path. `quality` and errors as `encode_picture`.
+
+    A path is overwritten; the command line adds its own safeguards.
+    """
+    if isinstance(target, Path):
+        write_whole(target, encode_picture(picture, format or format_of(target), quality))
+    elif format is None:
+        raise UsageError("a stream has no suffix: name the picture format, one of " + ", ".join(WRITE_FORMATS))
+    else:
+        target.write(encode_picture(picture, format, quality))
+
+
+def encode_picture(picture: Picture, format: str, quality: int | None = None) -> bytes:
+    """The bytes of a picture file with all of the picture that the format holds: `losses` names the rest.
+
+    PNG, TIFF, PPM and NPY are lossless, WebP and JPEG XL too unless `quality` 1..100 is given; JPEG, AVIF and HEIC
+    are coded without subsampling of colours, at quality 95 unless given.
+    Raises UsageError for an unknown format, a quality it does not have, or transparency that it cannot hold; RdcError
+    for a picture too large for it; NeedsModel where it needs a plug-in that is not installed.
+    """
+    check_format(format, quality)
+    height, width = picture.pixels.shape[:2]
+    if max(height, width) > WRITE_MAX_SIDE.get(format, MAX_SIDE):
+        raise RdcError(f"{width}x{height} is too large for {format}: choose png, tiff, ppm or npy")
+    if picture.alpha is not None and "alpha" not in HOLDS[format]:
+        able = ", ".join(name for name, what in HOLDS.items() if "alpha" in what)
+        raise UsageError(f"{format} holds no transparency: choose one of {able}")
+    if "icc" not in HOLDS[format] or (colour.space(picture.icc) == "GRAY" and "grey" not in HOLDS[format]):
+        picture = picture.in_srgb()
+    file = io.BytesIO()
+    if format == "npy":
+        np.save(file, np.ascontiguousarray(picture.array), allow_pickle=False)
+    elif format == "ppm":
+        file.write(b"P6\n%d %d\n255\n" % (width, height))
+        file.write(np.ascontiguousarray(picture.pixels).data)
+    else:
+        if format in ("heic", "jxl"):
+            load_plugin("HEIC" if format == "heic" else "JPEG XL", f"{format} is ")
+        pillow = {"heic": "HEIF"}.get(format, format)
+        _to_pillow(picture, format).save(file, pillow, **_coding(format, quality), **_carried(picture, format))
+    return file.getvalue()
+
+
+def losses(picture: Picture, format: str) -> tuple[str, ...]:
+    """What of a picture a format cannot hold, and what becomes of it, in words."""
+    missing = [what for what in ("exif", "xmp") if getattr(picture, what) and what not in HOLDS[format]]
+    if format == "jpeg":
+        too_long = [what for what in ("exif", "xmp") if len(getattr(picture, what) or b"") > _JPEG_SEGMENT]
+        missing += too_long
+    words = [f"{format} cannot hold its {_WORDS[what]}, which is dropped" for what in missing]
+    if picture.icc and "icc" not in HOLDS[format]:
+        words.insert(0, f"{format} cannot hold its colour profile: converted to sRGB")
+    return tuple(words)
+
+
+def check_format(format: str, quality: int | None) -> None:
+    """UsageError for a format that cannot be written, or a quality that it does not have."""
+    if format not in WRITE_FORMATS:
+        raise UsageError(f"cannot write {format!r}: choose one of {', '.join(WRITE_FORMATS)}")
+    if quality is not None and format not in _QUALITY:
+        raise UsageError(f"{format} is lossless and takes no quality")
+    if quality is not None and not 1 <= quality <= 100:
+        raise UsageError(f"{format} quality is 1..100, got {quality}")
+
+
+def format_of(path: Path) -> str:
+    """The format that a file name asks for; UsageError if its suffix is none that can be written."""
+    try:
+        return WRITE_SUFFIXES[path.suffix.lower()]
+    except KeyError:
+        suffixes = " ".join(WRITE_SUFFIXES)
+        raise UsageError(f"{path}: cannot tell the picture format: use one of {suffixes}, or --format") from None
+
+
+def _to_pillow(picture: Picture, format: str) -> Image.Image:
+    grey = picture.grey and "grey" in HOLDS[format]
+    image = Image.fromarray(luma(picture.pixels) if grey else picture.pixels)
+    if picture.alpha is not None:
+        image.putalpha(Image.fromarray(picture.alpha))
+    return image
+
+
+def _coding(format: str, quality: int | None) -> dict[str, Any]:
+    """Options of Pillow that decide how samples are coded."""
+    quality = quality or _QUALITY.get(format)
+    if format == "png":
+        return {"compress_level": 3}  # of photographs as small as zlib's default, in half the time
+    if format == "jpeg":
+        return {"quality": quality, "subsampling": 0, "optimize": True}
+    if format == "webp":
+        return {"lossless": True, "exact": True} if quality is None else {"quality": quality, "method": 4}
+    if format == "avif":
+        return {"quality": quality, "subsampling": "4:4:4"}
+    if format == "heic":
+        return {"quality": quality, "chroma": 444}
+    if format == "jxl":
+        return {"lossless": True} if quality is None else {"quality": quality}
+    return {"compression": "tiff_adobe_deflate"}
+
+
+def _carried(picture: Picture, format: str) -> dict[str, Any]:
+    """Options of Pillow that carry metadata, as each format has them."""
+    options: dict[str, Any] = {"icc_profile": picture.icc} if picture.icc else {}
+    exif, xmp = picture.exif, picture.xmp
+    if format == "jpeg":
+        exif, xmp = (None if part and len(part) > _JPEG_SEGMENT else part for part in (exif, xmp))
+    if format == "tiff":
+        tags = Image.Exif()
+        tags.load(exif or b"")
+        if xmp:
+            tags[700] = xmp
+        return {**options, "exif": tags}
+    if exif:
+        options["exif"] = exif if format in ("png", "avif") else b"Exif\0\0" + exif
+    if xmp and format == "png":
+        info = PngImagePlugin.PngInfo()
+        info.add_itxt("XML:com.adobe.xmp", xmp.decode("utf-8", "replace"))
+        options["pnginfo"] = info
+    elif xmp:
+        options["xmp"] = xmp
+    return options
