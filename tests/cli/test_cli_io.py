@@ -8,9 +8,7 @@ import typer
 
 from conftest import listing
 from rdcodec.cli import io
-from rdcodec.errors import BadInput, RdcError, UsageError
-
-PICTURES = frozenset({".png", ".jpg"})
+from rdcodec.errors import RdcError, UsageError
 
 
 @pytest.mark.parametrize(
@@ -25,37 +23,6 @@ def test_sizes(text: str, size: int) -> None:
 def test_not_a_size(text: str) -> None:
     with pytest.raises(typer.BadParameter, match="is not a size"):
         io.parse_bytes(text)
-
-
-@pytest.mark.parametrize(
-    ("inputs", "output", "targets"),
-    [
-        (["a.png"], None, ["a.rdc"]),
-        (["in/a.b.png"], None, ["in/a.b.rdc"]),
-        (["a"], None, ["a.rdc"]),
-        (["a.png"], "b.rdc", ["b.rdc"]),
-        (["a.png"], "new/", ["new/a.rdc"]),
-        (["a.png"], "there", ["there/a.rdc"]),
-        (["a.png", "c/b.png"], "new", ["new/a.rdc", "new/b.rdc"]),
-        (["a.png", "c/b.png"], None, ["a.rdc", "c/b.rdc"]),
-        (["there"], None, ["there/x.rdc", "there/y.rdc"]),
-        (["there"], "new", ["new/x.rdc", "new/y.rdc"]),
-        (["-"], None, [None]),
-        (["-"], "b.rdc", ["b.rdc"]),
-        (["a.png"], "-", [None]),
-    ],
-)
-def test_where_results_go(work: Path, inputs: list[str], output: str | None, targets: list[str | None]) -> None:
-    (work / "there").mkdir()
-    for name in ("y.png", "x.JPG", "notes.txt"):
-        (work / "there" / name).touch()
-    items = io.plan(inputs, output, PICTURES, ".rdc")
-    assert [item.target for item in items] == [target and Path(target) for target in targets]
-
-
-def test_folders_without_pictures(work: Path) -> None:
-    with pytest.raises(BadInput, match="holds no"):
-        io.plan(["."], None, PICTURES, ".rdc")
 
 
 def test_outputs_are_written_whole(work: Path) -> None:

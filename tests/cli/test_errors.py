@@ -41,7 +41,7 @@ ERRORS = {
     "not a size": (["compress", "photo.png", "--target-size", "big"], 2, "is not a size"),
     "exists": (["compress", "photo.png"], 2, "photo.rdc: exists already"),
     "input is output": (["compress", "photo.png", "-o", "photo.png", "-f"], 2, "photo.png: is an input too"),
-    "same output": (["compress", "photo.png", "deep/photo.png", "-o", "out"], 2, "would both become"),
+    "force and skip": (["compress", "photo.png", "-f", "--skip-existing"], 2, "--skip-existing"),
     "several to one file": (["compress", "photo.png", "alpha.png", "-o", "photo.rdc"], 2, "need a folder"),
     "several to stdout": (["compress", "photo.png", "alpha.png", "-o", "-"], 2, "one standard output"),
     "dash among others": (["compress", "-", "photo.png"], 2, "only input"),

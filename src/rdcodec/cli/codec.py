@@ -2,15 +2,16 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-from rdcodec.cli import io, pool
+from rdcodec.cli import batch, io, pool
 from rdcodec.errors import BadInput, CheckFailed, RdcError, UsageError
 
 if TYPE_CHECKING:
@@ -25,6 +26,14 @@ Task = TypeVar("Task")
 Output = Annotated[
     str | None,
     typer.Option("-o", "--output", metavar="OUT", help="File, folder or '-'; without it, beside the input."),
+]
+
+Recursive = Annotated[bool, typer.Option("-r", "--recursive", metavar=io.FLAG, help="Folders of folders too.")]
+SkipExisting = Annotated[
+    bool, typer.Option("--skip-existing", metavar=io.FLAG, help="Pass over inputs whose output is there already.")
+]
+KeepTimes = Annotated[
+    bool, typer.Option("--keep-times", metavar=io.FLAG, help="Give outputs the file times of their inputs.")
 ]
 
 
@@ -56,7 +65,7 @@ class Reading:
 class CompressTask:
     """One picture to compress."""
 
-    item: io.Item
+    item: batch.Item
     model: str
     device: str
     rate: Rate
@@ -64,6 +73,7 @@ class CompressTask:
     effort: int
     verify: bool
     force: bool
+    keep_times: bool
     max_pixels: int
 
 
@@ -71,12 +81,13 @@ class CompressTask:
 class DecompressTask:
     """One file to decompress."""
 
-    item: io.Item
+    item: batch.Item
     model: str | None
     device: str
     format: str
     quality: int | None
     force: bool
+    keep_times: bool
     max_pixels: int
 
 
@@ -119,6 +130,12 @@ def compress(
         bool,
         typer.Option("--verify", metavar=io.FLAG, help="Decode each file and compare before it is kept."),
     ] = False,
+    recursive: Recursive = False,
+    keep_suffix: Annotated[
+        bool, typer.Option("--keep-suffix", metavar=io.FLAG, help="a.jpg becomes a.jpg.rdc.")
+    ] = False,
+    skip_existing: SkipExisting = False,
+    keep_times: KeepTimes = False,
     force: io.Force = False,
     device: io.Device = "cpu",
     jobs: io.Jobs = 1,
@@ -142,13 +159,22 @@ def compress(
     reading = Reading(strip, to_srgb, background, allow_damaged)
     if background is not None:
         check_colour(background)
-    items = io.plan(inputs, output, READ_SUFFIXES, SUFFIX)
-    _check_stdout(items, as_json)
+    _check_existing(skip_existing, force)
+    found = batch.plan(
+        *(inputs, output, READ_SUFFIXES, SUFFIX),
+        recursive=recursive,
+        keep_suffix=keep_suffix,
+        skip_existing=skip_existing,
+    )
+    _check_stdout(found.items, as_json)
     codec = rdcodec.load(model, device)  # here, so that a wrong model is one error, not one for every picture
     if rate != Rate():
         codec.refuse_single_rate()
-    tasks = [CompressTask(item, model, device, rate, reading, effort, verify, force, max_pixels) for item in items]
-    _run("compress", compress_one, tasks, items, jobs, threads, as_json, not no_progress)
+    tasks = [
+        CompressTask(item, model, device, rate, reading, effort, verify, force, keep_times, max_pixels)
+        for item in found.items
+    ]
+    _run("compress", compress_one, tasks, found, jobs, threads, as_json, not no_progress)
 
 
 def decompress(
@@ -169,6 +195,9 @@ def decompress(
         ),
     ] = None,
     model: io.FileModel = None,
+    recursive: Recursive = False,
+    skip_existing: SkipExisting = False,
+    keep_times: KeepTimes = False,
     force: io.Force = False,
     device: io.Device = "cpu",
     jobs: io.Jobs = 1,
@@ -187,12 +216,14 @@ def decompress(
     if format is not None:
         check_format(format, quality)
     suffix = {"jpeg": ".jpg", "tiff": ".tif"}.get(format or "", f".{format or 'png'}")
-    items = io.plan(inputs, output, frozenset({SUFFIX}), suffix)
-    _check_stdout(items, as_json)
+    _check_existing(skip_existing, force)
+    found = batch.plan(inputs, output, frozenset({SUFFIX}), suffix, recursive=recursive, skip_existing=skip_existing)
+    _check_stdout(found.items, as_json)
     tasks = [
-        DecompressTask(item, model, device, format or _format_of(item), quality, force, max_pixels) for item in items
+        DecompressTask(item, model, device, format or _format_of(item), quality, force, keep_times, max_pixels)
+        for item in found.items
     ]
-    _run("decompress", decompress_one, tasks, items, jobs, threads, as_json, not no_progress)
+    _run("decompress", decompress_one, tasks, found, jobs, threads, as_json, not no_progress)
 
 
 def info(
@@ -200,6 +231,7 @@ def info(
     check: Annotated[
         bool, typer.Option("--check", metavar=io.FLAG, help="Check every byte, not only the header.")
     ] = False,
+    recursive: Recursive = False,
     as_json: io.Json = False,
     verbose: io.Verbose = 0,
 ) -> None:
@@ -207,9 +239,11 @@ def info(
 
     Example: [bold]rdc info photo.rdc --check[/bold]
     """
-    sources = io.expand(inputs, frozenset({SUFFIX}))
-    items = [io.Item(source, None) for source in sources]
-    outcomes = pool.run_tasks(lambda item: describe(item, check), items, jobs=1, threads=0)
+    found = batch.find(inputs, frozenset({SUFFIX}), recursive)
+    items = [batch.Item(source, None) for source, _ in found.files]
+    errors = [error for _, error in found.refused]
+    outcomes = chain(errors, pool.run_tasks(lambda item: describe(item, check), items, jobs=1, threads=0))
+    names = [name for name, _ in found.refused] + [item.source_name for item in items]
 
     def show(record: dict[str, Any]) -> None:
         if as_json:
@@ -217,7 +251,7 @@ def info(
         else:
             io.write_text(_info_text(record))
 
-    pool.finish(outcomes, [item.source_name for item in items], show, as_json)
+    pool.finish(outcomes, names, show, as_json)
 
 
 def compress_one(task: CompressTask) -> dict[str, Any]:
@@ -227,6 +261,7 @@ def compress_one(task: CompressTask) -> dict[str, Any]:
 
     item = task.item
     io.refuse_existing(item.target, task.force)
+    times = io.times_of(item.source) if task.keep_times else None
     picture = _read(task)
     codec = rdcodec.load(task.model, task.device)
     with _naming(item):
@@ -236,7 +271,7 @@ def compress_one(task: CompressTask) -> dict[str, Any]:
         if task.verify:
             _verify(codec, encoded, picture, task.max_pixels)
         psnr_db = encoded.psnr_db if task.verify or task.rate.psnr_db else None
-    io.write_output(item.target, encoded.data, task.force)
+    io.write_output(item.target, encoded.data, task.force, times)
     header = read_header(encoded.data, task.max_pixels).header
     return {
         **_record(item, header, len(encoded.data)),
@@ -257,6 +292,7 @@ def decompress_one(task: DecompressTask) -> dict[str, Any]:
 
     item = task.item
     io.refuse_existing(item.target, task.force)
+    times = io.times_of(item.source) if task.keep_times else None
     data = read_rdc(item.source)
     with _naming(item):
         header = read_header(data, task.max_pixels).header
@@ -265,7 +301,7 @@ def decompress_one(task: DecompressTask) -> dict[str, Any]:
         picture = picture_of(codec.decompress(data, task.max_pixels), header.sections)
         dec_s = time.perf_counter() - start
         encoded = encode_picture(picture, task.format, task.quality)
-    io.write_output(item.target, encoded, task.force)
+    io.write_output(item.target, encoded, task.force, times)
     return {
         **_record(item, header, len(data)),
         "format": task.format,
@@ -274,7 +310,7 @@ def decompress_one(task: DecompressTask) -> dict[str, Any]:
     }
 
 
-def describe(item: io.Item, check: bool) -> dict[str, Any]:
+def describe(item: batch.Item, check: bool) -> dict[str, Any]:
     """Everything the header of a file says, and with `check` whether all of the file holds."""
     from rdcodec.codec.container import read_header, unpack
 
@@ -358,7 +394,7 @@ def _verify(codec: "Codec", encoded: "Encoded", picture: "Picture", max_pixels: 
         raise CheckFailed("the file decodes to another picture than the encoder saw: nothing was written")
 
 
-def _format_of(item: io.Item) -> str:
+def _format_of(item: batch.Item) -> str:
     from rdcodec.codec.picture import format_of
 
     if item.target is None:
@@ -366,7 +402,12 @@ def _format_of(item: io.Item) -> str:
     return format_of(item.target)
 
 
-def _check_stdout(items: Sequence[io.Item], as_json: bool) -> None:
+def _check_existing(skip_existing: bool, force: bool) -> None:
+    if skip_existing and force:
+        raise UsageError("--force overwrites what --skip-existing passes over: give one of them")
+
+
+def _check_stdout(items: Sequence[batch.Item], as_json: bool) -> None:
     """Before anything is loaded: a payload for standard output must be able to go there."""
     if any(item.target is None for item in items):
         io.refuse_existing(None, force=False)
@@ -375,7 +416,7 @@ def _check_stdout(items: Sequence[io.Item], as_json: bool) -> None:
 
 
 @contextlib.contextmanager
-def _naming(item: io.Item) -> Iterator[None]:
+def _naming(item: batch.Item) -> Iterator[None]:
     """Put the name of the input before errors that do not know it."""
     try:
         yield
@@ -383,7 +424,7 @@ def _naming(item: io.Item) -> Iterator[None]:
         raise type(error)(f"{item.source_name}: {error}") from error
 
 
-def _record(item: io.Item, header: "Header", file_bytes: int) -> dict[str, Any]:
+def _record(item: batch.Item, header: "Header", file_bytes: int) -> dict[str, Any]:
     """What summaries and JSON lines of the three commands share."""
     from rdcodec.codec.container import SINGLE_RATE
 
@@ -403,7 +444,7 @@ def _run(
     verb: str,
     work: Callable[[Task], dict[str, Any]],
     tasks: Sequence[Task],
-    items: Sequence[io.Item],
+    found: batch.Batch,
     jobs: int,
     threads: int,
     as_json: bool,
@@ -411,7 +452,15 @@ def _run(
 ) -> None:
     """Do all tasks, a summary line each, then one for all of them."""
     records: list[dict[str, Any]] = []
+    failed = 0
     start = time.perf_counter()
+
+    def count_failures(outcomes: Iterable[dict[str, Any] | Exception]) -> Iterator[dict[str, Any] | Exception]:
+        nonlocal failed
+        for outcome in outcomes:
+            failed += isinstance(outcome, Exception)
+            yield outcome
+
     with io.progress(f"{verb}ing", len(tasks), show_progress) as advance:
 
         def show(record: dict[str, Any]) -> None:
@@ -423,12 +472,14 @@ def _run(
             if as_json:
                 io.json_line(verb, {key: value for key, value in record.items() if value is not None})
 
+        refusals = [error for _, error in found.refused]
         try:
-            outcomes = pool.run_tasks(work, tasks, jobs, threads)
-            pool.finish(outcomes, [item.source_name for item in items], show, as_json)
+            outcomes = chain(refusals, pool.run_tasks(work, tasks, jobs, threads))
+            pool.finish(count_failures(outcomes), found.names, show, as_json)
         finally:
-            if len(tasks) > 1 and records:
-                io.say(_total(records, len(tasks), time.perf_counter() - start))
+            if found.several or found.passed_over:
+                not_done = len(found.names) - len(records) - failed
+                io.say(_total(records, found.passed_over, failed, not_done, time.perf_counter() - start))
 
 
 def _summary(record: dict[str, Any]) -> str:
@@ -449,14 +500,23 @@ def _summary(record: dict[str, Any]) -> str:
     return "  ".join(parts)
 
 
-def _total(records: Sequence[dict[str, Any]], asked: int, elapsed_s: float) -> str:
+def _total(
+    records: Sequence[dict[str, Any]], passed_over: Mapping[str, int], failed: int, not_done: int, elapsed_s: float
+) -> str:
     file_bytes = sum(record["file_bytes"] for record in records)
     pixels = sum(record["width"] * record["height"] for record in records)
-    failed = f"  {asked - len(records)} failed" if len(records) < asked else ""
-    return (
-        f"{len(records)} files  {file_bytes} B  {file_bytes * 8 / pixels:.3f} bpp  {pixels / 1e6:.1f} MP  "
-        f"{elapsed_s:.1f} s{failed}"
-    )
+    parts = [f"{len(records)} file{'' if len(records) == 1 else 's'}"]
+    if records:
+        parts += [f"{file_bytes} B", f"{file_bytes * 8 / pixels:.3f} bpp", f"{pixels / 1e6:.1f} MP"]
+    parts.append(f"{elapsed_s:.1f} s")
+    if passed_over:
+        kinds = ", ".join(f"{number} {kind}" for kind, number in sorted(passed_over.items()))
+        parts.append(f"{sum(passed_over.values())} passed over ({kinds})")
+    if failed:
+        parts.append(f"{failed} failed")
+    if not_done:
+        parts.append(f"{not_done} not done")
+    return "  ".join(parts)
 
 
 def _info_text(record: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""What every command shares: options, messages and results, inputs and outputs, the overwrite rule.
+"""What every command shares: options, messages and results, bytes in and out, the overwrite rule.
 
 stdout holds the payload or the result; everything else goes to stderr.
 """
@@ -11,14 +11,13 @@ import os
 import re
 import sys
 import traceback
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
 
 import typer
 
-from rdcodec.errors import NO_TORCH, BadInput, NeedsModel, RdcError, UsageError, is_out_of_memory
+from rdcodec.errors import NO_TORCH, NeedsModel, RdcError, UsageError, is_out_of_memory
 from rdcodec.system import write_whole
 
 if TYPE_CHECKING:
@@ -200,47 +199,7 @@ def progress(verb: str, total: int, enabled: bool) -> Iterator[Callable[[], None
         yield lambda: bar.advance(task)
 
 
-# Inputs and outputs
-
-
-@dataclass(frozen=True)
-class Item:
-    """One input and where its result goes; None is stdin, stdout."""
-
-    source: Path | None
-    target: Path | None
-
-    @property
-    def source_name(self) -> str:
-        return "standard input" if self.source is None else str(self.source)
-
-    @property
-    def target_name(self) -> str:
-        return "standard output" if self.target is None else str(self.target)
-
-
-def expand(inputs: Sequence[str], suffixes: frozenset[str]) -> list[Path | None]:
-    """The files that the arguments name: a folder stands for those in it with one of the suffixes."""
-    if STREAM in inputs and len(inputs) > 1:
-        raise UsageError("'-' (standard input) must be the only input")
-    return [path for text in inputs for path in _expand(text, suffixes)]
-
-
-def plan(inputs: Sequence[str], output: str | None, read_suffixes: frozenset[str], suffix: str) -> list[Item]:
-    """Pair every input with its output, and refuse what cannot be meant before any work is done.
-
-    Without `output`, a result lies beside its input under the new `suffix`; for several inputs `output` is a
-    folder. `expand` says what the inputs may be.
-    """
-    sources = expand(inputs, read_suffixes)
-    several = len(inputs) > 1 or Path(inputs[0]).is_dir()
-    if several and output == STREAM:
-        raise UsageError("several inputs cannot go to one standard output: give a folder with -o")
-    if several and output and Path(output).exists() and not Path(output).is_dir():
-        raise UsageError(f"{output}: is a file, but several inputs need a folder")
-    items = [Item(source, _target(source, output, suffix, several)) for source in sources]
-    _refuse_clashes(items)
-    return items
+# Bytes in and out
 
 
 def read_bytes(source: Path | None, magic: bytes = b"") -> bytes:
@@ -277,8 +236,19 @@ def refuse_existing(target: Path | None, force: bool) -> None:
         raise UsageError(f"{target}: exists already: --force overwrites it")
 
 
-def write_output(target: Path | None, data: bytes, force: bool) -> None:
-    """Write a whole file or nothing: a temporary one beside it, renamed when complete. Makes its folder."""
+def times_of(source: Path | None) -> tuple[int, int] | None:
+    """When a file was read and changed last, in ns; None for stdin, pipes, and what is not there."""
+    if source is None or not source.is_file():
+        return None
+    found = source.stat()
+    return found.st_atime_ns, found.st_mtime_ns
+
+
+def write_output(target: Path | None, data: bytes, force: bool, times: tuple[int, int] | None = None) -> None:
+    """Write a whole file or nothing: a temporary one beside it, renamed when complete. Makes its folder.
+
+    `times`: as `times_of` gives them, for the file.
+    """
     refuse_existing(target, force)
     if target is None:
         with _named_output("standard output"):
@@ -289,6 +259,8 @@ def write_output(target: Path | None, data: bytes, force: bool) -> None:
         if not target.exists():
             Path(os.path.realpath(target)).parent.mkdir(parents=True, exist_ok=True)  # of what a symbolic link names
         write_whole(target, data)
+        if times and target.is_file():
+            os.utime(target, ns=times)
 
 
 @contextlib.contextmanager
@@ -300,43 +272,3 @@ def _named_output(name: str) -> Iterator[None]:
         raise
     except OSError as error:
         raise RdcError(f"{name}: cannot be written: {os.strerror(error.errno or 0)}") from error
-
-
-def _expand(text: str, suffixes: frozenset[str]) -> list[Path | None]:
-    if text == STREAM:
-        return [None]
-    path = Path(text)
-    if not path.is_dir():
-        return [path]
-    found = sorted(p for p in path.iterdir() if p.suffix.lower() in suffixes and p.is_file())
-    if not found:
-        raise BadInput(f"{path}: holds no {' '.join(sorted(suffixes))} file")
-    return list(found)
-
-
-def _target(source: Path | None, output: str | None, suffix: str, several: bool) -> Path | None:
-    if output == STREAM or (source is None and output is None):
-        return None
-    if source is None:
-        return Path(str(output))
-    if output is None:
-        if source.exists() and not source.is_file():
-            raise UsageError(f"{source}: has no place for a file beside it: name a file with -o")
-        return source.with_suffix(suffix)
-    folder = several or output.endswith(("/", os.sep)) or Path(output).is_dir()
-    return Path(output) / source.with_suffix(suffix).name if folder else Path(output)
-
-
-def _refuse_clashes(items: Sequence[Item]) -> None:
-    sources = {os.path.realpath(item.source) for item in items if item.source is not None}
-    writers: dict[str, Item] = {}
-    for item in items:
-        if item.target is None:
-            continue
-        place = os.path.realpath(item.target)
-        if place in sources:
-            raise UsageError(f"{item.target}: is an input too: choose another output with -o")
-        other = writers.setdefault(place, item)
-        if other is not item:
-            both = f"{other.source_name} and {item.source_name}"
-            raise UsageError(f"{both} would both become {item.target}: rename one")
