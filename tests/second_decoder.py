@@ -96,6 +96,8 @@ class File:
     hashes: bytes
     symbols_crc: int
     stream: bytes
+    sections: dict[int, bytes]  # the first of each id
+    alpha: list[bytes]  # WebP files, tile by tile; none: opaque
 
 
 def make_crc_table() -> list[int]:
@@ -157,16 +159,40 @@ def read_file(data: bytes, max_pixels: int = 100_000_000) -> File:
     head = data[: source.at]
     require(source.number(4) == crc32c(head), "CRC of the header")
     require(width * height <= max_pixels, "pixels")
+    found: dict[int, bytes] = {}
     for _ in range(sections):
         begin = source.at
         number, length = source.number(1), source.varint()
         start = data[begin : source.at]
         crc, payload = source.number(4), source.take(length)
         require(crc == crc32c(start + payload), "CRC of a section")
-        require(number < 128, "critical section")
+        require(number <= 128, "critical section")
+        found.setdefault(number, payload)
     stream = data[source.at :]
     require(len(stream) == stream_bytes and crc32c(stream) == stream_crc, "stream")
-    return File(tag, width, height, tenths, hashes, symbols_crc, stream)
+    alpha = tiles(found[128], width, height) if 128 in found else []
+    return File(tag, width, height, tenths, hashes, symbols_crc, stream, found, alpha)
+
+
+def tiles(payload: bytes, width: int, height: int) -> list[bytes]:
+    """The WebP files of the transparency, their sizes checked; decompressing them is WebP's business."""
+    source, found = Bytes(payload), []
+    for top in range(0, height, 16383):
+        for left in range(0, width, 16383):
+            begin = source.at
+            require(source.take(4) == b"RIFF", "tile")
+            size = source.number(4)
+            require(source.take(8) == b"WEBPVP8L", "tile")
+            chunk = source.number(4)
+            require(chunk >= 5 and size == 12 + chunk + chunk % 2, "length of a tile")
+            require(source.number(1) == 0x2F, "tile")
+            bits = source.number(4)
+            sides = bits % 16384 + 1, bits // 16384 % 16384 + 1
+            require(sides == (min(16383, width - left), min(16383, height - top)), "size of a tile")
+            source.take(size - 17)
+            found.append(payload[begin : source.at])
+    require(source.at == len(payload), "tiles")
+    return found
 
 
 # Stream

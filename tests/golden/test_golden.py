@@ -1,9 +1,11 @@
 """Format version 1 is frozen: its files decode to the same integers for ever, in this decoder and in a second one."""
 
 import ast
+import hashlib
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -13,10 +15,12 @@ import torch
 from make import MODELS, encode_latents, sums
 
 import second_decoder
-from rdcodec.codec.container import SINGLE_RATE, Header, read_header, unpack
+from rdcodec.codec import container
+from rdcodec.codec.container import SINGLE_RATE, Header, Section, pack, read_header, unpack
 from rdcodec.codec.engine import Latents
 from rdcodec.codec.pipeline import Codec, load
 from rdcodec.codec.rans import Decoder
+from rdcodec.codec.sections import picture_of
 from rdcodec.codec.torch_engine import _Decoder
 from rdcodec.errors import BadInput
 from rdcodec.exact.fixed import MEAN_ONE
@@ -129,6 +133,50 @@ def test_a_file_of_a_released_tag_decodes_for_ever() -> None:
     weights = second_decoder.read_weights(released()["I.1"].read_bytes())
     found = second_decoder.decode((FOLDER / "released-I.1.rdc").read_bytes(), weights)
     assert np.array_equal(found.symbols, symbols)
+
+
+SECTIONS = {"metadata": [1, 2, 3, 4], "alpha": [1, 2, 3, 128]}
+
+
+@pytest.mark.parametrize("name", SECTIONS)
+def test_both_decoders_find_the_same_sections(name: str) -> None:
+    header, _, data = read(name)
+    assert [section.id for section in header.sections] == SECTIONS[name]
+    second = second_decoder.read_file(data)
+    for section in header.sections:
+        assert hashlib.sha256(section.payload).hexdigest() == GOLDEN[name][f"section {section.id}"]
+        assert second.sections[section.id] == section.payload
+    picture = picture_of(np.zeros((header.height, header.width, 3), np.uint8), header.sections)
+    assert picture.icc and picture.exif and picture.xmp and picture.notes == ()
+    assert picture.grey == (name == "metadata")
+    if name == "alpha":
+        expected = np.arange(header.height * header.width).reshape(header.height, header.width) ** 2 % 256
+        assert np.array_equal(picture.alpha, expected)
+        assert len(second.alpha) == 1 and second.alpha[0] == header.sections[-1].payload
+
+
+def test_a_reader_that_knows_no_section_decodes_the_optional_ones_and_refuses_alpha(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As the release before they were defined."""
+    monkeypatch.setattr(container, "KNOWN_CRITICAL", frozenset())
+    header, stream, _ = read("metadata")
+    assert golden(header.tag).decode(header, stream).shape == (17, 15, 3)
+    with pytest.raises(BadInput, match="section 128 is needed but unknown"):
+        read("alpha")
+
+
+def test_both_decoders_refuse_every_transparency_that_is_not_the_pages() -> None:
+    header, stream, _ = read("alpha")
+    payload = header.sections[-1].payload
+    bad = [payload[:-1], payload + b"\0", payload * 2, b"", payload[:20], b"RIFX" + payload[4:]]
+    bad += [payload[:21] + bytes([payload[21] ^ 1]) + payload[22:], payload.replace(b"VP8L", b"VP8 ")]
+    for wrong in bad:
+        data = pack(replace(header, sections=(Section(128, wrong),)), stream)
+        with pytest.raises(second_decoder.Refused):
+            second_decoder.read_file(data)
+        with pytest.raises(BadInput, match="the transparency is not as it was coded"):
+            picture_of(np.zeros((header.height, header.width, 3), np.uint8), unpack(data)[0].sections)
 
 
 def test_the_golden_files_reach_the_corners_of_the_format() -> None:

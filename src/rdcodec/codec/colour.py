@@ -130,21 +130,17 @@ def _srgb() -> "ImageCms.ImageCmsProfile":
 
 
 def _rgb_profile(points: tuple[float, ...], white: tuple[float, float], exponent: float | None) -> bytes:
-    """A matrix profile (ICC.1:2001, version 2.4) of primaries, white, and an exponent or the curve of sRGB."""
+    """A matrix profile (ICC.1:2010, version 4.3) of primaries, white, and an exponent or the curve of sRGB."""
     matrix = _adapted(points, white)
-    steps = np.arange(1024) / 1023
-    values = (
-        steps**exponent if exponent else np.where(steps <= 0.04045, steps / 12.92, ((steps + 0.055) / 1.055) ** 2.4)
-    )
-    curve = b"curv\0\0\0\0" + struct.pack(">I", 1024) + np.rint(values * 65535).astype(">u2").tobytes()
-    name = b"from numbers in the picture\0"
+    numbers = (exponent,) if exponent else (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
+    curve = b"para\0\0\0\0" + struct.pack(">H2x", 0 if exponent else 3) + _fixed(*numbers)
     tags = {
-        b"desc": b"desc\0\0\0\0" + struct.pack(">I", len(name)) + name + bytes(78),
-        b"wtpt": _xyz(_D50),
-        b"cprt": b"text\0\0\0\0none\0",
-        b"rXYZ": _xyz(matrix[:, 0]),
-        b"gXYZ": _xyz(matrix[:, 1]),
-        b"bXYZ": _xyz(matrix[:, 2]),
+        b"desc": _words("as the picture says in numbers"),
+        b"wtpt": b"XYZ \0\0\0\0" + _fixed(*_D50),
+        b"cprt": _words("none"),
+        b"rXYZ": b"XYZ \0\0\0\0" + _fixed(*matrix[:, 0]),
+        b"gXYZ": b"XYZ \0\0\0\0" + _fixed(*matrix[:, 1]),
+        b"bXYZ": b"XYZ \0\0\0\0" + _fixed(*matrix[:, 2]),
         b"rTRC": curve,
         b"gTRC": curve,
         b"bTRC": curve,
@@ -156,8 +152,8 @@ def _rgb_profile(points: tuple[float, ...], white: tuple[float, float], exponent
             places[payload] = start + len(body)
             body += payload + bytes(-len(payload) % 4)
         table += tag + struct.pack(">II", places[payload], len(payload))
-    head = struct.pack(">I4xI", start + len(body), 0x02400000) + b"mntrRGB XYZ "
-    head += struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + b"acsp" + bytes(28) + _xyz(_D50)[8:] + bytes(48)
+    head = struct.pack(">I4xI", start + len(body), 0x04300000) + b"mntrRGB XYZ "
+    head += struct.pack(">6H", 2000, 1, 1, 0, 0, 0) + b"acsp" + bytes(28) + _fixed(*_D50) + bytes(48)
     return head + struct.pack(">I", len(tags)) + table + body
 
 
@@ -171,5 +167,11 @@ def _adapted(points: tuple[float, ...], white: tuple[float, float]) -> NDArray[n
     return adapted
 
 
-def _xyz(values: "tuple[float, ...] | NDArray[np.float64]") -> bytes:
-    return b"XYZ \0\0\0\0" + struct.pack(">3i", *(round(value * 65536) for value in values))
+def _fixed(*values: float) -> bytes:
+    """Numbers as s15Fixed16."""
+    return struct.pack(f">{len(values)}i", *(round(value * 65536) for value in values))
+
+
+def _words(text: str) -> bytes:
+    """A text as multiLocalizedUnicode."""
+    return b"mluc\0\0\0\0" + struct.pack(">II4sII", 1, 12, b"enUS", 2 * len(text), 28) + text.encode("utf-16-be")

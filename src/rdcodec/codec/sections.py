@@ -39,7 +39,11 @@ def picture_of(pixels: Pixels, sections: Sequence[Section]) -> Picture:
     payloads: dict[int, bytes] = {}
     for section in sections:
         payloads.setdefault(section.id, section.payload)
-    icc, notes = payloads.get(ICC), []
+    notes: list[str] = []
+    for number in (ICC, EXIF, XMP):
+        if len(payloads.get(number, b"")) > metadata.MAX_BYTES:
+            notes.append(f"section {number} of {len(payloads.pop(number))} bytes is too large and is dropped")
+    icc = payloads.get(ICC)
     space, grey = colour.space(icc), GREY in payloads
     if icc is not None and not (space == "RGB" or (space == "GRAY" and grey)):
         notes.append("the colour profile in the file cannot be used and is dropped")
