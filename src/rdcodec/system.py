@@ -20,12 +20,17 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     try:
         with beside.open("xb") as file:
             yield file
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-        _flush_folder(path.parent)
+        put_in_place(beside, path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+def put_in_place(finished: Path, path: Path) -> None:
+    """Let a finished file of the same folder take the place of `path`, once it is on the disk. Raises OSError."""
+    with finished.open("r+b") as file:
+        os.fsync(file.fileno())
+    finished.replace(path)
+    _flush_folder(path.parent)
 
 
 def write_whole(path: Path, content: bytes | str) -> None:

@@ -428,11 +428,12 @@ def test_named_folders_go_before_the_package(shelf: Path) -> None:
         ("Tiny.3", "no model Tiny.3.*Tiny.10"),
         ("Nobody", "no model Nobody; known are A, B, .* H, I, J, A-whole, .*Tiny.2"),
         ("H.7777", "no weights of H.7777 are here .* in weights/ of a checkout .* in RDCODEC_WEIGHTS$"),
+        ("G", "no weights of G are here .*; `rdc models --get G` fetches them$"),
         ("A", "no weights of A are here .* in weights/ of a checkout .* in RDCODEC_WEIGHTS, or train it$"),
         ("runs/first", "no weights.safetensors in this folder; make one with `rdc train"),
         ("./file.safetensors", "a file; give the run folder that it is in"),
         ("mine", "no model mine; for the folder write ./mine; known are"),
-        ("H", "no weights of H are here .*; for the folder write ./H"),
+        ("H", "no weights of H are here .*--get H` fetches them; for the folder write ./H"),
     ],
 )
 def test_unknown_models(shelf: Path, model: str, message: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -451,7 +452,7 @@ def test_the_package_has_the_newest_weights_alone_and_whole() -> None:
     assert not any(read_weights(path).decodes_only for path in packaged.values())
 
 
-def test_a_file_of_earlier_weights_says_where_they_are(
+def test_a_file_of_earlier_weights_says_how_to_fetch_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Where only the package is installed."""
@@ -459,7 +460,9 @@ def test_a_file_of_earlier_weights_says_where_they_are(
     coded = Path(__file__).parents[1] / "golden" / "released-I.1.rdc"
     assert main(["decompress", str(coded), "-o", str(tmp_path / "picture.png")]) == 4
     said = capsys.readouterr().err
-    assert "no weights of I.1 are here" in said and "in weights/ of a checkout" in said and said.count("\n") == 1
+    assert (
+        "no weights of I.1 are here" in said and "`rdc models --get I.1` fetches them" in said and said.count("\n") == 1
+    )
     assert not list(tmp_path.iterdir())
 
 

@@ -175,14 +175,15 @@ def number(value: float | None, digits: int, sign: bool = False, unit: str = "")
 
 
 @contextlib.contextmanager
-def progress(verb: str, total: int, enabled: bool) -> Iterator[Callable[[], None]]:
-    """A bar on stderr if that is a terminal. Yields a function that advances it by one."""
+def progress(verb: str, total: int, enabled: bool, of_bytes: bool = False) -> Iterator[Callable[..., None]]:
+    """A bar on stderr if that is a terminal. Yields a function that advances it by one, or by its argument."""
     if not (enabled and sys.stderr.isatty()):
-        yield lambda: None
+        yield lambda count=1: None
         return
     from rich.console import Console
     from rich.progress import (
         BarColumn,
+        DownloadColumn,
         MofNCompleteColumn,
         Progress,
         SpinnerColumn,
@@ -192,11 +193,11 @@ def progress(verb: str, total: int, enabled: bool) -> Iterator[Callable[[], None
 
     columns = [SpinnerColumn(), TextColumn("{task.description}"), TimeElapsedColumn()]
     if total > 1:
-        columns[2:2] = [BarColumn(), MofNCompleteColumn()]
+        columns[2:2] = [BarColumn(), DownloadColumn() if of_bytes else MofNCompleteColumn()]
     bar = Progress(*columns, console=Console(stderr=True), transient=True, redirect_stdout=sys.stdout.isatty())
     with bar:
         task = bar.add_task(verb, total=total)
-        yield lambda: bar.advance(task)
+        yield lambda count=1: bar.advance(task, count)
 
 
 # Bytes in and out

@@ -19,8 +19,18 @@ if TYPE_CHECKING:
 LAYER_COLUMNS = 120  # of the terminal: layers have long names
 
 
-def models(as_json: io.Json = False, verbose: io.Verbose = 0) -> None:
-    """List the models of the package.
+def models(
+    get: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--get", metavar="NAME", help="Fetch weights (G, or a tag: H.1) from $RDCODEC_WEIGHTS_URL; repeatable."
+        ),
+    ] = None,
+    no_progress: io.NoProgress = False,
+    as_json: io.Json = False,
+    verbose: io.Verbose = 0,
+) -> None:
+    """List the models of the package, or fetch weights that it does not have.
 
     kFLOPs/px is what a decoder runs per pixel of a 768x512 picture; 1 multiply-add = 2 FLOPs. Beside it is what the
     paper's Table 1 says of its models A to G, whose parameters of A, B and G leave the analysis transform out.
@@ -29,6 +39,9 @@ def models(as_json: io.Json = False, verbose: io.Verbose = 0) -> None:
     """
     from rdcodec.models.config import config_names, name_group
 
+    if get:
+        _get(get, as_json, not no_progress)
+        return
     records = [_model_record(name) for name in config_names()]
     if as_json:
         for record in records:
@@ -57,6 +70,22 @@ def models(as_json: io.Json = False, verbose: io.Verbose = 0) -> None:
         io.write_text("\n".join(lines) + "\n")
     if any(record["parameters"] is None for record in records):
         io.write_text("\nParameters and kFLOPs/px are counted with torch: pip install 'rdcodec[train]'\n")
+
+
+def _get(names: Sequence[str], as_json: bool, show_progress: bool) -> None:
+    """Each is there before the next is asked for."""
+    from rdcodec.models.elsewhere import elsewhere
+    from rdcodec.models.fetch import find_tag, get_weights
+
+    for name in names:
+        tag = find_tag(name)
+        size = sum(file.size for file in elsewhere().get(tag, ()))
+        with io.progress(f"fetching {tag}", size, show_progress, of_bytes=True) as advance:
+            path = get_weights(tag, advance)
+        if as_json:
+            io.json_line("weights", {"tag": path.stem, "path": str(path)})
+        else:
+            io.write_text(f"{path.stem}  {path}\n")
 
 
 def _millions(count: int | None) -> str:

@@ -5,7 +5,7 @@ integers that encoder and decoder run the entropy model with, under `tables.` th
 metadata the configuration of the model, the tag, and where known the training computation behind it. Two hashes
 tell decoders whether a file was coded with these weights: of what decides symbols, and of what makes pixels of them.
 Of tags that have a successor only what decodes is kept (`for_decoding`: integers, tables, synthesis), and in weights/
-of a checkout: the package has the newest.
+of a checkout: the package has the newest, and fetches others (fetch.py).
 """
 
 import hashlib
@@ -26,6 +26,7 @@ from rdcodec.errors import NeedsModel, UsageError
 from rdcodec.exact.chain import Arrays
 from rdcodec.exact.tables import LEVELS, Tables
 from rdcodec.models.config import CONFIGS, ModelConfig, config_names, load_config
+from rdcodec.models.elsewhere import elsewhere, user_folder
 from rdcodec.models.records import parse_record
 from rdcodec.system import write_whole
 
@@ -294,9 +295,9 @@ def _under(arrays: Arrays, prefix: str) -> Arrays:
 
 
 def weight_folders() -> list[Path]:
-    """Where weights are looked for: RDCODEC_WEIGHTS (folders as in PATH), the package, a checkout's weights/."""
+    """Where weights are looked for: RDCODEC_WEIGHTS (folders as in PATH), the package, a checkout, what was fetched."""
     named = [Path(folder) for folder in os.environ.get("RDCODEC_WEIGHTS", "").split(os.pathsep) if folder]
-    return [*named, PACKAGED, Path(__file__).parents[3] / "weights"]
+    return [*named, PACKAGED, Path(__file__).parents[3] / "weights", user_folder()]
 
 
 def released() -> dict[str, Path]:
@@ -328,10 +329,14 @@ def find_weights(model: str | Path) -> Path:
     tags = released()
     if model in tags:
         return tags[model]
-    newest = max((t for t in tags if t.rpartition(".")[0] == model), key=_number, default=None)
-    if newest:
+    if newest := newest_tag(model, tags):
         return tags[newest]
     raise NeedsModel(_missing(model, tags))
+
+
+def newest_tag(name: str, tags: Iterable[str]) -> str | None:
+    """I.3 of I.1, I.2, I.3 and others; None if there is no tag of that name."""
+    return max((tag for tag in tags if tag.rpartition(".")[0] == name), key=_number, default=None)
 
 
 def find_model(model: str) -> tuple[ModelConfig, Path | None]:
@@ -363,6 +368,8 @@ def _missing(model: str, tags: Iterable[str]) -> str:
     here = ", ".join(sorted(tags)) or "none"
     name = model.rpartition(".")[0] if TAG.fullmatch(model) else model
     folder = f"; for the folder write .{os.sep}{model}" if Path(model).is_dir() else ""
+    if model in elsewhere() or newest_tag(model, elsewhere()):
+        return f"no weights of {model} are here (there are: {here}); `rdc models --get {model}` fetches them{folder}"
     if name in config_names():
         or_train = "" if TAG.fullmatch(model) else ", or train it"
         where = f"look in weights/ of a checkout and name that folder in RDCODEC_WEIGHTS{or_train}"
