@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageCms, UnidentifiedImageError
 
 import rdcodec
 import rdcodec.pillow
@@ -157,16 +157,49 @@ def test_a_lazy_picture_is_saved_over_its_own_file(path: Path, tmp_path: Path) -
     assert read_header((tmp_path / "a.rdc").read_bytes()).header.quality == 100
 
 
-def test_the_exif_that_is_given_turns_the_picture(photo: Picture, tmp_path: Path) -> None:
-    """And none that is not given, as with JPEG."""
+@pytest.mark.parametrize("mode", ["L", "LA", "RGB", "RGBA"])
+def test_the_mode_comes_back(mode: str, photo: Picture) -> None:
+    """Known before decoding, the same after it; alpha exactly."""
+    image = Image.fromarray(np.dstack([photo, photo[..., 0]])).convert(mode)
+    file = io.BytesIO()
+    image.save(file, "RDC")
+    back = Image.open(file)
+    assert (back.mode, back.size) == (mode, image.size)
+    back.load()
+    assert back.mode == mode and np.asarray(back).shape == np.asarray(image).shape
+    if mode.endswith("A"):
+        assert back.getchannel("A").tobytes() == image.getchannel("A").tobytes()
+    assert pickle.loads(pickle.dumps(Image.open(file))).mode == mode
+
+
+PROFILE = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+
+
+@pytest.mark.usefixtures("no_decoding")
+def test_metadata_is_there_without_decoding(photo: Picture, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "described"
+    Image.fromarray(photo).save(tmp_path / "a.rdc", exif=exif, icc_profile=PROFILE, xmp=b"<x:xmpmeta/>")
+    image = Image.open(tmp_path / "a.rdc")
+    assert (image.info["icc_profile"], image.info["xmp"]) == (PROFILE, b"<x:xmpmeta/>")
+    assert image.getexif()[0x010E] == "described"
+    image.verify()
+
+
+def test_the_profile_is_kept_and_exif_is_saved_if_given(photo: Picture, tmp_path: Path) -> None:
+    """As with JPEG; what is given turns the picture, and then says that it is upright."""
     exif = Image.Exif()
     exif[0x0112] = 6
     for given in (exif, exif.tobytes()):
         Image.fromarray(photo).save(tmp_path / "a.rdc", exif=given)
-        assert Image.open(tmp_path / "a.rdc").size == (192, 256)
-    Image.fromarray(photo).save(tmp_path / "a.png", exif=exif)
+        image = Image.open(tmp_path / "a.rdc")
+        assert image.size == (192, 256) and image.getexif()[0x0112] == 1
+    Image.fromarray(photo).save(tmp_path / "a.png", exif=exif, icc_profile=PROFILE)
     Image.open(tmp_path / "a.png").save(tmp_path / "a.rdc")
-    assert Image.open(tmp_path / "a.rdc").size == (256, 192)
+    image = Image.open(tmp_path / "a.rdc")
+    assert image.size == (256, 192) and image.info == {"icc_profile": PROFILE}
+    Image.open(tmp_path / "a.png").save(tmp_path / "a.rdc", icc_profile=None)
+    assert Image.open(tmp_path / "a.rdc").info == {}
 
 
 @pytest.mark.parametrize(

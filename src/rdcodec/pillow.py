@@ -1,9 +1,11 @@
 """A plug-in for Pillow: importing this module lets `Image.open` read `.rdc` files and `save` write them.
 
     image = Image.open("photo.rdc")  # size and mode; pixels are decoded when they are needed
-    image.save("again.rdc", quality=50, model="I", effort=1)
+    image.save("again.rdc", quality=50, model="I", effort=1, exif=image.info.get("exif"))
 
-As with Pillow's own formats, an error is an OSError, or a ValueError for an option that cannot be meant.
+As with JPEG, EXIF and XMP are saved if given; the colour profile is that of the picture, or `icc_profile`. Pixels are
+turned as EXIF says, which then says that they are upright. An error is an OSError, or a ValueError for an option that
+cannot be meant.
 """
 
 from collections.abc import Iterator
@@ -14,7 +16,9 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from rdcodec.codec import api
 from rdcodec.codec.container import MAGIC, MAX_PIXELS, unpack
+from rdcodec.codec.picture import of_pillow
 from rdcodec.codec.pipeline import load
+from rdcodec.codec.sections import sections_of
 from rdcodec.errors import RdcError, UsageError
 
 FORMAT = "RDC"
@@ -35,7 +39,9 @@ class RdcImageFile(ImageFile.ImageFile):
         except RdcError as error:
             raise UnidentifiedImageError(str(error)) from error
         self._size = info.width, info.height
-        self._mode = "RGB"
+        self._mode = ("LA" if info.grey else "RGBA") if info.transparent else ("L" if info.grey else "RGB")
+        metadata = {"icc_profile": info.icc, "exif": info.exif, "xmp": info.xmp}
+        self.info.update({name: value for name, value in metadata.items() if value is not None})
         self.tile = [ImageFile._Tile("rdc", (0, 0, *self.size), 0, self.mode)]  # there while nothing is decoded
 
     def verify(self) -> None:
@@ -48,7 +54,7 @@ class RdcImageFile(ImageFile.ImageFile):
         if self.tile:
             with _pillows_errors():
                 pixels = api.decompress(self._data, self._max_pixels)
-            self.im = Image.fromarray(pixels).im
+            self.im = Image.fromarray(pixels).convert(self.mode).im  # grey with alpha comes in four channels
             self.tile = []
             if self.fp and self._exclusive_fp:
                 self.fp.close()
@@ -77,8 +83,8 @@ def _save(image: Image.Image, file: IO[bytes], filename: str | bytes) -> None:
     options = {name: image.encoderinfo[name] for name in ("quality", "effort") if name in image.encoderinfo}
     with _pillows_errors():
         codec = load(image.encoderinfo.get("model", "I"))
-        pixels = api.of_pillow(image, image.encoderinfo.get("exif") or b"")
-        file.write(codec.compress(pixels, **options))
+        picture = of_pillow(image, image.encoderinfo)
+        file.write(codec.compress(picture.pixels, sections=sections_of(picture), **options))
 
 
 @contextmanager

@@ -1,10 +1,10 @@
 """What programs call: `compress`, `decompress` and `info`, for whatever a caller can mean by a picture or a file."""
 
+import logging
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from io import BytesIO
+from dataclasses import dataclass, field
 from numbers import Integral
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,13 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from rdcodec.codec.container import MAX_PIXELS, SINGLE_RATE, as_bytes, read_header, unpack
-from rdcodec.codec.image import read_image
+from rdcodec.codec.container import ALPHA, MAX_PIXELS, SINGLE_RATE, as_bytes, read_header, unpack
+from rdcodec.codec.picture import Picture, Pixels, of_array, of_pillow, read_picture
 from rdcodec.codec.pipeline import codec_for, load
-from rdcodec.codec.sections import picture_of
-from rdcodec.errors import BadInput, RdcError, UsageError
+from rdcodec.codec.sections import picture_of, sections_of
+from rdcodec.errors import RdcError, UsageError
 
-Pixels = NDArray[np.uint8]
+logger = logging.getLogger("rdcodec")
 
 
 class Readable(Protocol):
@@ -44,6 +44,11 @@ class Info:
     quality: float | None  # 0..100; None: the model has one rate
     file_bytes: int
     sections: tuple[int, ...]  # ids of the optional parts
+    grey: bool
+    transparent: bool
+    icc: bytes | None = field(repr=False)  # colour profile; None: sRGB
+    exif: bytes | None = field(repr=False)
+    xmp: bytes | None = field(repr=False)
 
     @property
     def bpp(self) -> float:
@@ -60,15 +65,19 @@ def compress(
 ) -> bytes:
     """Code a picture as the bytes of an .rdc file; quality 0..100 in tenths (default 50), effort as `Codec.compress`.
 
-    `picture`: uint8 of shape (H, W), (H, W, 1), (H, W, 3), or (H, W, 4) if nothing is transparent; a PIL picture; a
-    picture file as a path, its bytes or a binary file object. What has an EXIF orientation is turned upright. Files of
-    more than `max_pixels` are refused; arrays and PIL pictures are here already.
+    `picture`: uint8 or uint16 of shape (H, W), (H, W, 1), (H, W, 3), or (H, W, 4) with alpha; a PIL picture; a picture
+    file as a path, its bytes or a binary file object. Of pictures and files the colour profile, EXIF and XMP are kept,
+    and they are turned upright; what has to change is logged as a warning. Files of more than `max_pixels` are
+    refused; arrays and PIL pictures are here already.
 
     Raises BadInput for a picture that cannot be read or coded, UsageError for what is none, NeedsModel as `load`;
     RdcError for a file that cannot be opened. Threads may call it at the same time.
     """
     _check_limit(max_pixels)
-    return load(model).compress(_pixels(picture, max_pixels), quality, effort, max_pixels)
+    read = _picture(picture, max_pixels)
+    for note in read.notes:
+        logger.warning(note)
+    return load(model).compress(read.pixels, quality, effort, max_pixels, sections_of(read))
 
 
 def decompress(file: FileSource, max_pixels: int = MAX_PIXELS) -> Pixels:
@@ -90,8 +99,10 @@ def info(file: FileSource) -> Info:
     with _bytes_of(file) as data:
         header = read_header(data, max_pixels=1 << 60).header  # nothing is allocated
         quality = None if header.quality == SINGLE_RATE else header.quality / 10
-        sections = tuple(section.id for section in header.sections)
-        return Info(header.width, header.height, header.tag, quality, len(data), sections)
+        ids = tuple(section.id for section in header.sections)
+        said = picture_of(np.zeros((1, 1, 3), np.uint8), [part for part in header.sections if part.id != ALPHA])
+        about = said.grey, ALPHA in ids, said.icc, said.exif, said.xmp
+        return Info(header.width, header.height, header.tag, quality, len(data), ids, *about)
 
 
 def _check_limit(max_pixels: int) -> None:
@@ -99,50 +110,17 @@ def _check_limit(max_pixels: int) -> None:
         raise UsageError(f"max_pixels is a whole number from 1 on, not {max_pixels!r}")
 
 
-def _pixels(picture: PictureSource, max_pixels: int) -> Pixels:
-    if isinstance(picture, Image.Image):
-        return of_pillow(picture)
-    if hasattr(picture, "__array__"):
-        return _of_array(picture)
-    with _bytes_of(picture, "a picture is an array, a PIL picture, or a file as bytes, path or file object") as data:
-        return read_image(data, max_pixels)
-
-
-def _of_array(array: Any) -> Pixels:
-    try:
-        samples = np.asarray(array)
-    except (TypeError, ValueError, RuntimeError) as error:  # a tensor of a card, one that wants gradients
-        raise UsageError(f"{type(array).__name__} gives no array: {error}") from error
-    if samples.dtype != np.uint8 or samples.ndim not in (2, 3) or 0 in samples.shape:
-        raise UsageError(f"{_SHAPES}, not {samples.dtype} {samples.shape}")
-    if samples.ndim == 2:
-        samples = samples[..., None]
-    if samples.shape[2] == 1:
-        return np.repeat(samples, 3, axis=2)
-    if samples.shape[2] == 4:
-        if samples[..., 3].min() < 255:
-            raise UsageError("the array is transparent in places: flatten it onto a background first")
-        return samples[..., :3]
-    if samples.shape[2] != 3:
-        raise UsageError(f"{_SHAPES}, not {samples.dtype} {samples.shape}")
-    return samples
-
-
-_SHAPES = "an array of a picture is uint8 (height, width, 3), or with 1 or 4 channels"
-
-
-def of_pillow(image: Image.Image, exif: bytes | Image.Exif | None = None) -> Pixels:
-    """Pixels of a PIL picture, turned upright by its EXIF, or by that given. BadInput for what cannot be coded.
-
-    By way of a file that loses nothing: what is refused and converted is that of files.
-    """
-    form = "TIFF" if image.mode in ("CMYK", "LAB", "YCbCr", "F", "RGBX") else "PNG"  # TIFF for what PNG has no word for
-    file = BytesIO()
-    try:
-        image.save(file, form, exif=image.getexif() if exif is None else exif, compress_level=0)
-    except (OSError, SyntaxError, ValueError, TypeError, KeyError) as error:  # Pillow's of broken and of odd pictures
-        raise BadInput(f"the PIL picture cannot be taken as it is: {error}") from error
-    return read_image(file.getvalue(), image.width * image.height, "PIL picture")
+def _picture(source: PictureSource, max_pixels: int) -> Picture:
+    if isinstance(source, Image.Image):
+        return of_pillow(source)
+    if hasattr(source, "__array__"):
+        try:
+            array = np.asarray(source)
+        except (TypeError, ValueError, RuntimeError) as error:  # a tensor of a card, one that wants gradients
+            raise UsageError(f"{type(source).__name__} gives no array: {error}") from error
+        return of_array(array[..., 0] if array.ndim == 3 and array.shape[2] == 1 else array)
+    with _bytes_of(source, "a picture is an array, a PIL picture, or a file as bytes, path or file object") as data:
+        return read_picture(data, max_pixels)
 
 
 @contextmanager

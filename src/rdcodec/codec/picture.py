@@ -11,7 +11,7 @@ import io
 import re
 import struct
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -152,7 +152,7 @@ def read_picture(
         try:
             file = source.open("rb")
         except OSError as error:
-            raise RdcError(f"{source}: cannot be read: {error.strerror}") from error
+            raise RdcError(f"{name or source}: cannot be read: {error.strerror}") from error
         with file:
             return _read(file, max_pixels, name or str(source), allow_damaged)
     file_name = name or "picture"
@@ -348,7 +348,7 @@ def _head(file: BinaryIO) -> bytes:
     return head
 
 
-def _finished(image: ImageFile.ImageFile, found: _Found) -> Picture:
+def _finished(image: Image.Image, found: _Found) -> Picture:
     """Decode the pixels, look at the metadata, turn all upright."""
     if refusal := _MODE_REFUSALS.get("" if image.format == "PPM" else image.mode):
         raise BadInput(refusal)
@@ -384,6 +384,8 @@ def _samples(image: Image.Image) -> tuple[Pixels, Pixels | None, bool]:
     if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "La", "YCbCr"):
         raise BadInput(f"has colour mode {image.mode}, which is not supported: convert it to 8-bit RGB first")
     grey = image.mode in ("1", "L", "LA", "La")
+    if image.mode == "La":  # alpha multiplied in; Pillow has no other way from it
+        image = image.convert("LA")
     if not image.has_transparency_data:
         return np.array(image.convert("RGB")), None, grey
     both = np.array(image.convert("RGBA"))
@@ -443,6 +445,29 @@ def of_array(array: NDArray[Any]) -> Picture:
         return Picture(array[..., None].repeat(3, 2), None, True, notes=notes)
     alpha = array[..., 3] if array.shape[2] == 4 else None
     return Picture(array[..., :3], None if alpha is None or alpha.min() == 255 else alpha, notes=notes)
+
+
+def of_pillow(image: Image.Image, options: Mapping[str, Any] | None = None) -> Picture:
+    """A PIL picture with the metadata of its file; BadInput for one that cannot be coded.
+
+    `options`: as Pillow's `save` takes them, EXIF and XMP are then those given there, or none; the colour profile is
+    that of the picture if no other is given.
+    """
+    with _parsing("PIL picture"), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        check_size(*image.size, image.width * image.height)
+        image.load()  # some metadata stand behind the pixels
+        found = image.info if options is None else {"icc_profile": image.info.get("icc_profile"), **options}
+        exif, xmp = found.get("exif"), found.get("xmp")
+        if options is None and image.format == "TIFF":
+            exif = metadata.of_tiff(image)
+        elif options is None and exif is None and (read := image.getexif()):
+            exif = read.tobytes()
+        if isinstance(exif, Image.Exif):
+            exif = exif.tobytes()
+        icc = found.get("icc_profile")
+        notes = (_deep(16),) if image.mode.startswith("I;16") else ()
+        return _finished(image, _Found(icc, exif, xmp.encode() if isinstance(xmp, str) else xmp, notes))
 
 
 # Writing
