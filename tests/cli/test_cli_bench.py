@@ -36,7 +36,14 @@ def answer(what: str, job: dict[str, Any], setting: speed.Setting, tick: Callabl
         "setting": 50.0 if coded else None,
         "values": {
             **speeds,
-            **{"device": "cpu", "dtype": job["peak"]["dtype"], "threads": setting.threads, "isa": setting.isa or None},
+            **{
+                "device": "cpu",
+                "engine": "torch",
+                "kernels": None,
+                "dtype": job["peak"]["dtype"],
+                "threads": setting.threads,
+                "isa": setting.isa or None,
+            },
             **{"coded": coded, "random_weights": not coded, "pictures": 1, "decode_networks_s": seconds},
             **{"kflops_per_px": KFLOPS[name], "roofline_share": 0.5, "peak_memory_mib": 99.9, "cold_s": 2.5},
             **{"matrix_product_gflop_per_s": 1e3, "matrix_product_side": 4096},
@@ -57,17 +64,17 @@ def test_the_screen(rdc: Rdc) -> None:
     assert done.code == 0 and done.err == ""
     assert max(len(line.rstrip()) for line in done.out.splitlines() if "tau" not in line) <= 100
     rows = [line.split() for line in done.out.splitlines()]
-    assert ["I.999", "files", "1", "bf16", "6.67", "6.67", "150", "(150-150)", "100"] in rows
+    assert ["I.999", "files", "1", "torch", "bf16", "6.67", "6.67", "150", "(150-150)", "100"] in rows
     assert ["nets", "6.67", "6.67", "150", "(150-150)", "50%", "23.6"] in rows
-    assert ["G*", "nets", "2", "bf16", "10.0", "10.0", "100", "(100-100)", "50%", "117.4", "100"] in rows
+    assert ["G*", "nets", "2", "torch", "bf16", "10.0", "10.0", "100", "(100-100)", "50%", "117.4", "100"] in rows
     assert "*: random weights" in done.out
-    assert "I.999, 2 threads bf16: 2.50 s from process start" in done.out
+    assert "I.999, 2 threads torch bf16: 2.50 s from process start" in done.out
     assert "no cold start of G*, H*, J*: networks alone" in done.out
     assert (
-        "by FLOPs and by decoding time, 1 thread bf16: Kendall tau 0.67; more FLOPs and yet faster: G before H"
+        "by FLOPs and by decoding time, 1 thread torch bf16: Kendall tau 0.67; more FLOPs and yet faster: G before H"
         in done.out
     )
-    assert "order by decoding time, 1 thread bf16 and 2 threads bf16: Kendall tau 1.00" in done.out
+    assert "order by decoding time, 1 thread torch bf16 and 2 threads torch bf16: Kendall tau 1.00" in done.out
     assert "Kendall" not in rdc("bench", "I", "J", "--threads", "1,2").out
 
 
@@ -111,6 +118,7 @@ def test_the_store_gets_the_same_results(rdc: Rdc, work: Path) -> None:
         (["I", "--threads", "two"], 2, "--threads two: write whole numbers"),
         (["I", "--threads", "1,"], 2, "--threads"),
         (["I", "--dtype", "fp16"], 2, "choose from auto, fp32, bf16"),
+        (["I", "--engine", "cuda"], 2, "choose from auto, torch"),
         (["I", "--isa", "avx3"], 2, "choose from all, sse41, avx2, avx512"),
         (["I", "--size", "big"], 2, "768x512"),
         (["I", "--size", "8x8", "--data", "."], 2, "give one of them"),

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from made_up import metrics
+from rdcodec import _native
 from rdcodec.errors import BadInput, NeedsModel, RdcError, UsageError
 from rdcodec.measure import speed, speed_worker
 from rdcodec.measure.rd import Evaluation, Row
@@ -25,6 +27,7 @@ from rdcodec.models.weights import FILE_NAME, read_weights, save_weights, weight
 
 CPU = torch.device("cpu")
 PEAK = Peak("fp32", {"fp32": 100.0}, 2048)
+BOTH = Peak("bf16", {"fp32": 100.0, "bf16": 200.0}, 2048)
 ROW = Row("1.png", 8, 8, 50.0, 100, metrics(30.0, 31.0, 0.9), 0.1, 0.1)
 SMALL = Task(width=70, height=50, repeats=2)
 TOML = """
@@ -105,6 +108,35 @@ def test_weights_in_pieces_have_the_hash_that_an_evaluation_names(
     (of_older_file,) = read_results(tmp_path / "older.json")
     expected = weights_sha256(whole)
     assert found["provenance"]["weights_sha256"] == of_older_file.provenance.weights_sha256 == expected
+
+
+@pytest.fixture
+def own_kernels() -> Iterator[str]:
+    """The kernels that the core took for itself, which it has again afterwards."""
+    before = _native.kernels()
+    yield before
+    _native.use_kernels(before)
+
+
+@torch.inference_mode()
+def test_files_are_coded_as_a_codec_codes_them(own_kernels: str) -> None:
+    """By the core where it runs the model, within the limits that were asked for; in torch on request."""
+
+    def values(setting: Setting) -> dict[str, Any]:
+        task = Task(width=64, height=48, repeats=1)
+        found: dict[str, Any] = speed_worker.measure_model({**job("J", task), "peak": vars(BOTH)}, setting)["values"]
+        return found
+
+    found = values(Setting(1))
+    assert (found["engine"], found["kernels"], found["coded"]) == ("native", own_kernels, True)
+    assert found["decode_mpx_per_s"] > 0 and (found["dtype"] == "bf16") == (own_kernels in speed_worker.BF16_KERNELS)
+    found = values(Setting(1, "fp32"))
+    assert found["engine"] == "native" and found["kernels"] not in speed_worker.BF16_KERNELS
+    assert found["dtype"] == "fp32"
+    found = values(Setting(1, engine="torch"))
+    assert (found["engine"], found["kernels"]) == ("torch", None)
+    if "baseline" in _native.all_kernels():
+        assert values(Setting(1, isa="sse41"))["kernels"] == "baseline"
 
 
 @given(st.lists(st.lists(st.integers(1, 1000), min_size=6, max_size=6), min_size=1, max_size=5))

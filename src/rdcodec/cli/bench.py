@@ -47,6 +47,9 @@ def bench(
         str | None,
         typer.Option("--isa", metavar="I,I", help="No later x86 instructions than sse41, avx2, avx512; all: no limit."),
     ] = None,
+    engine: Annotated[
+        str, typer.Option("--engine", metavar="E,E", help="auto: the core where a codec uses it; torch.")
+    ] = "auto",
     device: io.Device = "cpu",
     repeats: Annotated[int, typer.Option("--repeats", min=1, metavar="N", help="Passes after warm-up.")] = 5,
     parts: Annotated[bool, typer.Option("--parts", metavar=io.FLAG, help="Also print a line for each part.")] = False,
@@ -77,7 +80,7 @@ def bench(
     from rdcodec.models.weights import find_model
 
     width, height = parse_size(size or "768x512")
-    settings = _settings(threads, dtype, isa, pick_device(device).type)
+    settings = _settings(threads, dtype, isa, engine, pick_device(device).type)
     for model in models:
         find_model(model)
     task = speed.Task(width, height, str(data) if data else None, quality, repeats, networks, cold)
@@ -115,13 +118,14 @@ def _keeper(path: Path | None) -> "Callable[[Result], None]":
     return keep
 
 
-def _settings(threads: str, dtype: str, isa: str | None, device: str) -> "list[Setting]":
-    from rdcodec.measure.speed import DTYPES, LIMITS, Setting
+def _settings(threads: str, dtype: str, isa: str | None, engine: str, device: str) -> "list[Setting]":
+    from rdcodec.measure.speed import DTYPES, ENGINES, LIMITS, Setting
 
     counts = [int(number) or core_count() for number in _choices("--threads", threads, None)]
     dtypes = _choices("--dtype", dtype, DTYPES)
     limits = ["" if name == "all" else name for name in _choices("--isa", isa or "all", ("all", *LIMITS))]
-    return [Setting(*choice, device=device) for choice in itertools.product(counts, dtypes, limits)]
+    engines = _choices("--engine", engine, ENGINES)
+    return [Setting(*choice[:3], device, choice[3]) for choice in itertools.product(counts, dtypes, limits, engines)]
 
 
 def _choices(option: str, text: str, known: Sequence[str] | None) -> list[str]:
@@ -137,7 +141,7 @@ def _choices(option: str, text: str, known: Sequence[str] | None) -> list[str]:
 
 def _show_speeds(results: "Sequence[Result]") -> None:
     table = io.table(
-        "model", "", ">thr.", "dtype", ">enc MP/s", ">dec MP/s", ">dec ms (quartiles)", ">roof", ">kFLOPs/px", ">MiB"
+        "model", "", ">thr.", "runs in", ">enc MP/s", ">dec MP/s", ">dec ms (quartiles)", ">roof", ">kFLOPs/px", ">MiB"
     )
     table.padding = (0, 1, 0, 0)  # ten columns within a hundred characters
     for result in results:
@@ -165,7 +169,7 @@ def _speeds(result: "Result", what: str) -> list[str]:
 
 
 def _show_parts(results: "Sequence[Result]") -> None:
-    table = io.table("model", ">thr.", "dtype", "part", ">ms (quartiles)", ">share", ">GFLOP/s", ">roof")
+    table = io.table("model", ">thr.", "runs in", "part", ">ms (quartiles)", ">share", ">GFLOP/s", ">roof")
     table.padding = (0, 1, 0, 0)
     for result in results:
         head = [_name(result), str(result.values["threads"]), _format(result.values)]
@@ -239,7 +243,9 @@ def _name(result: "Result") -> str:
 
 
 def _format(values: "Mapping[str, Value]") -> str:
-    return f"{values['dtype']} {values['isa'] or ''}".strip()
+    """The core with its kernels, or torch with its number format."""
+    form = f"core {values['kernels']}" if values["kernels"] else f"torch {values['dtype']}"
+    return f"{form} {values['isa'] or ''}".strip()
 
 
 def _setting(values: "Mapping[str, Value]") -> str:

@@ -6,6 +6,7 @@ fixed when torch starts, and memory is that of one model alone. `speed_worker.py
 A result file (`save`) is JSON: {"schema": "rdcodec.bench/1", "results": [...]}, each result of kind "speed" as
 `store.records` describes it. Its values, beside those named there (None: was not measured):
 
+    engine         "native", which is the core, or "torch"; kernels: which ones of the core, else None
     coded          whether whole files were coded; else networks alone ran, and encode_s and decode_s are None
     random_weights whether nobody trained the model: times hold, pictures would be noise
     encode_s, decode_s                        seconds per picture, whole files; mean over pictures, median of passes
@@ -45,6 +46,7 @@ from rdcodec.system import write_whole
 
 SCHEMA = "rdcodec.bench/1"
 DTYPES = ("auto", "fp32", "bf16")
+ENGINES = ("auto", "torch")
 ERRORS: dict[int, type[RdcError]] = {
     error.exit_code: error for error in (RdcError, UsageError, BadInput, NeedsModel, CheckFailed)
 }
@@ -69,12 +71,16 @@ Keep = Callable[[Result], object]
 
 @dataclass(frozen=True)
 class Setting:
-    """How a process runs: threads, number format (one of DTYPES), limit of instructions ("": none), device."""
+    """How a process runs: threads, number format (one of DTYPES), limit of instructions ("": none), device, engine.
+
+    engine: "auto" for what a codec would take, the core or torch; "torch". Networks alone run in torch.
+    """
 
     threads: int
     dtype: str = "auto"
     isa: str = ""
     device: str = "cpu"
+    engine: str = "auto"
 
 
 @dataclass(frozen=True)

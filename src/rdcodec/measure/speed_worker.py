@@ -15,6 +15,7 @@ import sys
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,11 +25,12 @@ import psutil
 import torch
 from numpy.typing import NDArray
 
-from rdcodec.codec import rans
+from rdcodec import _native
+from rdcodec.codec import engine, native_engine, rans
 from rdcodec.codec.container import unpack
 from rdcodec.codec.image import Pixels, read_image
 from rdcodec.codec.pipeline import DEFAULT_QUALITY, Codec
-from rdcodec.errors import RdcError, is_out_of_memory
+from rdcodec.errors import RdcError, UsageError, is_out_of_memory
 from rdcodec.exact.arithmetic import exact_arithmetic
 from rdcodec.measure.bench import roofline, seconds_per_call, summarise, timed
 from rdcodec.measure.flops import count_model, count_parts
@@ -42,6 +44,8 @@ from rdcodec.models.sizes import HYPER_STRIDE, STRIDE
 from rdcodec.models.weights import Weights, find_model, is_folder, read_weights, weights_sha256
 
 FORMATS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+BF16_KERNELS = ("bf16", "amx")
+WITHIN = {"sse41": "baseline", "avx2": "avx2", "avx512": "avx512"}  # kernels of the core within a limit
 PHOTO = Path(__file__).parents[1] / "data" / "astronaut.png"
 WARM_UP = 2
 SLOW_S = 3.0  # a pass that takes longer warms up once
@@ -56,6 +60,7 @@ def main() -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # tidily
     job = json.load(sys.stdin)
     setting = Setting(**job["setting"])
+    engine.set_threads(setting.threads)
     torch.set_num_threads(setting.threads)
     try:
         with torch.inference_mode():
@@ -91,12 +96,18 @@ def measure_model(job: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
     model, task, peak = job["model"], Task(**job["task"]), Peak(**job["peak"])
     config, path = find_model(model)
     coded = path is not None and not task.networks
-    device, dtype = pick_device(setting.device), FORMATS[peak.dtype]
+    device = pick_device(setting.device)
+    kernels = None
+    if coded and device.type == "cpu" and setting.engine == "auto" and native_engine.runs(config):
+        kernels = pick_kernels(setting)
+        peak = replace(peak, dtype="bf16" if kernels in BF16_KERNELS else "fp32")
+    dtype = FORMATS[peak.dtype]
     images, dataset = pictures(task)
     memory = PeakMemory(device)
     weights = read_weights(path) if path else None
     if weights and coded:
-        prepare = partial(file_pass, load_codec(weights, device, dtype), task.quality)
+        codec = Codec(weights, engine="native") if kernels else load_codec(weights, device, dtype)
+        prepare = partial(file_pass, codec, task.quality)
     else:
         prepare = partial(network_pass, load_networks(config, weights, device, dtype), dtype)
     parts = add_up([repeat(prepare(image), task.repeats) for image in images.values()])
@@ -115,6 +126,8 @@ def measure_model(job: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
         "setting": quality,
         "values": {
             "device": "cpu" if device.type == "cpu" else torch.cuda.get_device_name(),
+            "engine": "native" if kernels else "torch",
+            "kernels": kernels,
             "dtype": peak.dtype,
             "threads": setting.threads,
             "isa": setting.isa or None,
@@ -155,8 +168,20 @@ def mirrored(image: Pixels, width: int, height: int) -> Pixels:
     return np.ascontiguousarray(np.pad(image, (*beyond, (0, 0)), mode="symmetric")[:height, :width])
 
 
+def pick_kernels(setting: Setting) -> str:
+    """Let the core use the best kernels of this format and within these instructions. UsageError if there are none."""
+    chosen = WITHIN.get(setting.isa, _native.kernels())
+    if setting.dtype != "auto" and not setting.isa:
+        fitting = [name for name in _native.all_kernels() if (name in BF16_KERNELS) == (setting.dtype == "bf16")]
+        if not fitting:
+            raise UsageError(f"--dtype {setting.dtype}: the core has no such kernels here; add --engine torch")
+        chosen = fitting[-1]
+    _native.use_kernels(chosen)
+    return chosen
+
+
 def load_codec(weights: Weights, device: torch.device, dtype: torch.dtype) -> Codec:
-    """A codec whose transforms run in `dtype`."""
+    """A codec in torch whose transforms run in `dtype`."""
     codec = Codec(weights, device, "torch")
     codec.torch.dtype = dtype
     for network in codec.model.inexact():

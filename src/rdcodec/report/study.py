@@ -244,7 +244,7 @@ def _distinct(found: Sequence[Measured]) -> list[Measured]:
 def _way(result: Result) -> tuple[object, ...]:
     """How a speed was measured, which tells it from others of the same codec."""
     machine = result.provenance.machine
-    how = (result.values.get(key) for key in ("device", "dtype", "threads", "isa"))
+    how = (result.values.get(key) for key in ("device", "dtype", "threads", "isa", "kernels"))
     return (*how, machine.get("cpu"), result.setting)
 
 

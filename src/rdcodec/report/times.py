@@ -85,7 +85,8 @@ def way(speed: Result, among: Sequence[Result]) -> str:
     if device == "cpu":
         device = str(machine.get("cpu") or "CPU") if len(processors) > 1 else "CPU"
         device += f", {threads} thread{'s' * (threads != 1)}" if threads else ""
-    parts = (device, values.get("dtype"), values.get("isa"), speed.dataset)
+    kernels = values.get("kernels")  # results of before the core lack it
+    parts = (device, f"core {kernels}" if kernels else values.get("dtype"), values.get("isa"), speed.dataset)
     return ", ".join(str(part) for part in parts if part)
 
 

@@ -7,7 +7,7 @@ in the names; `rows` holds the finer table beside them (a row per picture, or pe
     kind       values                                                          rows
     quality    bpp, the metrics of `metrics.METRICS`, enc_s, dec_s              per picture
                of a trial of a sweep: estimated (true), family (words)
-    speed      device, dtype, threads, isa, encode_s, decode_s, encode_mpx_per_s, decode_mpx_per_s,
+    speed      device, engine, kernels, dtype, threads, isa, encode_s, decode_s, encode_mpx_per_s, decode_mpx_per_s,
                decode_networks_mpx_per_s (without entropy coding), peak_memory_mib,
                gflop_per_s, roofline_share                                     per part: part, seconds, low_s, high_s
     count      parameters, parameters_without_analysis, training_flops_per_px (forward and backward),
