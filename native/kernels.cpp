@@ -9,6 +9,7 @@ namespace {
 using rdc::FloatEnd;
 using rdc::IntegerEnd;
 using rdc::Packed;
+using rdc::ShortEnd;
 
 #if RDC_BYTES == 64
 constexpr int VECTORS = 4, TALL[5] = {0, 8, 8, 8, 6};  // rows of a tile by the vectors of its panel
@@ -35,33 +36,38 @@ RDC_INLINE void sum(const char* a, size_t lda, const char* w, int steps, typenam
     }
 }
 
-RDC_INLINE void finish(Floats sums, const FloatEnd& end, int channel, size_t at, float* out) {
+RDC_INLINE void finish(Floats sums, const FloatEnd& end, int channel, int, size_t at, float* out) {
     Floats value = largest(sums + load<Floats>(end.bias + channel), floats(end.lower));
     if (end.add) value += load<Floats>(end.add + at);
     store(out + at, value);
 }
 
-RDC_INLINE void finish(Ints sums, const IntegerEnd& end, int channel, size_t at, int16_t* out) {
+RDC_INLINE void finish(Ints sums, const ShortEnd& end, int channel, int row, size_t at, float* out) {
+    Floats unit = load<Floats>(end.weight_unit + channel) * end.input_unit[row];
+    finish(__builtin_convertvector(sums, Floats) * unit, end.end, channel, row, at, out);
+}
+
+RDC_INLINE void finish(Ints sums, const IntegerEnd& end, int channel, int, size_t at, int16_t* out) {
     Ints value = (sums + load<Ints>(end.bias + channel)) >> load<Ints>(end.right + channel);
     if (end.left) value = within(value, -32767, 32767) << load<Ints>(end.left + channel);
     store(out + at, narrow(within(value, end.low, end.high)));
 }
 
 template <class Op, int ROWS, int N, class End, class Out>
-void tile(const char* a, size_t lda, const char* w, int steps, const End& end, int channel, size_t at, Out* out, size_t ldo) {
+void tile(const char* a, size_t lda, const char* w, int steps, const End& end, int channel, int row, Out* out, size_t ldo) {
     typename Op::Sums sums[ROWS][N];
     sum<Op, ROWS, N>(a, lda, w, steps, sums);
     UNROLL for (int r = 0; r < ROWS; r++) UNROLL for (int v = 0; v < N; v++)
-        finish(sums[r][v], end, channel + v * LANES, at + r * ldo + channel + v * LANES, out);
+        finish(sums[r][v], end, channel + v * LANES, row + r, (row + r) * ldo + channel + v * LANES, out);
 }
 
 template <class Op, int N, class End, class Out>
 void panel(const char* a, size_t lda, const char* w, int steps, int rows, const End& end, int channel, Out* out, size_t ldo) {
     constexpr int T = TALL[N];
     int r = 0;
-    for (; r + T <= rows; r += T) tile<Op, T, N>(a + r * lda, lda, w, steps, end, channel, r * ldo, out, ldo);
-    for (; r + 2 <= rows; r += 2) tile<Op, 2, N>(a + r * lda, lda, w, steps, end, channel, r * ldo, out, ldo);
-    for (; r < rows; r++) tile<Op, 1, N>(a + r * lda, lda, w, steps, end, channel, r * ldo, out, ldo);
+    for (; r + T <= rows; r += T) tile<Op, T, N>(a + r * lda, lda, w, steps, end, channel, r, out, ldo);
+    for (; r + 2 <= rows; r += 2) tile<Op, 2, N>(a + r * lda, lda, w, steps, end, channel, r, out, ldo);
+    for (; r < rows; r++) tile<Op, 1, N>(a + r * lda, lda, w, steps, end, channel, r, out, ldo);
 }
 
 template <class Op, class In, class End, class Out>
@@ -120,7 +126,7 @@ void depthwise_i16(const int16_t* const rows[3], size_t ld, int columns, int cha
                    const IntegerEnd& end, int16_t* out, size_t ldo) {
     three_by_three(
         rows, ld, columns, channels, weights, [](const int16_t* p) { return widen(load<HalfShorts>(p)); },
-        [=, &end](Floats sum, int x, int c) { finish(whole(sum), end, c, x * ldo + c, out); });
+        [=, &end](Floats sum, int x, int c) { finish(whole(sum), end, c, x, x * ldo + c, out); });
 }
 
 void to_pixels(const float* a, const float* b, int count, uint8_t* out) {
@@ -164,6 +170,26 @@ void to_bf16(const float* in, uint16_t* out, size_t count) {
     }
 }
 
+// To the nearest, by a float that has no bits below the point; no value of any kind leaves the range.
+void to_shorts(const float* in, size_t ld, int rows, int count, int16_t* out, float* units) {
+    constexpr float POINT = 12582912;
+    for (int r = 0; r < rows; r++, in += ld, out += count) {
+        Floats most = floats(1e-30f);
+        for (int i = 0; i < count; i += LANES) {
+            Floats x = load<Floats>(in + i);
+            most = largest(largest(x, -x), most);
+        }
+        float high = most[0];
+        UNROLL for (int lane = 1; lane < LANES; lane++) high = most[lane] > high ? most[lane] : high;
+        units[r] = high / rdc::MOST_SHORT;
+        const Floats scale = floats(rdc::MOST_SHORT / high);
+        for (int i = 0; i < count; i += LANES) {
+            Ints value = (Ints)(load<Floats>(in + i) * scale + POINT) - (Ints)floats(POINT);
+            store(out + i, narrow(within(value, -rdc::MOST_SHORT, rdc::MOST_SHORT)));
+        }
+    }
+}
+
 #if defined(__AMX_BF16__)
 
 struct alignas(64) Tiles {  // as LDTILECFG reads it
@@ -181,6 +207,8 @@ void product_tiles(const Packed& m, const uint16_t* a, size_t lda, int rows, con
     const char* w = static_cast<const char*>(m.weights);
     size_t stride = 2 * lda;
     for (int channel = 0; channel < m.outputs; channel += 32, w += static_cast<size_t>(m.steps) * 128) {
+        const bool two = channel + 16 < m.outputs;
+        const size_t step = two ? 128 : 64;
         for (int r = 0; r < rows; r += 32) {
             const char* in = reinterpret_cast<const char*>(a + r * lda);
             bool both = r + 16 < rows;
@@ -189,15 +217,17 @@ void product_tiles(const Packed& m, const uint16_t* a, size_t lda, int rows, con
             _tile_zero(2);
             _tile_zero(3);
             for (int s = 0; s < m.steps; s += 16) {
-                _tile_loadd(6, w + s * 128, 128);
-                _tile_loadd(7, w + s * 128 + 64, 128);
+                _tile_loadd(6, w + s * step, step);
                 _tile_loadd(4, in + s * 4, stride);
                 _tile_dpbf16ps(0, 4, 6);
-                _tile_dpbf16ps(1, 4, 7);
                 if (both) {
                     _tile_loadd(5, in + 16 * stride + s * 4, stride);
                     _tile_dpbf16ps(2, 5, 6);
-                    _tile_dpbf16ps(3, 5, 7);
+                }
+                if (two) {
+                    _tile_loadd(7, w + s * step + 64, step);
+                    _tile_dpbf16ps(1, 4, 7);
+                    if (both) _tile_dpbf16ps(3, 5, 7);
                 }
             }
             _tile_stored(0, sums[0], 64);
@@ -208,8 +238,8 @@ void product_tiles(const Packed& m, const uint16_t* a, size_t lda, int rows, con
             }
             int here = rows - r < 32 ? rows - r : 32;
             for (int i = 0; i < here; i++)
-                UNROLL for (int v = 0; v < 2; v++)
-                    finish(load<Floats>(sums[i / 16 * 2 + v][i % 16]), end, channel + 16 * v,
+                for (int v = 0; v < 1 + two; v++)
+                    finish(load<Floats>(sums[i / 16 * 2 + v][i % 16]), end, channel + 16 * v, r + i,
                            (r + i) * ldo + channel + 16 * v, out);
         }
     }
@@ -218,6 +248,11 @@ void product_tiles(const Packed& m, const uint16_t* a, size_t lda, int rows, con
 #endif
 
 }  // namespace
+
+// Two products of integers for one of floats: not with AVX-512 before VNNI, nor with NEON.
+#if defined(__AVX512VNNI__) || !(defined(__AVX512F__) || defined(__aarch64__))
+#define RDC_SHORTS
+#endif
 
 #define RDC_JOIN(a, b) a##b
 #define RDC_NAME(target) RDC_JOIN(kernels_, target)
@@ -243,11 +278,17 @@ const Kernels RDC_NAME(RDC_TARGET) = {
 #else
     nullptr,
 #endif
+#if defined(RDC_SHORTS)
+    product<OfShorts, int16_t, ShortEnd, float>,
+#else
+    nullptr,
+#endif
     product<OfShorts, int16_t, IntegerEnd, int16_t>,
     depthwise,
     depthwise_i16,
     to_pixels,
     asinh,
     to_bf16,
+    to_shorts,
 };
 }  // namespace rdc

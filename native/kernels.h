@@ -9,10 +9,12 @@
 
 namespace rdc {
 
-constexpr int PAD = 32;  // channels; a tile of AMX takes 32 values of bfloat16 at a time
+constexpr int PAD = 16;  // channels: the lanes of the widest vectors
+constexpr int PAD_BF16 = 32;  // inputs of a product in bfloat16: a tile of AMX takes so many at a time
+constexpr int MOST_SHORT = 4095, MOST_SHORTS = (1u << 31) / MOST_SHORT;  // of an input, of the weights of an output in all
 constexpr int MORE_ROWS = 32;  // positions behind a row that kernels may read (never write)
 
-inline int padded(int channels) { return (channels + PAD - 1) / PAD * PAD; }
+inline int padded(int channels, int to = PAD) { return (channels + to - 1) / to * to; }
 
 // The weights of a matrix product in the order in which a kernel reads them: panels of up to `vectors` vectors of
 // output channels; in a panel, for each step of 1 (float) or 2 (int16, bfloat16) inputs, the vectors one by one.
@@ -26,6 +28,12 @@ struct FloatEnd {  // what follows the sums of floats
     const float* bias;           // (outputs)
     float lower;                 // results below it are raised to it: 0 for ReLU
     const float* add = nullptr;  // a residual, with the stride of the output
+};
+
+struct ShortEnd {  // what follows the sums of integers that stand for floats
+    FloatEnd end;
+    const float* weight_unit;  // (outputs)
+    const float* input_unit;   // (rows)
 };
 
 struct IntegerEnd {  // clamp((sum + bias) >> shift, low, high)
@@ -43,6 +51,9 @@ struct Kernels {
     void (*product)(const Packed&, const float* a, size_t lda, int rows, const FloatEnd&, float* out, size_t ldo);
     // null where bfloat16 is not faster than float
     void (*product_bf16)(const Packed&, const uint16_t* a, size_t lda, int rows, const FloatEnd&, float* out, size_t ldo);
+    // Inputs are at most MOST_SHORT, weights of an output MOST_SHORTS in all, so that no sum overflows. Null where this
+    // is not faster than float.
+    void (*product_short)(const Packed&, const int16_t* a, size_t lda, int rows, const ShortEnd&, float* out, size_t ldo);
     void (*product_i16)(const Packed&, const int16_t* a, size_t lda, int rows, const IntegerEnd&, int16_t* out, size_t ldo);
     // 3x3, each channel by itself, with zeros beyond both ends of a row: three rows of (columns, ld). Then ReLU.
     // weights (9, channels).
@@ -56,6 +67,8 @@ struct Kernels {
     // asinh to some 20 bits, for what only an encoder sees. count: a multiple of PAD.
     void (*asinh)(const float* in, float* out, size_t count);
     void (*to_bf16)(const float* in, uint16_t* out, size_t count);  // count: a multiple of PAD
+    // in: (rows, ld), of which `count` are taken, a multiple of PAD -> out (rows, count), in units of each row.
+    void (*to_shorts)(const float* in, size_t ld, int rows, int count, int16_t* out, float* units);
 };
 
 const Kernels& kernels();                // the fastest of this processor, or what `use` named

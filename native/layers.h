@@ -71,7 +71,8 @@ inline float unbfloat(uint16_t value) {
     return out;
 }
 
-// How a matrix product of floats may round: FAST in bfloat16 where that is faster; FINE to some 16 bits at least.
+// How a matrix product of floats may round: FAST in bfloat16 or in integers of 12 bits where that is faster; FINE to some
+// 16 bits at least.
 enum class Precision { FAST, FINE, FLOAT };
 
 // A matrix product of floats with a bias.
@@ -88,9 +89,13 @@ class Product {
 
   private:
     const Kernels* kernels_ = nullptr;  // for which the weights are laid out
-    int inputs_ = 0, outputs_ = 0, parts_ = 0;  // parts: of a sum in bfloat16; 0: floats
-    Buffer<float> floats_, bias_;
+    void run_bfloats(const float* in, size_t ld, int rows, const FloatEnd& end, float* out, size_t ldo) const;
+    void run_shorts(const float* in, size_t ld, int rows, const FloatEnd& end, float* out, size_t ldo) const;
+    int inputs_ = 0, outputs_ = 0, parts_ = 0;  // parts: of a sum in bfloat16
+    Buffer<float> bias_, units_;                // units: of integer weights
+    Buffer<float> floats_;                      // one of these three holds the weights
     Buffer<uint16_t> bfloats_;
+    Buffer<int16_t> shorts_;
 };
 
 // 3x3 of each channel by itself, with ReLU; weights (channels, 1, 3, 3).

@@ -5,6 +5,7 @@
 #include <cstdlib>
 #include <fstream>
 #include <random>
+#include <utility>
 
 #include "../checkerboard.h"
 #include "../light.h"
@@ -55,6 +56,36 @@ struct Case {
 
 void require(bool holds, const char* what) {
     if (!holds) std::exit((std::fprintf(stderr, "%s: %s\n", kernels().name, what), 1));
+}
+
+// Products against sums in double: at the largest sums, of nothing at all, and beside a row that holds no numbers.
+void check_products() {
+    std::mt19937 random(3);
+    std::uniform_real_distribution<float> some(-1, 1);
+    const int outputs = 48, rows = 5;
+    for (int inputs : {5, 112, 640})
+        for (bool equal : {true, false}) {
+            const Order ins = in_order(inputs), outs = in_order(outputs);
+            const size_t ld = ins.size();
+            std::vector<float> weights(outputs * inputs), bias(outputs, 0.5f), out(rows * outputs);
+            Buffer<float> in((rows + MORE_ROWS) * ld);
+            for (float& w : weights) w = equal ? -3 : some(random);
+            for (int r = 0; r < rows; r++)
+                for (int i = 0; i < inputs; i++) in[r * ld + i] = r == 0 ? 0 : r == 1 ? NAN : equal ? 1000 : 1000 * some(random);
+            for (auto [precision, error] : {std::pair{Precision::FAST, 1e-2}, {Precision::FINE, 1e-4}, {Precision::FLOAT, 1e-5}}) {
+                Product product(weights.data(), inputs, bias.data(), outs, ins, precision);
+                product.run(in.data(), ld, rows, out.data(), outputs);
+                for (int r : {0, 2, 3, 4})
+                    for (int o = 0; o < outputs; o++) {
+                        double sum = bias[o], size = 1;
+                        for (int i = 0; i < inputs; i++) {
+                            const double part = double(weights[o * inputs + i]) * in[r * ld + i];
+                            sum += part, size += std::fabs(part);
+                        }
+                        require(std::fabs(out[r * outputs + o] - sum) <= error * size, "a product is another");
+                    }
+            }
+        }
 }
 
 void check(const Case& from, int mutations) {
@@ -124,6 +155,7 @@ int main(int count, char** arguments) {
     Case from(arguments[1]);
     for (const Kernels* const* k = all_kernels(); *k; k++) {
         use((*k)->name);
+        check_products();
         check(from, count > 2 ? std::atoi(arguments[2]) : 0);
         std::printf("%s: all as expected\n", (*k)->name);
     }
