@@ -10,7 +10,6 @@ import importlib
 import io
 import re
 import struct
-import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -20,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageColor, ImageFile, PngImagePlugin
 
-from rdcodec.codec import colour, metadata, png
+from rdcodec.codec import colour, damage, metadata, png
 from rdcodec.errors import BadInput, NeedsModel, RdcError, UsageError
 from rdcodec.system import write_whole
 
@@ -60,6 +59,7 @@ HOLDS = {  # what a format can hold beside colours
 _QUALITY = {"jpeg": 95, "avif": 95, "heic": 95, "webp": None, "jxl": None}  # None: lossless unless given
 _JPEG_SEGMENT = 65_502  # bytes of metadata that every kind of segment has room for
 
+_JPEG_MAGIC = b"\xff\xd8\xff"
 _NPY_MAGIC = b"\x93NUMPY"
 _FIRST = ("Jpeg", "WebP", "Tiff", "Ppm", "Avif")  # Pillow's modules of what is common, beside PNG
 _NEVER = frozenset({"EPS", "WMF", "RDC"})  # two that are programs, and our own by its plug-in
@@ -72,7 +72,7 @@ _MODE_REFUSALS = {
 }
 
 
-_UNSUPPORTED = re.compile("supported|not available|unknown .* mode|cannot handle|unrecognized", re.IGNORECASE)
+_UNSUPPORTED = re.compile("supported|not available|unknown .* mode|cannot handle", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -162,17 +162,60 @@ def read_picture(
 def _read(file: BinaryIO, max_pixels: int, name: str, allow_damaged: bool) -> Picture:
     prefix = file.read(32)
     file.seek(0)
-    with _parsing(name), warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # Pillow warns of metadata that it skips
+    with _parsing(name, allow_damaged):
         if not prefix:
             raise BadInput("is empty")
         if prefix.startswith(_NPY_MAGIC):
             return _read_npy(file, max_pixels)
         if prefix.startswith(png.SIGNATURE):
             return _read_png(file.read(), max_pixels, allow_damaged)
-        with _open(file, name) as image:
-            check_size(*image.size, max_pixels)
-            return _finished(image, _found(image, file))
+        try:
+            return _read_other(file, max_pixels, name, None)
+        except (OSError, SyntaxError, ValueError) as error:
+            if not allow_damaged:
+                raise
+            return _read_other(file, max_pixels, name, _taken(error))
+
+
+def _read_other(file: BinaryIO, max_pixels: int, name: str, taken: str | None) -> Picture:
+    """Any format but PNG and NPY; with `taken`, a note, as much as can be had of a damaged file."""
+    file.seek(0)
+    if file.read(3) == _JPEG_MAGIC:
+        file = io.BytesIO(_all(file) + damage.END_OF_JPEG)  # it may lack its own
+    elif taken:
+        file = io.BytesIO(damage.mended(_all(file), _pixels_announced(file, max_pixels, name)))
+    file.seek(0)
+    with _open(file, name) as image, damage.counted_errors() as errors:
+        check_size(*image.size, max_pixels)
+        found = _found(image, file)
+        if taken:
+            found = found.but(taken)
+        elif wrong := _damage(image, file):
+            raise OSError(wrong)
+        picture = _finished(image, found, allow_damaged=taken is not None)
+    if errors[0] and not taken:
+        raise OSError("its samples cannot be decompressed")
+    return picture
+
+
+def _damage(image: ImageFile.ImageFile, file: BinaryIO) -> str | None:
+    """What Pillow would pass over."""
+    if image.format not in ("JPEG", "MPO", "TIFF"):
+        return None
+    return damage.of_tiff(image, _all(file)) if image.format == "TIFF" else damage.of_jpeg(_all(file))
+
+
+def _pixels_announced(file: BinaryIO, max_pixels: int, name: str) -> int:
+    """0 where not even the header can be read."""
+    file.seek(0)
+    with contextlib.suppress(OSError, SyntaxError, ValueError, BadInput), _open(file, name) as image:
+        check_size(*image.size, max_pixels)
+        return image.width * image.height
+    return 0
+
+
+def _all(file: BinaryIO) -> bytes:
+    return _head(file, -1)
 
 
 def _read_png(data: bytes, max_pixels: int, allow_damaged: bool) -> Picture:
@@ -184,8 +227,8 @@ def _read_png(data: bytes, max_pixels: int, allow_damaged: bool) -> Picture:
     notes = (*parsed.notes, _deep(parsed.depth)) if parsed.depth > 8 else parsed.notes
     found = _Found(parsed.icc, parsed.exif, parsed.xmp, notes)
     try:
-        if parsed.broken:
-            raise OSError(parsed.broken)
+        if wrong := png.damage(parsed):
+            raise OSError(wrong)
         return _finished(_pillow_png(parsed), found)
     except (OSError, SyntaxError, ValueError) as error:
         if not allow_damaged:
@@ -202,7 +245,8 @@ def _taken(error: Exception) -> str:
 
 
 def _reason(error: Exception) -> str:
-    return (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    words = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
+    return "its samples cannot be decoded" if re.fullmatch(r"-?\d+|.*decoder error -\d+.*", words) else words
 
 
 @dataclass(frozen=True)
@@ -219,7 +263,7 @@ class _Found:
 
 
 @contextlib.contextmanager
-def _parsing(name: str) -> Iterator[None]:
+def _parsing(name: str, allow_damaged: bool) -> Iterator[None]:
     """Put the name before errors, and turn whatever a parser raises on damaged data into BadInput.
 
     Parsers meet hostile bytes with OSError, SyntaxError, ValueError, struct.error, KeyError and more; no list
@@ -235,7 +279,8 @@ def _parsing(name: str) -> Iterator[None]:
         reason = _reason(error)
         if _UNSUPPORTED.search(reason) or isinstance(error, NotImplementedError):
             raise BadInput(f"{name}: is of a kind that is not supported ({reason}): convert it to PNG first") from error
-        raise BadInput(f"{name}: is damaged ({reason}): --allow-damaged takes what is there") from error
+        else_ = "nothing can be had of it" if allow_damaged else "--allow-damaged takes what is there"
+        raise BadInput(f"{name}: is damaged ({reason}): {else_}") from error
 
 
 def _open(file: BinaryIO, name: str) -> ImageFile.ImageFile:
@@ -339,20 +384,24 @@ def _depth(image: ImageFile.ImageFile, file: BinaryIO) -> int:
     return 8
 
 
-def _head(file: BinaryIO) -> bytes:
+def _head(file: BinaryIO, count: int = 1 << 16) -> bytes:
     """The first 64 KiB, where headers stand."""
     position = file.tell()
     file.seek(0)
-    head = file.read(1 << 16)
+    head = file.read(count)
     file.seek(position)
     return head
 
 
-def _finished(image: Image.Image, found: _Found) -> Picture:
+def _finished(image: Image.Image, found: _Found, allow_damaged: bool = False) -> Picture:
     """Decode the pixels, look at the metadata, turn all upright."""
     if refusal := _MODE_REFUSALS.get("" if image.format == "PPM" else image.mode):
         raise BadInput(refusal)
-    image.load()
+    try:
+        image.load()
+    except OSError:
+        if not allow_damaged or getattr(image, "tile", None):
+            raise  # else libtiff's decoder has given up, and what it had is there
     notes = found.notes
     icc, xmp = found.icc or None, found.xmp or None
     exif = metadata.clean(found.exif)

@@ -5,7 +5,10 @@ PNG, third edition (https://www.w3.org/TR/png-3/).
 
 import struct
 import zlib
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
+
+import numpy as np
 
 from rdcodec.codec import colour
 from rdcodec.codec.metadata import MAX_BYTES
@@ -93,11 +96,33 @@ def bare(png: Png) -> bytes:
     return SIGNATURE + b"".join(_chunk(kind, payload) for kind, payload in parts)
 
 
+def damage(png: Png) -> str | None:
+    """What is wrong with the samples, in words. What is no image in a whole stream is left to the decoder."""
+    if png.broken:
+        return png.broken
+    left = _expected(png)
+    for part in _rows(png):
+        left -= len(part)
+        if left <= 0:
+            return None
+    return "rows are missing"
+
+
 def mended(png: Png) -> Png:
     """With samples that a decoder accepts: what could be decompressed, then zeros."""
     size = _expected(png)
-    rows = b"".join(_rows(png, size))[:size]
-    return replace(png, samples=(zlib.compress(rows.ljust(size, b"\0"), 1),), broken=None)
+    rows = bytearray()
+    for part in _rows(png):
+        rows += part
+        if len(rows) >= size:
+            break
+    samples = np.frombuffer(rows.ljust(size, b"\0"), np.uint8, size).copy()
+    start = 0
+    for height, stride in _passes(png):
+        filters = samples[start : start + height * stride : stride]
+        filters[filters > 4] = 0
+        start += height * stride
+    return replace(png, samples=(zlib.compress(samples.tobytes(), 1),), broken=None)
 
 
 def _chunks(data: bytes) -> tuple[list[tuple[bytes, bytes]], str | None]:
@@ -109,7 +134,7 @@ def _chunks(data: bytes) -> tuple[list[tuple[bytes, bytes]], str | None]:
         end = place + 12 + length
         whole = end <= len(data) and zlib.crc32(kind + payload) == int.from_bytes(data[end - 4 : end])
         if kind in _CRITICAL and not whole:
-            broken = broken or ("is cut off" if end > len(data) else "has a wrong checksum in its image data")
+            broken = broken or ("its end is missing" if end > len(data) else "a checksum is wrong")
         if whole or kind in _CRITICAL:
             chunks.append((kind, payload))
         place = end
@@ -122,29 +147,30 @@ def _chunk(kind: bytes, payload: bytes) -> bytes:
     return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload))
 
 
-def _expected(png: Png) -> int:
-    """Bytes of the decompressed samples, a filter byte for each row included. BadInput for a foreign header."""
+def _passes(png: Png) -> list[tuple[int, int]]:
+    """Rows of each pass and the bytes of one, with its filter byte. BadInput for a foreign header."""
     if png.header[9] not in _CHANNELS or png.header[12] > 1:
-        raise BadInput("damaged: an impossible PNG header")
+        raise BadInput("has a header that is no PNG's: get the file again from its source")
     bits = png.depth * _CHANNELS[png.header[9]]
-    passes = _ADAM7 if png.header[12] else ((0, 0, 1, 1),)
-    sides = ((-(-(png.width - x) // dx), -(-(png.height - y) // dy)) for x, y, dx, dy in passes)
-    return sum(height * (1 + (width * bits + 7) // 8) for width, height in sides if width > 0 and height > 0)
+    grids = _ADAM7 if png.header[12] else ((0, 0, 1, 1),)
+    sides = ((-(-(png.width - x) // dx), -(-(png.height - y) // dy)) for x, y, dx, dy in grids)
+    return [(height, 1 + (width * bits + 7) // 8) for width, height in sides if width > 0 and height > 0]
 
 
-def _rows(png: Png, left: int) -> list[bytes]:
-    """Decompressed samples in parts, as far as they can be had, and not much more than is `left` of the picture."""
-    inflate, parts = zlib.decompressobj(), list[bytes]()
+def _expected(png: Png) -> int:
+    """Bytes of all decompressed samples."""
+    return sum(height * stride for height, stride in _passes(png))
+
+
+def _rows(png: Png) -> Iterator[bytes]:
+    """Decompressed samples in parts, as far as they can be had."""
+    inflate = zlib.decompressobj()
     for payload in png.samples:
         for start in range(0, len(payload), 1 << 14):
-            if left <= 0:
-                return parts
             try:
-                parts.append(inflate.decompress(payload[start : start + (1 << 14)]))
+                yield inflate.decompress(payload[start : start + (1 << 14)])
             except zlib.error:
-                return parts
-            left -= len(parts[-1])
-    return parts
+                return
 
 
 def _inflated(data: bytes) -> bytes | None:
