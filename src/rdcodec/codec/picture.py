@@ -502,8 +502,7 @@ def of_pillow(image: Image.Image, options: Mapping[str, Any] | None = None) -> P
     `options`: as Pillow's `save` takes them, EXIF and XMP are then those given there, or none; the colour profile is
     that of the picture if no other is given.
     """
-    with _parsing("PIL picture"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
+    with _parsing("PIL picture", allow_damaged=True):
         check_size(*image.size, image.width * image.height)
         image.load()  # some metadata stand behind the pixels
         found = image.info if options is None else {"icc_profile": image.info.get("icc_profile"), **options}
