@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageDraw
 from torch import Tensor
 
 import rdcodec
@@ -320,3 +320,17 @@ def test_control_characters_in_names_are_shown_escaped(work: Path) -> None:
         assert b"Traceback" not in done.stderr and b"unexpected" not in done.stderr
         assert all(char.isprintable() or char == "\n" for char in text), text
     assert json.loads(shell("compress", NASTY, "-f", "--json").stdout)["input"] == NASTY
+
+
+def test_a_drawing_gets_a_note(rdc: Rdc, work: Path) -> None:
+    page = Image.new("RGB", (400, 300), "white")
+    for y in range(0, 300, 14):
+        ImageDraw.Draw(page).text((8, y), "Lorem ipsum dolor sit amet, consectetur adipiscing elit", fill="black")
+    page.save("page.png")
+    page.save("page.webp", lossless=True)
+    done = rdc("compress", "page.png")
+    assert done.code == 0
+    (note,) = [line for line in done.err.splitlines() if "note: " in line]
+    assert note.startswith("  note: page.png: ") and "lossless WebP has" in note
+    record = json.loads(rdc("compress", "page.png", "-f", "--json").out)
+    assert len(record["notes"]) == 1

@@ -257,12 +257,14 @@ def info(
 def compress_one(task: CompressTask) -> dict[str, Any]:
     """Compress one picture, write the file and return its record."""
     import rdcodec
+    from rdcodec.codec import content
     from rdcodec.codec.container import read_header
 
     item = task.item
     io.refuse_existing(item.target, task.force)
     times = io.times_of(item.source) if task.keep_times else None
-    picture = _read(task)
+    source = io.regular(item.source)
+    picture = _read(source, task)
     codec = rdcodec.load(task.model, task.device)
     with _naming(item):
         start = time.perf_counter()
@@ -273,13 +275,14 @@ def compress_one(task: CompressTask) -> dict[str, Any]:
         psnr_db = encoded.psnr_db if task.verify or task.rate.psnr_db else None
     io.write_output(item.target, encoded.data, task.force, times)
     header = read_header(encoded.data, task.max_pixels).header
+    advice = content.advice(picture, len(encoded.data), io.size_of(source))
     return {
         **_record(item, header, len(encoded.data)),
         "psnr_db": psnr_db,
         "effort": task.effort,
         "verified": task.verify,
         "enc_s": round(enc_s, 4),
-        "notes": list(picture.notes),
+        "notes": [*picture.notes, *([advice] if advice else [])],
     }
 
 
@@ -346,12 +349,12 @@ def read_rdc(source: Path | None) -> bytes:
     return io.read_bytes(source, MAGIC)
 
 
-def _read(task: CompressTask) -> "Picture":
+def _read(source: Path | bytes, task: CompressTask) -> "Picture":
     """The picture as it will be coded."""
     from rdcodec.codec.picture import read_picture
 
-    item, reading = task.item, task.reading
-    picture = read_picture(io.regular(item.source), task.max_pixels, item.source_name, reading.allow_damaged)
+    reading = task.reading
+    picture = read_picture(source, task.max_pixels, task.item.source_name, reading.allow_damaged)
     if reading.strip:
         picture = picture.stripped()
     if reading.background is not None:

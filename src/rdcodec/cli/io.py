@@ -221,6 +221,11 @@ def regular(source: Path | None) -> Path | bytes:
     return read_bytes(source) if source is None or (source.exists() and not source.is_file()) else source
 
 
+def size_of(source: Path | bytes) -> int:
+    """Bytes of a file or of what was read."""
+    return len(source) if isinstance(source, bytes) else source.stat().st_size
+
+
 def _read_all(file: BinaryIO, magic: bytes) -> bytes:
     head = file.read(len(magic))
     return head + file.read() if head == magic else head
