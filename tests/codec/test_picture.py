@@ -225,6 +225,26 @@ def test_cmyk_is_converted_and_said() -> None:
         assert np.abs(back.pixels.astype(int) - PIXELS).mean() < 8
 
 
+def cmyk_profile() -> bytes:
+    """Of a press that prints grey alone: a table of 2^4 points from CMYK to the lightness of Lab."""
+    corners = [(c, m, y, k) for c in (0, 1) for m in (0, 1) for y in (0, 1) for k in (0, 1)]
+    points = bytes(value for c, m, y, k in corners for value in (round(255 * (1 - k) * (3 - c - m - y) / 3), 128, 128))
+    ramp = bytes(range(256))
+    identity = struct.pack(">9i", *(65536 * (row == column) for row in range(3) for column in range(3)))
+    table = b"mft1" + bytes(4) + bytes([4, 3, 2, 0]) + identity + 4 * ramp + points + 3 * ramp
+    head = struct.pack(">I4xI", 128 + 4 + 12 + len(table), 0x02400000) + b"prtrCMYKLab " + bytes(12) + b"acsp"
+    head = head.ljust(68, b"\0") + struct.pack(">3i", 63190, 65536, 54061)
+    return head.ljust(128, b"\0") + struct.pack(">I4sII", 1, b"A2B0", 144, len(table)) + table
+
+
+@pytest.mark.parametrize("format", ["JPEG", "TIFF"])
+def test_cmyk_is_converted_by_its_own_profile(format: str) -> None:
+    image = Image.fromarray(PIXELS).convert("CMYK")
+    back = read_picture(saved(image, format, icc_profile=cmyk_profile()))
+    assert back.notes == ("CMYK is converted to sRGB by its profile",) and back.icc is None
+    assert np.ptp(back.pixels.astype(int), axis=2).max() <= 2 and np.ptp(back.pixels) > 100
+
+
 # Bits
 
 
@@ -309,6 +329,4 @@ def test_a_bomb_in_a_profile_or_text_is_dropped() -> None:
 
 def test_second_pictures_of_a_phone_are_said_to_be_dropped() -> None:
     data = saved(Image.fromarray(PIXELS), "MPO", save_all=True, append_images=[Image.new("L", (8, 8))])
-    assert read_picture(data).notes == (
-        "1 further pictures in the file (gain map, second view or preview) are dropped",
-    )
+    assert read_picture(data).notes == ("a further picture in the file (gain map, second view or preview) is dropped",)

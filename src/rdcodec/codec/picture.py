@@ -348,7 +348,8 @@ def _found(image: ImageFile.ImageFile, file: BinaryIO) -> _Found:
     notes: tuple[str, ...] = ()
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format == "MPO":  # further pictures of a phone's file: views or gain maps of the first
-        notes += (f"{frames - 1} further pictures in the file (gain map, second view or preview) are dropped",)
+        what = "a further picture" if frames == 2 else f"{frames - 1} further pictures"
+        notes += (f"{what} in the file (gain map, second view or preview) is dropped",)
     elif frames > 1:
         kind = "pages" if image.format == "TIFF" else "frames"
         raise BadInput(f"holds {frames} {kind}: save the one you want as a picture of its own")
