@@ -12,13 +12,19 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rdcodec.codec.api import Info, compress, decompress, info
+    from rdcodec.codec.engine import set_threads
     from rdcodec.codec.pipeline import Codec, load
     from rdcodec.pillow import register_pillow
 
-__all__ = ["Codec", "Info", "compress", "decompress", "info", "load", "register_pillow"]
+__all__ = ["Codec", "Info", "compress", "decompress", "info", "load", "register_pillow", "set_threads"]
 __version__ = "0.1.0"
 
-_ROOMS = {"Codec": "codec.pipeline", "load": "codec.pipeline", "register_pillow": "pillow"}
+_ROOMS = {
+    "Codec": "codec.pipeline",
+    "load": "codec.pipeline",
+    "register_pillow": "pillow",
+    "set_threads": "codec.engine",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -42,8 +42,17 @@ def test_help_and_version(rdc: Rdc) -> None:
     assert rdc().code == 2
     done = rdc("--version")
     assert done.code == 0 and done.out.startswith("rdc 0.") and "format 1" in done.out and "torch 2." in done.out
-    for option in ("--install-completion", "--show-completion"):
-        assert rdc(option).code == 2
+
+
+@pytest.mark.parametrize(
+    ("words", "found"), [("rdc dec", {"decompress"}), ("rdc compress --target-b", {"--target-bpp"})]
+)
+def test_the_shell_completes(work: Path, words: str, found: set[str]) -> None:
+    asked = {"_RDC_COMPLETE": "complete_bash", "COMP_WORDS": words, "COMP_CWORD": str(words.count(" "))}
+    done = shell(env={**command()["env"], **asked})
+    assert done.returncode == 0 and set(done.stdout.decode().split()) == found
+    done = shell("--show-completion", "bash")
+    assert done.returncode == 0 and b"complete -o default -F _rdc_completion rdc" in done.stdout
 
 
 @pytest.mark.parametrize("name", sorted(set(COMMANDS) - {"report", "release"}))  # these need results, a finished run

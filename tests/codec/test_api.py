@@ -221,6 +221,8 @@ def test_a_codec_says_what_it_takes(photo: Picture) -> None:
         lambda: rdcodec.load("I", engine="fast"),
         lambda: rdcodec.load("I", device=5),  # type: ignore[arg-type]
         lambda: rdcodec.decompress(data, max_pixels="many"),  # type: ignore[arg-type]
+        lambda: rdcodec.set_threads(-1),
+        lambda: rdcodec.set_threads("all"),  # type: ignore[arg-type]
     ]
     for call in calls:
         with pytest.raises(UsageError):

@@ -5,12 +5,14 @@ Latents are arrays (rows, columns, channels), float32.
 
 import sys
 from collections.abc import Sequence
+from numbers import Integral
 from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 from rdcodec.codec import rans
+from rdcodec.errors import UsageError
 from rdcodec.models.sizes import ANCHORS
 from rdcodec.system import core_count
 
@@ -66,7 +68,9 @@ _threads = 0
 
 
 def set_threads(count: int) -> None:
-    """How many threads codecs of this process use; 0 for every core, the default."""
+    """How many threads each call of a codec uses in this process; 0, the default: every core. UsageError for less."""
+    if not isinstance(count, Integral) or count < 0:
+        raise UsageError(f"threads are a whole number from 0 on, not {count!r}")
     global _threads
     _threads = count
     if count and (torch := sys.modules.get("torch")):
