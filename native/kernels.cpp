@@ -174,13 +174,13 @@ void to_bf16(const float* in, uint16_t* out, size_t count) {
 void to_shorts(const float* in, size_t ld, int rows, int count, int16_t* out, float* units) {
     constexpr float POINT = 12582912;
     for (int r = 0; r < rows; r++, in += ld, out += count) {
-        Floats most = floats(1e-30f);
+        Ints most = (Ints)floats(1e-30f);  // sizes of floats are ordered as their bits
         for (int i = 0; i < count; i += LANES) {
-            Floats x = load<Floats>(in + i);
-            most = largest(largest(x, -x), most);
+            Ints size = load<Ints>(in + i) & 0x7FFFFFFF;
+            most = size > most ? size : most;
         }
-        float high = most[0];
-        UNROLL for (int lane = 1; lane < LANES; lane++) high = most[lane] > high ? most[lane] : high;
+        const int32_t bits = highest(most);
+        const float high = load<float>(&bits);
         units[r] = high / rdc::MOST_SHORT;
         const Floats scale = floats(rdc::MOST_SHORT / high);
         for (int i = 0; i < count; i += LANES) {

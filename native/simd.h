@@ -40,7 +40,7 @@ RDC_INLINE void store(void* to, V value) {
     std::memcpy(to, &value, sizeof value);
 }
 
-RDC_INLINE Floats floats(float value) { return Floats{} + value; }
+RDC_INLINE Floats floats(float value) { return value - Floats{}; }  // no addition: that would make 0 of -0
 RDC_INLINE Ints ints(int32_t value) { return Ints{} + value; }
 
 // Sums of products, for each lane: of one float, or of two int16 or bfloat16 that lie together. Four bytes of the
@@ -98,6 +98,23 @@ RDC_INLINE Ints within(Ints value, int32_t low, int32_t high) {
     Ints l = ints(low), h = ints(high);
     value = value > l ? value : l;
     return value < h ? value : h;
+}
+
+template <int BYTES>
+struct Part {
+    typedef int32_t Of __attribute__((vector_size(BYTES)));
+};
+
+// The largest of all lanes.
+template <int BYTES = RDC_BYTES>
+RDC_INLINE int32_t highest(typename Part<BYTES>::Of value) {
+    if constexpr (BYTES == 8) {
+        return value[0] > value[1] ? value[0] : value[1];
+    } else {
+        using Half = typename Part<BYTES / 2>::Of;
+        Half low = load<Half>(&value), high = load<Half>(reinterpret_cast<const char*>(&value) + BYTES / 2);
+        return highest<BYTES / 2>(low > high ? low : high);
+    }
 }
 
 RDC_INLINE HalfShorts narrow(Ints value) { return __builtin_convertvector(value, HalfShorts); }
