@@ -3,6 +3,8 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstdio>
+#include <cstdlib>
 #include <cstring>
 #include <new>
 #include <stdexcept>
@@ -21,6 +23,17 @@ struct Damaged : std::runtime_error {
 struct Misfit : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
+
+// Throw an error; a compiler without exceptions, as those for WebAssembly, ends the program after the same words.
+template <class Error>
+[[noreturn]] void fail(const std::string& what) {
+#if defined(__cpp_exceptions)
+    throw Error(what);
+#else
+    std::fprintf(stderr, "%s\n", what.c_str());
+    std::abort();
+#endif
+}
 
 template <class T>
 struct Aligned {
@@ -42,6 +55,14 @@ using Buffer = std::vector<T, Aligned<T>>;  // starts as zeros
 
 // work(first, end) over pieces of 0..count, one piece for each thread. The threads live as long as the call: there is
 // nothing that a fork could break. An error of any piece is thrown on.
+#if defined(__wasm__)  // has no threads of its own
+#define RDC_PER_THREAD static
+template <class Work>
+void in_parallel(int count, int, Work work) {
+    work(0, count);
+}
+#else
+#define RDC_PER_THREAD thread_local
 template <class Work>
 void in_parallel(int count, int threads, Work work) {
     int pieces = std::max(1, std::min(threads, count));
@@ -67,5 +88,6 @@ void in_parallel(int count, int threads, Work work) {
     for (auto& error : failed)
         if (error) std::rethrow_exception(error);
 }
+#endif
 
 }  // namespace rdc

@@ -48,8 +48,8 @@ void Product::run(const float* in, size_t ld, int rows, float* out, size_t ldo, 
 
 void Product::run_bfloats(const float* in, size_t ld, int rows, const FloatEnd& end, float* out, size_t ldo) const {
     const Kernels& k = *kernels_;
-    thread_local Buffer<uint16_t> rounded;
-    thread_local Buffer<float> rest;
+    RDC_PER_THREAD Buffer<uint16_t> rounded;
+    RDC_PER_THREAD Buffer<float> rest;
     const size_t part = padded(inputs_, PAD_BF16), width = parts_ * part;
     if (rounded.size() < (rows + MORE_ROWS) * width) rounded.resize((rows + MORE_ROWS) * width);
     if (parts_ == 1 && ld == width) {
@@ -70,8 +70,8 @@ void Product::run_bfloats(const float* in, size_t ld, int rows, const FloatEnd& 
 }
 
 void Product::run_shorts(const float* in, size_t ld, int rows, const FloatEnd& end, float* out, size_t ldo) const {
-    thread_local Buffer<int16_t> rounded;
-    thread_local Buffer<float> units;
+    RDC_PER_THREAD Buffer<int16_t> rounded;
+    RDC_PER_THREAD Buffer<float> units;
     if (rounded.size() < size_t(rows) * inputs_) rounded.resize(size_t(rows) * inputs_);
     if (units.size() < size_t(rows)) units.resize(rows);
     kernels_->to_shorts(in, ld, rows, inputs_, rounded.data(), units.data());

@@ -25,7 +25,7 @@ const T* pick(const Arrays<T>& arrays, const std::string& name, std::initializer
     auto found = arrays.find(name);
     if (found == arrays.end() || !std::equal(shape.begin(), shape.end(), found->second.shape.begin(),
                                              found->second.shape.end(), [](int a, size_t b) { return size_t(a) == b; }))
-        throw Misfit(name + " is missing or altered");
+        fail<Misfit>(name + " is missing or altered");
     return found->second.data;
 }
 

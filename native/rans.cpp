@@ -43,10 +43,10 @@ struct Writer {  // words from the end of the memory downwards
 }  // namespace
 
 Decoder::Decoder(const uint8_t* stream, size_t bytes, const Tables& tables) : tables_(tables) {
-    if (bytes < 4 * STATES || bytes % 2) throw Damaged("its length is impossible");
+    if (bytes < 4 * STATES || bytes % 2) fail<Damaged>("its length is impossible");
     for (int k = 0; k < STATES; k++, stream += 4) {
         states_[k] = uint32_t(stream[0]) | uint32_t(stream[1]) << 8 | uint32_t(stream[2]) << 16 | uint32_t(stream[3]) << 24;
-        if (states_[k] < LOW) throw Damaged("a state is out of range");
+        if (states_[k] < LOW) fail<Damaged>("a state is out of range");
     }
     end_ = (bytes - 4 * STATES) / 2;
     words_.resize(end_ + SPARE_WORDS);
@@ -55,7 +55,7 @@ Decoder::Decoder(const uint8_t* stream, size_t bytes, const Tables& tables) : ta
 
 template <class Index, class Symbol>
 void Decoder::decode(const Index* indexes, size_t count, Symbol* symbols) {
-    if (position_ > end_) throw Damaged("it ends too early or holds an impossible symbol");
+    if (position_ > end_) fail<Damaged>("it ends too early or holds an impossible symbol");
     uint16_t listed[BLOCK];
     uint32_t states[STATES];
     std::copy(states_, states_ + STATES, states);
@@ -87,7 +87,7 @@ void Decoder::decode(const Index* indexes, size_t count, Symbol* symbols) {
             }
             if (position > end_ || symbol < -MAX_SYMBOL || symbol > MAX_SYMBOL) {
                 position_ = end_ + 1;  // it stays damaged
-                throw Damaged("it ends too early or holds an impossible symbol");
+                fail<Damaged>("it ends too early or holds an impossible symbol");
             }
             symbols[begin + listed[j]] = static_cast<Symbol>(symbol);
         }
@@ -98,7 +98,7 @@ void Decoder::decode(const Index* indexes, size_t count, Symbol* symbols) {
 
 void Decoder::finish() const {
     for (uint32_t state : states_)
-        if (state != LOW || position_ != end_) throw Damaged("it does not end with the last symbol");
+        if (state != LOW || position_ != end_) fail<Damaged>("it does not end with the last symbol");
 }
 
 template <class Index, class Symbol>
@@ -106,13 +106,13 @@ std::vector<uint8_t> encode(const Symbol* symbols, const Index* indexes, size_t 
     size_t coded = 0, escapes = 0;
     for (size_t i = 0; i < count; i++) {
         int32_t s = symbols[i];
-        if (s < -MAX_SYMBOL || s > MAX_SYMBOL) throw std::invalid_argument("symbols beyond +-32767");
+        if (s < -MAX_SYMBOL || s > MAX_SYMBOL) fail<std::invalid_argument>("symbols beyond +-32767");
         if (static_cast<int>(indexes[i]) >= tables.skip_below) {
             int32_t r = tables.radius[indexes[i]];
             coded++;
             escapes += s < -r || s > r;
         } else if (s) {
-            throw std::invalid_argument("symbols that are not 0 where the index is not coded");
+            fail<std::invalid_argument>("symbols that are not 0 where the index is not coded");
         }
     }
     std::vector<uint16_t> words(coded + 2 * escapes + 1);
