@@ -3,7 +3,8 @@
     python benchmarks/core_matrix.py --data KODAK --json docs/results/core-matrix.json
 
 Counts decodings whose latents differ from those of the file's writer, and compares pixels with torch in float32: all
-pictures with I, six of them with H and J, at six qualities. `matrix.py` does the same for settings of torch.
+pictures with I, six of them with H and J, at six qualities. `matrix.py` does the same for settings of torch, and
+`slow_readers.py` for readers that take long. What a results file has of other models is kept.
 """
 
 import argparse
@@ -28,13 +29,13 @@ REFERENCE = "torch float32"
 FEW = 6  # pictures whose pixels are compared, and all that H and J code
 
 
-def run(model: str, pictures: list[Path]) -> dict[str, Any]:
+def run(model: str, pictures: list[Path], crop: int | None) -> dict[str, Any]:
     """Counts of decodings and mismatches, and of each engine the pixels beside the reference."""
     found = codecs(model)
     counts: Counter[str] = Counter()
     pixels = {name: {"largest": 0, "beyond_1": 0, "samples": 0} for name in found}
     for number, path in enumerate(pictures):
-        image = read_image(path)
+        image = np.ascontiguousarray(read_image(path)[:crop, :crop])
         for quality in QUALITIES:
             for writer in [name for name in WRITERS[: 4 if len(pictures) > FEW else None] if name in found]:
                 engine.set_threads(1 + number % 2)
@@ -45,7 +46,8 @@ def run(model: str, pictures: list[Path]) -> dict[str, Any]:
                     counts["mismatches"] += not np.array_equal(codec.decode_latents(*unpack(data)), symbols)
                 if writer == REFERENCE and number % (len(pictures) // FEW) == 0:
                     compare(found, data, pixels)
-    return {"counts": dict(counts), "pixels": pixels, "pictures": len(pictures)}
+    about = {"pictures": len(pictures), "commit": machine()["commit"]} | ({"crop": f"{crop}x{crop}"} if crop else {})
+    return {"counts": dict(counts), "pixels": pixels, **about}
 
 
 def compare(found: dict[str, Codec], data: bytes, pixels: dict[str, dict[str, int]]) -> None:
@@ -61,12 +63,16 @@ def compare(found: dict[str, Codec], data: bytes, pixels: dict[str, dict[str, in
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of Kodak's pictures")
+    parser.add_argument("--models", default="JIH", help="letters of the models")
+    parser.add_argument("--crop", type=int, metavar="PX", help="take the upper left square of this side only")
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     pictures = sorted(arguments.data.glob("*.png"))
     record: dict[str, Any] = {"machine": machine(), "qualities": QUALITIES}
-    for model, some in (("J", pictures[::4]), ("I", pictures), ("H", pictures[::4])):
-        record[model] = run(model, some)
+    if arguments.json and arguments.json.exists():
+        record = json.loads(arguments.json.read_text())
+    for model in arguments.models:
+        record[model] = run(model, pictures if model == "I" else pictures[::4], arguments.crop)
         sys.stdout.write(f"{model}: {json.dumps(record[model])}\n")
         sys.stdout.flush()
         if arguments.json:
