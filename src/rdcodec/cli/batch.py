@@ -3,10 +3,10 @@
 import os
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rdcodec.cli.io import STREAM
+from rdcodec.cli.io import STREAM, refuse_existing
 from rdcodec.errors import BadInput, RdcError, UsageError
 
 THERE = "there already"
@@ -113,6 +113,21 @@ def plan(
     if not items and len(found.refused) == 1:
         raise found.refused[0][1]
     return Batch(items, found.refused, +found.passed_over, several)
+
+
+def without_existing(found: Batch, force: bool) -> Batch:
+    """The same, but items that would overwrite a file are refused already, unless forced. UsageError for streams."""
+    items: list[Item] = []
+    refused = list(found.refused)
+    for item in found.items:
+        if item.source is None or item.target is None or not item.source.is_file():
+            raise UsageError(f"{item.source_name}: a cluster needs files, not streams")
+        try:
+            refuse_existing(item.target, force)
+            items.append(item)
+        except RdcError as error:
+            refused.append((item.source_name, error))
+    return replace(found, items=items, refused=refused)
 
 
 def _look_into(

@@ -35,6 +35,10 @@ SkipExisting = Annotated[
 KeepTimes = Annotated[
     bool, typer.Option("--keep-times", metavar=io.FLAG, help="Give outputs the file times of their inputs.")
 ]
+Ray = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", help="Run on a Ray cluster: auto, ray://HOST:PORT, or local."),
+]
 
 
 @dataclass(frozen=True)
@@ -139,6 +143,7 @@ def compress(
     force: io.Force = False,
     device: io.Device = "cpu",
     jobs: io.Jobs = 1,
+    ray: Ray = None,
     threads: io.Threads = 0,
     max_pixels: io.MaxPixels = io.MAX_PIXELS,
     as_json: io.Json = False,
@@ -167,14 +172,18 @@ def compress(
         skip_existing=skip_existing,
     )
     _check_stdout(found.items, as_json)
+    found = found if ray is None else _for_cluster(found, jobs, force)
     codec = rdcodec.load(model, device)  # here, so that a wrong model is one error, not one for every picture
     if rate != Rate():
         codec.refuse_single_rate()
     tasks = [
-        CompressTask(item, model, device, rate, reading, effort, verify, force, keep_times, max_pixels)
+        CompressTask(
+            item, model, device, rate, reading, effort, verify, force or ray is not None, keep_times, max_pixels
+        )
         for item in found.items
     ]
-    _run("compress", compress_one, tasks, found, jobs, threads, as_json, not no_progress)
+    outcomes = _outcomes(compress_one, tasks, jobs, threads, ray, device)
+    _run("compress", outcomes, found, as_json, not no_progress)
 
 
 def decompress(
@@ -201,6 +210,7 @@ def decompress(
     force: io.Force = False,
     device: io.Device = "cpu",
     jobs: io.Jobs = 1,
+    ray: Ray = None,
     threads: io.Threads = 0,
     max_pixels: io.MaxPixels = io.MAX_PIXELS,
     as_json: io.Json = False,
@@ -219,11 +229,15 @@ def decompress(
     _check_existing(skip_existing, force)
     found = batch.plan(inputs, output, frozenset({SUFFIX}), suffix, recursive=recursive, skip_existing=skip_existing)
     _check_stdout(found.items, as_json)
+    found = found if ray is None else _for_cluster(found, jobs, force)
     tasks = [
-        DecompressTask(item, model, device, format or _format_of(item), quality, force, keep_times, max_pixels)
+        DecompressTask(
+            item, model, device, format or _format_of(item), quality, force or ray is not None, keep_times, max_pixels
+        )
         for item in found.items
     ]
-    _run("decompress", decompress_one, tasks, found, jobs, threads, as_json, not no_progress)
+    outcomes = _outcomes(decompress_one, tasks, jobs, threads, ray, device)
+    _run("decompress", outcomes, found, as_json, not no_progress)
 
 
 def info(
@@ -443,13 +457,28 @@ def _record(item: batch.Item, header: "Header", file_bytes: int) -> dict[str, An
     }
 
 
+def _for_cluster(found: batch.Batch, jobs: int, force: bool) -> batch.Batch:
+    """What there is left to do when files that exist are refused here: a task that is done twice finds its own."""
+    if jobs != 1:
+        raise UsageError("--jobs is for this machine, and a cluster has its own: leave it out beside --ray")
+    return batch.without_existing(found, force)
+
+
+def _outcomes(
+    work: Callable[[Task], dict[str, Any]], tasks: Sequence[Task], jobs: int, threads: int, ray: str | None, device: str
+) -> Iterator[dict[str, Any] | Exception]:
+    """Results of all tasks, in order; nothing begins before the first is asked for."""
+    if ray is None:
+        return pool.run_tasks(work, tasks, jobs, threads)
+    from rdcodec.cli import remote
+
+    return remote.run_tasks(work, tasks, ray, max(1, threads), device == "cuda")
+
+
 def _run(
     verb: str,
-    work: Callable[[Task], dict[str, Any]],
-    tasks: Sequence[Task],
+    outcomes: Iterable[dict[str, Any] | Exception],
     found: batch.Batch,
-    jobs: int,
-    threads: int,
     as_json: bool,
     show_progress: bool,
 ) -> None:
@@ -464,7 +493,7 @@ def _run(
             failed += isinstance(outcome, Exception)
             yield outcome
 
-    with io.progress(f"{verb}ing", len(tasks), show_progress) as advance:
+    with io.progress(f"{verb}ing", len(found.items), show_progress) as advance:
 
         def show(record: dict[str, Any]) -> None:
             records.append(record)
@@ -477,8 +506,7 @@ def _run(
 
         refusals = [error for _, error in found.refused]
         try:
-            outcomes = chain(refusals, pool.run_tasks(work, tasks, jobs, threads))
-            pool.finish(count_failures(outcomes), found.names, show, as_json)
+            pool.finish(count_failures(chain(refusals, outcomes)), found.names, show, as_json)
         finally:
             if found.several or found.passed_over:
                 not_done = len(found.names) - len(records) - failed

@@ -2,17 +2,15 @@
 
 import contextlib
 import signal
-import socket
 import subprocess
 import sys
 from collections import deque
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from rdcodec.errors import NeedsModel, RdcError
+from rdcodec.cluster import connect
 from rdcodec.training.trial import Job, carry_out, is_done
 
 ATTEMPTS = 2  # of a trial, in one sweep command
@@ -126,13 +124,6 @@ def _problem(code: int, log: Path) -> str | None:
     return f"{last} (exit code {code})"
 
 
-def _knock(address: str) -> None:
-    """OSError where nobody listens at HOST:PORT: Ray itself tries for a minute, then ends the process."""
-    host, _, port = address.removeprefix("ray://").rpartition(":")
-    if host and port.isdigit():
-        socket.create_connection((host, int(port)), timeout=5).close()
-
-
 class RayWorkers:
     """A Ray cluster whose machines see the folder of the sweep and the photographs under the same paths.
 
@@ -140,19 +131,8 @@ class RayWorkers:
     """
 
     def __init__(self, address: str, threads: int, device: str) -> None:
-        """address: of the cluster ("auto", "ray://host:10001"), or "local" for one in this process.
-
-        NeedsModel if Ray is not installed; RdcError if there is no cluster.
-        """
-        try:
-            self._ray: Any = import_module("ray")
-        except ImportError:
-            raise NeedsModel("Ray is missing: pip install 'rdcodec[ray]'") from None
-        try:
-            _knock(address)
-            self._ray.init(address=address, ignore_reinit_error=True, log_to_driver=False, logging_level="ERROR")
-        except (OSError, ValueError, RuntimeError) as error:
-            raise RdcError(f"no Ray cluster at {address} ({error}): start one with `ray start --head`") from error
+        """address and errors: as `connect`."""
+        self._ray = connect(address)
         needs = {"num_cpus": threads, "num_gpus": int(device == "cuda"), "max_retries": 2}
         self._remote = self._ray.remote(**needs)(carry_out)
         self.room = max(1, int(self._ray.cluster_resources().get("CPU", 1)) // threads)
