@@ -118,7 +118,7 @@ class Encoded:
 
 
 class Codec:
-    """A model with weights and tables: pictures to files and back. Threads may share it."""
+    """A model with weights and tables: pictures to files and back. Threads may share it, and it can be pickled."""
 
     def __init__(self, weights: Weights, device: "str | torch.device" = "cpu", engine: str | None = None) -> None:
         """engine: "native" or "torch"; None for the core where it runs the model.
@@ -143,6 +143,10 @@ class Codec:
             self._log_gain is None or self._log_gain.shape != (ANCHORS, self.config.latent_channels)
         ):
             raise weights.misfit()
+
+    def __reduce__(self) -> "tuple[type[Codec], tuple[Weights, str, str]]":
+        """For other processes: made anew from its weights there."""
+        return Codec, (self._weights, self.device, self.engine.name)
 
     @cached_property
     def torch(self) -> "TorchEngine":
