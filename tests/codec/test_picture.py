@@ -2,6 +2,7 @@
 
 import io
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
@@ -56,6 +57,31 @@ def test_metadata_comes_back_from_every_format_that_holds_it(format: str) -> Non
     assert back.notes == () and (format == "jxl" or back.icc == P3)  # JPEG XL's plug-in writes no profile
     assert back.exif is not None and b"rdc\0" in back.exif
     assert format == "jxl" or (back.xmp and b'title="a"' in back.xmp)
+
+
+@pytest.mark.parametrize("format", ["png", "webp", "avif", "tiff", "heic", "jpeg", "jxl"])
+def test_what_a_camera_says_comes_back(format: str) -> None:
+    """Exposure and place stand in directories of their own; an orientation that is none is no obstacle."""
+    camera = Image.Exif()
+    camera[0x0112], camera[0x010F] = 9, "rdc"
+    camera.get_ifd(0x8769).update({0x9003: "2024:01:02 03:04:05", 0x927C: b"note" * 20})
+    camera.get_ifd(0x8825).update({1: "N", 2: (1.0, 2.0, 3.0)})
+    source = read_picture(saved(Image.fromarray(PIXELS), "JPEG", exif=camera))
+    back = read_picture(encode_picture(source, format))
+    found = Image.Exif()
+    found.load(back.exif)
+    assert found[0x010F] == "rdc" and found.get(0x0112, 1) == 1
+    assert found.get_ifd(0x8769)[0x9003] == "2024:01:02 03:04:05" and found.get_ifd(0x8825)[2] == (1, 2, 3)
+
+
+@pytest.mark.parametrize("format", ["png", "webp", "avif", "tiff", "heic", "jpeg", "jxl"])
+def test_exif_that_leads_nowhere_is_no_obstacle(format: str) -> None:
+    """Of a directory beyond the end, and of a fraction there."""
+    entries = struct.pack(">HHII", 0x011A, 5, 1, 0xFFFFFF), struct.pack(">HHII", 0x8769, 4, 1, 0xFFFFFF)
+    exif = b"MM\0*" + struct.pack(">IH", 8, 2) + b"".join(entries) + bytes(4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # Pillow's
+        assert read_picture(encode_picture(Picture(PIXELS, exif=exif), format)).pixels.shape == (H, W, 3)
 
 
 @pytest.mark.parametrize("format", ["png", "webp", "tiff", "npy", "jxl"])

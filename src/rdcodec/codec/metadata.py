@@ -77,6 +77,30 @@ def of_tiff(image: Image.Image) -> bytes | None:
         return b"unreadable"
 
 
+def is_plain(exif: bytes) -> bool:
+    """Whether Pillow can take it apart and put it together again, as it does for TIFF and AVIF."""
+    try:
+        for_tiff(exif)
+    except Exception:  # Pillow meets odd tags with errors of every kind
+        return False
+    return True
+
+
+def for_tiff(exif: bytes | None) -> Image.Exif:
+    """The tags of EXIF that a TIFF can have beside those of its own samples."""
+    found, tags = Image.Exif(), Image.Exif()
+    found.load(exif or b"")
+    for tag in _OF_CAMERA:
+        if isinstance(value := found.get(tag), str):
+            tags[tag] = value
+    for tag in _SUB_DIRECTORIES:
+        if directory := found.get_ifd(tag):
+            tags.get_ifd(tag).update(directory)
+    whole = Image.Exif()
+    whole.load(tags.tobytes())
+    return whole
+
+
 def _without_prefix(raw: bytes) -> bytes:
     while raw.startswith(_PREFIX):
         raw = raw[len(_PREFIX) :]

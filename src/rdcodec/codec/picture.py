@@ -445,9 +445,12 @@ def _samples(image: Image.Image) -> tuple[Pixels, Pixels | None, bool]:
 
 def _upright(picture: Picture, format: str | None) -> Picture:
     """Turned as EXIF says, which then says 1. TIFF and JPEG XL come from their decoders turned."""
-    if picture.exif is None or (orientation := metadata.orientation(picture.exif)) == 1:
+    if picture.exif is None:
         return picture
+    orientation = metadata.orientation(picture.exif)
     picture = replace(picture, exif=metadata.reset(picture.exif))
+    if orientation == 1:
+        return picture
     if picture.xmp is not None:
         picture = replace(picture, xmp=metadata.reset_xmp(picture.xmp))
     if format in ("TIFF", "JXL"):
@@ -554,6 +557,9 @@ def encode_picture(picture: Picture, format: str, quality: int | None = None) ->
         raise UsageError(f"{format} holds no transparency: choose one of {able}")
     if "icc" not in HOLDS[format] or (colour.space(picture.icc) == "GRAY" and "grey" not in HOLDS[format]):
         picture = picture.in_srgb()
+    lost = _unheld(picture, format)
+    kept = (None if "exif" in lost else picture.exif), (None if "xmp" in lost else picture.xmp)
+    picture = replace(picture, exif=kept[0], xmp=kept[1])
     file = io.BytesIO()
     if format == "npy":
         np.save(file, np.ascontiguousarray(picture.array), allow_pickle=False)
@@ -564,20 +570,28 @@ def encode_picture(picture: Picture, format: str, quality: int | None = None) ->
         if format in ("heic", "jxl"):
             load_plugin("HEIC" if format == "heic" else "JPEG XL", f"{format} is ")
         pillow = {"heic": "HEIF"}.get(format, format)
-        _to_pillow(picture, format).save(file, pillow, **_coding(format, quality), **_carried(picture, format))
+        _to_pillow(picture, format).save(file, pillow, **_coding(picture, format, quality), **_carried(picture, format))
     return file.getvalue()
 
 
 def losses(picture: Picture, format: str) -> tuple[str, ...]:
     """What of a picture a format cannot hold, and what becomes of it, in words."""
-    missing = [what for what in ("exif", "xmp") if getattr(picture, what) and what not in HOLDS[format]]
-    if format == "jpeg":
-        too_long = [what for what in ("exif", "xmp") if len(getattr(picture, what) or b"") > _JPEG_SEGMENT]
-        missing += too_long
-    words = [f"{format} cannot hold its {_WORDS[what]}, which is dropped" for what in missing]
+    words = [f"{format} cannot hold its {_WORDS[what]}, which is dropped" for what in _unheld(picture, format)]
     if picture.icc and "icc" not in HOLDS[format]:
         words.insert(0, f"{format} cannot hold its colour profile: converted to sRGB")
     return tuple(words)
+
+
+def _unheld(picture: Picture, format: str) -> list[str]:
+    """Which of EXIF and XMP a format cannot hold."""
+    there = {what: payload for what in ("exif", "xmp") if (payload := getattr(picture, what))}
+    return [
+        what
+        for what, payload in there.items()
+        if what not in HOLDS[format]
+        or (format == "jpeg" and len(payload) > _JPEG_SEGMENT)
+        or (what == "exif" and format in ("tiff", "avif") and not metadata.is_plain(payload))
+    ]
 
 
 def check_format(format: str, quality: int | None) -> None:
@@ -607,7 +621,7 @@ def _to_pillow(picture: Picture, format: str) -> Image.Image:
     return image
 
 
-def _coding(format: str, quality: int | None) -> dict[str, Any]:
+def _coding(picture: Picture, format: str, quality: int | None) -> dict[str, Any]:
     """Options of Pillow that decide how samples are coded."""
     quality = quality or _QUALITY.get(format)
     if format == "png":
@@ -622,18 +636,15 @@ def _coding(format: str, quality: int | None) -> dict[str, Any]:
         return {"quality": quality, "chroma": 444}
     if format == "jxl":
         return {"lossless": True} if quality is None else {"quality": quality}
-    return {"compression": "tiff_adobe_deflate"}
+    return {} if picture.exif else {"compression": "tiff_adobe_deflate"}  # libtiff writes no EXIF for Pillow
 
 
 def _carried(picture: Picture, format: str) -> dict[str, Any]:
     """Options of Pillow that carry metadata, as each format has them."""
     options: dict[str, Any] = {"icc_profile": picture.icc} if picture.icc else {}
     exif, xmp = picture.exif, picture.xmp
-    if format == "jpeg":
-        exif, xmp = (None if part and len(part) > _JPEG_SEGMENT else part for part in (exif, xmp))
     if format == "tiff":
-        tags = Image.Exif()
-        tags.load(exif or b"")
+        tags = metadata.for_tiff(exif)
         if xmp:
             tags[700] = xmp
         return {**options, "exif": tags}
