@@ -277,13 +277,16 @@ class Reader {
 class Writer {
   public:
     Writer(const float* y, const float* gain, const float* z, int rows, int columns, const CheckerboardShape& shape,
-           const Tables& tables)
-        : y_(y), gain_(gain), z_(z), rows_(rows), columns_(columns), shape_(shape), tables_(tables) {}
+           const Tables& tables, const Choice& choice)
+        : y_(y), gain_(gain), z_(z), rows_(rows), columns_(columns), shape_(shape), tables_(tables), choice_(choice) {}
     const int16_t* z(int rows, int columns, const uint8_t* hyper_rows) {
         const size_t count = size_t(rows) * columns * shape_.hyper;
         coded_.symbols.resize(count + size_t(rows_) * columns_ * shape_.latents);
         coded_.rows.resize(coded_.symbols.size());
-        for (size_t i = 0; i < count; i++) put(z_[i], hyper_rows[i % shape_.hyper]);
+        for (size_t i = 0; i < count; i++) {
+            const uint8_t row = hyper_rows[i % shape_.hyper];
+            put(row >= tables_.skip_below ? symbol_of(z_[i]) : int16_t(0), row);
+        }
         return coded_.symbols.data();
     }
     const int16_t* y(int pass, const uint8_t* indexes, const int16_t* means) {
@@ -293,8 +296,11 @@ class Writer {
             for (int x = 0; x < columns_; x++) {
                 const int parity = (r + x + pass) % 2;
                 const float* from = y_ + (size_t(r) * columns_ + x) * shape_.latents + parity;
-                for (int c = 0; c < half; c++)
-                    put(from[2 * c] * gain_[2 * c + parity] - float(*means++) / MEAN_ONE, *indexes++);
+                for (int c = 0; c < half; c++) {
+                    const uint8_t row = *indexes++;
+                    const float value = from[2 * c] * gain_[2 * c + parity] - float(*means++) / MEAN_ONE;
+                    put(row >= tables_.skip_below ? chosen(value, row, 2 * c + parity) : int16_t(0), row);
+                }
             }
         return found;
     }
@@ -305,14 +311,24 @@ class Writer {
     }
 
   private:
-    void put(float value, uint8_t row) {
-        coded_.symbols[next_] = row >= tables_.skip_below ? symbol_of(value) : int16_t(0);
+    void put(int16_t symbol, uint8_t row) {
+        coded_.symbols[next_] = symbol;
         coded_.rows[next_++] = row;
+    }
+    int16_t chosen(float value, uint8_t row, int channel) const {
+        const int symbol = symbol_of(value), radius = tables_.radius[row];
+        if (!choice_.worth || symbol == 0 || symbol > radius || symbol < -radius) return static_cast<int16_t>(symbol);
+        const int sign = symbol > 0 ? 1 : -1;
+        // (value - symbol + sign)^2 - (value - symbol)^2
+        const float error = 1.0f + 2.0f * (value - float(symbol)) * float(sign);
+        const bool lower = choice_.savings[tables_.edge_start[row] + radius + symbol] > choice_.worth[channel] * error;
+        return static_cast<int16_t>(lower ? symbol - sign : symbol);
     }
     const float *y_, *gain_, *z_;
     int rows_, columns_;
     CheckerboardShape shape_;
     Tables tables_;
+    Choice choice_;
     Coded coded_;
     size_t next_ = 0;
 };
@@ -328,8 +344,8 @@ uint32_t Checkerboard::decode(const uint8_t* stream, size_t bytes, int rows, int
 }
 
 Coded Checkerboard::encode(const float* y, const float* gain, const float* z, int rows, int columns,
-                           const Quality& quality, int threads) const {
-    Writer writer(y, gain, z, rows, columns, shape_, tables_);
+                           const Quality& quality, int threads, const Choice& choice) const {
+    Writer writer(y, gain, z, rows, columns, shape_, tables_, choice);
     code(writer, rows, columns, quality, threads, nullptr);
     return writer.finish();
 }

@@ -67,6 +67,13 @@ struct Quality {
     const int32_t* offset;      // (latents)
 };
 
+// By what an encoder chooses between the integer nearest to an element of y and the next one towards 0; without it, it
+// takes the nearest. Only encoders know of it.
+struct Choice {
+    const float* worth = nullptr;    // (latents) bits that a squared quantisation step is worth
+    const float* savings = nullptr;  // for each of the tables' edges, bits that the next symbol towards 0 costs less
+};
+
 struct Coded {
     std::vector<uint8_t> stream;
     uint32_t crc = 0;  // of the symbols, as a file has it
@@ -83,7 +90,7 @@ class Checkerboard {
     // y (rows, columns, latents) times gain (latents), and z (a quarter of them, rounded up, hyper), are in
     // quantisation steps, not yet rounded.
     Coded encode(const float* y, const float* gain, const float* z, int rows, int columns, const Quality& quality,
-                 int threads) const;
+                 int threads, const Choice& choice) const;
 
   private:
     // y_hat may be null.

@@ -1,6 +1,7 @@
 // The core as a Python module: arrays in, arrays out. The GIL is released while anything is computed.
 #include <nanobind/nanobind.h>
 #include <nanobind/ndarray.h>
+#include <nanobind/stl/optional.h>
 #include <nanobind/stl/pair.h>
 #include <nanobind/stl/string.h>
 #include <nanobind/stl/tuple.h>
@@ -176,7 +177,7 @@ struct HyperAnalysis {
 
 struct Checkerboard {
     Checkerboard(int latents, int hyper, int features, int hidden, nb::dict dict, const Tables& tables)
-        : latents(latents), hyper(hyper), network(build({latents, hyper, features, hidden}, dict, tables)) {}
+        : latents(latents), hyper(hyper), edges(tables.edges.size()), network(build({latents, hyper, features, hidden}, dict, tables)) {}
 
     static rdc::Checkerboard build(const rdc::CheckerboardShape& shape, const nb::dict& dict, const Tables& tables) {
         std::vector<nb::object> kept;
@@ -208,21 +209,25 @@ struct Checkerboard {
 
     std::tuple<nb::bytes, uint32_t, Out<int16_t, 1>, Out<uint8_t, 1>> encode(
         In<float, 3> y, In<float, 1> gain, In<float, 3> z, In<uint8_t, 1> hyper_rows, In<int32_t, 1> offset,
-        int threads) const {
+        int threads, std::optional<In<float, 1>> worth, std::optional<In<float, 1>> savings) const {
         size_t rows = y.shape(0), columns = y.shape(1);
         require(rows > 0 && columns > 0 && int(y.shape(2)) == latents && int(gain.shape(0)) == latents &&
                 int(z.shape(2)) == hyper && z.shape(0) == (rows + 3) / 4 && z.shape(1) == (columns + 3) / 4,
                 "latents and hyper-latents do not fit");
+        require(worth.has_value() == savings.has_value(), "worth and savings belong together");
+        require(!worth || (int(worth->shape(0)) == latents && savings->shape(0) == edges), "worth or savings do not fit");
+        const rdc::Choice choice = worth ? rdc::Choice{worth->data(), savings->data()} : rdc::Choice{};
         rdc::Quality at = quality(hyper_rows, offset);
         rdc::Coded coded;
         {
             nb::gil_scoped_release free;
-            coded = network.encode(y.data(), gain.data(), z.data(), int(rows), int(columns), at, threads);
+            coded = network.encode(y.data(), gain.data(), z.data(), int(rows), int(columns), at, threads, choice);
         }
         return {bytes_of(coded.stream), coded.crc, array_of(std::move(coded.symbols)), array_of(std::move(coded.rows))};
     }
 
     int latents, hyper;
+    size_t edges;
     rdc::Checkerboard network;
 };
 
@@ -282,5 +287,6 @@ NB_MODULE(_native, m) {
         .def(nb::init<int, int, int, int, nb::dict, const Tables&>(), "latents"_a, "hyper"_a, "features"_a, "hidden"_a,
              "arrays"_a, "tables"_a, nb::keep_alive<1, 7>())
         .def("decode", &Checkerboard::decode, "stream"_a, "rows"_a, "columns"_a, "hyper_rows"_a, "offset"_a, "threads"_a)
-        .def("encode", &Checkerboard::encode, "y"_a, "gain"_a, "z"_a, "hyper_rows"_a, "offset"_a, "threads"_a);
+        .def("encode", &Checkerboard::encode, "y"_a, "gain"_a, "z"_a, "hyper_rows"_a, "offset"_a, "threads"_a,
+             "worth"_a.none(), "savings"_a.none());
 }

@@ -144,9 +144,11 @@ Off check(const Case& from, int mutations) {
         std::vector<float> z(size_t((rows + 3) / 4) * ((columns + 3) / 4) * s[1]);
         analysis.run(from.at<uint8_t>("pixels" + n), height, width, rows, columns, 2, y.data());
         hyper.run(y.data(), gain.data(), rows, columns, shift.data(), 2, z.data());
-        Coded again = entropy.encode(y.data(), gain.data(), z.data(), rows, columns, quality, 2);
+        const std::vector<float> worth(s[0], 1.5f), savings(from.bytes.at("edges").size() / sizeof(int32_t), 2.0f);
+        const Choice choice{worth.data(), savings.data()};
+        Coded again = entropy.encode(y.data(), gain.data(), z.data(), rows, columns, quality, 2, choice);
         y[0] = NAN, y[latents - 1] = -INFINITY;  // weights can hold anything
-        require(!entropy.encode(y.data(), gain.data(), z.data(), rows, columns, quality, 2).stream.empty(), "no stream");
+        require(!entropy.encode(y.data(), gain.data(), z.data(), rows, columns, quality, 2, choice).stream.empty(), "no stream");
         std::vector<char> coded(again.stream.begin(), again.stream.end());
         require(decode(coded, 2, y_hat.data()) == again.crc, "what was coded decodes to something else");
         for (int i = 0; i < mutations; i++) {

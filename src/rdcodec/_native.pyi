@@ -72,4 +72,6 @@ class Checkerboard:
         hyper_rows: NDArray[np.uint8],
         offset: NDArray[np.int32],
         threads: int,
+        worth: Floats | None,
+        savings: Floats | None,
     ) -> tuple[bytes, int, NDArray[np.int16], NDArray[np.uint8]]: ...

@@ -8,12 +8,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from torch import from_numpy
 
 from rdcodec import _native
 from rdcodec.codec import engine
 from rdcodec.codec.container import unpack
 from rdcodec.codec.pipeline import Codec
 from rdcodec.errors import NeedsModel
+from rdcodec.models.entropy.checkerboard import take_parity
 from rdcodec.models.weights import FILE_NAME, Weights, read_weights, released
 
 Picture = NDArray[np.uint8]
@@ -67,10 +69,39 @@ def test_both_engines_code_given_latents_alike(kernels: str, weights: Weights) -
         for size in (2.0, 50.0, 40000.0):
             y, z = (rng.normal(0, size, shape).astype(np.float32) for shape in ((rows, columns, m), z_size))
             gain = rng.uniform(0.1, 2, m).astype(np.float32)
-            one, other = native.encode(y, gain, z, 777), torch.encode(y, gain, z, 777)
-            assert (one.stream, one.crc) == (other.stream, other.crc)
-            for mine, its in zip((*one.symbols, *one.indexes), (*other.symbols, *other.indexes), strict=True):
-                np.testing.assert_array_equal(mine, its)
+            for worth in (None, rng.uniform(0.5, 4, m).astype(np.float32)):
+                one, other = (part.encode(y, gain, z, 777, worth) for part in (native, torch))
+                assert (one.stream, one.crc) == (other.stream, other.crc)
+                for mine, its in zip((*one.symbols, *one.indexes), (*other.symbols, *other.indexes), strict=True):
+                    np.testing.assert_array_equal(mine, its)
+
+
+def test_of_two_integers_the_one_of_less_bits_and_error_is_taken(kernels: str, weights: Weights) -> None:
+    """In the first pass, whose rows and means do not depend on what is chosen."""
+    codec, rng = Codec(weights, engine="native"), np.random.default_rng(2)
+    m, tables = weights.config.latent_channels, weights.tables
+    y = rng.normal(0, 3, (5, 7, m)).astype(np.float32)
+    worth = rng.uniform(0.5, 4, m).astype(np.float32)
+    z = rng.normal(0, 2, (2, 2, weights.config.entropy.hyper_channels)).astype(np.float32)
+
+    def first(latents: NDArray[np.float32]) -> NDArray[np.float64]:
+        return take_parity(from_numpy(latents).permute(2, 0, 1)[None], 0).reshape(-1).double().numpy()
+
+    plain, chosen = (codec.engine.encode(y, np.ones(m, np.float32), z, 777, each) for each in (None, worth))
+    rows, nearest, found = plain.indexes[1].astype(int), plain.symbols[1].astype(int), chosen.symbols[1].astype(int)
+    np.testing.assert_array_equal(rows, chosen.indexes[1])
+    value = first(y) - (first(codec.engine.decode(plain.stream, 5, 7, 777)[0]) - nearest)  # less its mean
+
+    def cost(symbols: NDArray[np.int64]) -> NDArray[np.float64]:
+        at = tables.edge_start[rows] + tables.radius[rows] + symbols
+        bits = 16 - np.log2(tables.edges[at + 1] - tables.edges[at])
+        return bits + first(np.broadcast_to(worth, y.shape).copy()) * (value - symbols) ** 2
+
+    free = (rows >= tables.skip_below) & (np.abs(nearest) <= tables.radius[rows])
+    least = np.minimum(cost(nearest * free), cost((nearest - np.sign(nearest)) * free))
+    np.testing.assert_allclose(cost(found * free)[free], least[free], rtol=1e-5)
+    np.testing.assert_array_equal(found[~free], nearest[~free])
+    assert 10 < np.sum(found != nearest) < free.sum() / 2
 
 
 def test_latents_of_both_engines_are_near(kernels: str, weights: Weights, photo: Picture) -> None:

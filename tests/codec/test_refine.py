@@ -17,7 +17,7 @@ from rdcodec.codec import refine as module
 from rdcodec.codec.pipeline import Analysed, Codec, Encoded, load, search_steps
 from rdcodec.codec.refine import MARGIN, WINDOW, refine, windows
 from rdcodec.errors import UsageError
-from rdcodec.models.rate import LMBDA_0, LMBDA_100
+from rdcodec.models.scale import LMBDA_0, LMBDA_100
 from rdcodec.models.sizes import HYPER_STRIDE
 
 Picture = NDArray[np.uint8]

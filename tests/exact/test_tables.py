@@ -42,6 +42,16 @@ def cost_bits(tables: Tables, index: int, s: np.ndarray) -> np.ndarray:
     return np.log2(TOTAL / frequency[column]) + extra
 
 
+def test_savings_are_what_the_next_symbol_towards_zero_costs_less() -> None:
+    for index in range(0, LEVELS, 9):
+        radius = int(TABLES.radius[index])
+        s = np.arange(-radius, radius + 1)
+        found = TABLES.savings[TABLES.edge_start[index] :][: 2 * radius + 3]
+        bits = cost_bits(TABLES, index, s)
+        np.testing.assert_allclose(found[:-2], bits - cost_bits(TABLES, index, s - np.sign(s)), rtol=1e-6)
+        assert found[-2:].tolist() == [0, 0]
+
+
 def test_scale_table() -> None:
     scales = scale_table()
     assert scales.shape == (LEVELS,)

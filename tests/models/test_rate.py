@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rdcodec.models.base import ImageModel
-from rdcodec.models.rate import ANCHORS, LMBDA_0, LMBDA_100, RateVector, anchor_qualities, lmbda_of_quality
+from rdcodec.models.rate import ANCHORS, RateVector, anchor_qualities, lmbda_of_quality
+from rdcodec.models.scale import LMBDA_0, LMBDA_100
 
 CHANNELS = 5
 

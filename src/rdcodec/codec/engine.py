@@ -42,8 +42,12 @@ class Engine(Protocol):
         """y times gain (M,), in quantisation steps -> z (rows / 4, columns / 4, N), sides rounded up, as floats."""
         ...
 
-    def encode(self, y: Latents, gain: Latents, z: Latents, tenths: int) -> Symbols:
-        """Code y times gain, and z, in quantisation steps, not yet rounded. Only exact integers decide a table row."""
+    def encode(self, y: Latents, gain: Latents, z: Latents, tenths: int, worth: Latents | None = None) -> Symbols:
+        """Code y times gain, and z, in quantisation steps, not yet rounded. Only exact integers decide a table row.
+
+        worth (M,): bits that a squared step of error in y is worth. A symbol of y is then the nearest integer, or the
+        next one towards 0 where that costs less in bits and error together; without it always the nearest.
+        """
         ...
 
     def decode(self, stream: bytes, rows: int, columns: int, tenths: int) -> tuple[Latents, int]:

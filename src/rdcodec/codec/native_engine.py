@@ -97,8 +97,11 @@ class NativeEngine:
         network, shift = self._hyper_analysis
         return network.run(y, gain, at_quality(shift, tenths), threads())
 
-    def encode(self, y: Latents, gain: Latents, z: Latents, tenths: int) -> Symbols:
-        stream, crc, symbols, rows = self._checkerboard.encode(y, gain, z, *self._rows(tenths), threads())
+    def encode(self, y: Latents, gain: Latents, z: Latents, tenths: int, worth: Latents | None = None) -> Symbols:
+        savings = None if worth is None else self._weights.tables.savings
+        stream, crc, symbols, rows = self._checkerboard.encode(
+            y, gain, z, *self._rows(tenths), threads(), worth, savings
+        )
         ends = z.size, z.size + y.size // 2
         return Symbols(stream, crc, np.split(symbols, ends), np.split(rows, ends))
 

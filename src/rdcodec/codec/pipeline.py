@@ -4,7 +4,7 @@
     .rdc  -> rANS -> symbols -> y_hat / gain -> synthesis -> image
 
 An engine computes the parts: the core for light models, torch for the others and on a card (`engine.py`). With more
-effort `refine.py` moves y and z before they are rounded; what follows does not change.
+effort `refine.py` moves y and z before. An encoder then takes of two integers the one that costs less (`Codec._worth`).
 """
 
 import math
@@ -25,6 +25,7 @@ from rdcodec.codec.engine import Engine, Image, Latents, Symbols, at_quality
 from rdcodec.codec.rans import Indexes
 from rdcodec.codec.target import START, largest_below, smallest_above
 from rdcodec.errors import NO_TORCH, BadInput, NeedsModel, RdcError, UsageError
+from rdcodec.models.scale import lmbda_at
 from rdcodec.models.sizes import ANCHORS, latent_size
 from rdcodec.models.weights import UNRELEASED, Weights, find_weights, no_encoder, read_weights
 
@@ -36,6 +37,9 @@ if TYPE_CHECKING:
 
 DEFAULT_QUALITY = 50.0
 EFFORTS = range(1, 10)  # 1 is one pass without a search
+# Squared error of a picture's samples for a squared error in its latents, as the light models magnify it, with which
+# training photographs need the fewest bits (docs/training.md).
+ERROR_GROWTH = 3.5
 LEAST_LIMIT = 1 << 20  # pixels that padding may make of a picture, whatever the limit
 
 
@@ -98,8 +102,8 @@ class Encoded:
 
     @cached_property
     def estimate_bits(self) -> float:
-        """Rate of the float model for the same rounded latents: no integers, no tables, no container."""
-        return self.codec.estimate_bits(self.latents, self.hyper_latents, self.quality)
+        """Rate of the float model for the same symbols: no integers, no tables, no container."""
+        return self.codec.estimate_bits(self.y_hat, self.hyper_latents, self.quality)
 
     @cached_property
     def psnr_db(self) -> float:
@@ -240,12 +244,19 @@ class Codec:
         gain: Latents = np.exp(at_quality(self._log_gain, tenths))
         return gain
 
+    def _worth(self, tenths: int) -> Latents | None:
+        """Bits that a squared quantisation step is worth, (M,); None where nobody has measured `ERROR_GROWTH`."""
+        if self.single_rate or not native_engine.runs(self.config):
+            return None
+        worth = ERROR_GROWTH * lmbda_at(tenths / 10) / 3 / np.square(self._gain(tenths))
+        return worth.astype(np.float32)
+
     def _cost(self, coded: Encoded, tenths: int) -> float:
         """Bits per pixel and weighted distortion: what the model was trained for."""
         return coded.bpp + self.torch.lmbda(tenths) * coded.mse
 
     def _code(self, analysed: Analysed, y: Latents, gain: Latents, z: Latents, tenths: int) -> Encoded:
-        coded = self.engine.encode(y, gain, z, tenths)
+        coded = self.engine.encode(y, gain, z, tenths, self._worth(tenths))
         image, hashes = analysed.image, (self.tables.hash(), *self.hashes)
         height, width = image.shape[:2]
         header = Header(self.info.tag, width, height, tenths, *hashes, coded.crc, analysed.sections)

@@ -21,6 +21,7 @@ from rdcodec.codec.crc import crc32c
 from rdcodec.codec.engine import Image, Latents, Symbols, asked_threads
 from rdcodec.codec.refine import refine
 from rdcodec.exact.fixed import MEAN_ONE
+from rdcodec.exact.tables import Tables
 from rdcodec.models.base import ImageModel
 from rdcodec.models.blocks import pad_to_multiple
 from rdcodec.models.entropy.checkerboard import Search
@@ -36,22 +37,44 @@ class _Encoder:
 
     y_latents: Tensor
     z_latents: Tensor
-    skip_below: int
+    tables: Tables
+    worth: Tensor | None  # like y
     symbols: list[NDArray[np.int32]] = field(default_factory=list)
     indexes: list[rans.Indexes] = field(default_factory=list)
 
     def z(self, indexes: Tensor) -> Tensor:
-        return self._take(self.z_latents[0].permute(1, 2, 0), indexes)
+        value = self.z_latents[0].permute(1, 2, 0)
+        return self._take(_nearest(value), indexes)
 
     def y(self, part: Part, mean: Tensor, indexes: Tensor) -> Tensor:
-        return self._take(part(self.y_latents) - mean / MEAN_ONE, indexes)
+        value = part(self.y_latents) - mean / MEAN_ONE
+        symbols = _nearest(value)
+        if self.worth is not None:
+            symbols = self._cheaper(value, symbols, indexes.long(), part(self.worth))
+        return self._take(symbols, indexes)
 
-    def _take(self, value: Tensor, indexes: Tensor) -> Tensor:
-        symbols = value.round().clamp_(-rans.MAX_SYMBOL, rans.MAX_SYMBOL)
-        symbols = symbols * (indexes >= self.skip_below)
+    def _cheaper(self, value: Tensor, symbols: Tensor, rows: Tensor, worth: Tensor) -> Tensor:
+        """The next symbol towards 0 where it saves more bits than its further squared error is worth."""
+        radius = self._edges(self.tables.radius)[rows]
+        inside = symbols.abs() <= radius  # others are escaped
+        at = self._edges(self.tables.edge_start)[rows] + radius + torch.where(inside, symbols, 0).long()
+        sign = symbols.sign()
+        error = 1 + 2 * (value - symbols) * sign  # (value - symbols + sign)^2 - (value - symbols)^2
+        lower = inside & (self._edges(self.tables.savings)[at] > worth * error)
+        return torch.where(lower, symbols - sign, symbols)
+
+    def _edges(self, array: NDArray[np.generic]) -> Tensor:
+        return torch.from_numpy(array).to(self.y_latents.device)
+
+    def _take(self, symbols: Tensor, indexes: Tensor) -> Tensor:
+        symbols = symbols * (indexes >= self.tables.skip_below)
         self.symbols.append(symbols.to(torch.int32).reshape(-1).cpu().numpy())
         self.indexes.append(_row_numbers(indexes))
         return symbols
+
+
+def _nearest(value: Tensor) -> Tensor:
+    return value.round().clamp_(-rans.MAX_SYMBOL, rans.MAX_SYMBOL)
 
 
 @dataclass
@@ -150,8 +173,9 @@ class TorchEngine:
             return _array(self.model.entropy.analyse(whole, self._at(tenths)))
 
     @torch.inference_mode()
-    def encode(self, y: Latents, gain: Latents, z: Latents, tenths: int) -> Symbols:
-        encoder = _Encoder(self._tensor(y * gain), self._tensor(z), self.tables.skip_below)
+    def encode(self, y: Latents, gain: Latents, z: Latents, tenths: int, worth: Latents | None = None) -> Symbols:
+        weight = None if worth is None else self._tensor(np.broadcast_to(worth, y.shape))
+        encoder = _Encoder(self._tensor(y * gain), self._tensor(z), self.tables, weight)
         self.entropy.code(y.shape[0], y.shape[1], tenths, encoder)
         symbols = np.concatenate(encoder.symbols)
         stream = rans.encode(symbols, np.concatenate(encoder.indexes), self.tables)

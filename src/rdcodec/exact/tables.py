@@ -55,6 +55,20 @@ class Tables:
         return (self.start[:-1] + np.arange(len(self.radius))).astype(np.int32)
 
     @cached_property
+    def savings(self) -> NDArray[np.float32]:
+        """Bits that the next symbol towards 0 costs less, for each of `edges`; 0 for the symbol 0 and for escapes.
+
+        From floats: for what an encoder chooses, never for what a decoder computes.
+        """
+        savings = np.zeros(len(self.edges), np.float32)
+        for first, radius in zip(self.edge_start, self.radius, strict=True):
+            row = slice(first, first + 2 * radius + 1)
+            bits = -np.log2(np.diff(self.edges[first : first + 2 * radius + 2]))
+            step = np.diff(bits)
+            savings[row] = np.concatenate([-step[:radius], [0], step[radius:]])
+        return savings
+
+    @cached_property
     def bucket(self) -> NDArray[np.uint16]:
         """Which symbol of the row has the first slot of each bucket of 256 slots: (L, 256) uint16."""
         firsts = np.arange(0, TOTAL, 1 << BUCKET_BITS)

@@ -1,20 +1,12 @@
-"""The quality scale, and parameters that follow it.
-
-One scale for every variable-rate model: quality 0..100, linear in log lambda. lmbda weighs the mean
-squared error of 8-bit RGB samples against bits per pixel: loss = bpp + lmbda * MSE.
-"""
+"""Parameters that follow the quality scale (`scale.py`)."""
 
 import math
 
 import torch
 from torch import Tensor, nn
 
+from rdcodec.models.scale import LMBDA_0, LMBDA_100
 from rdcodec.models.sizes import ANCHORS
-
-# Quality 10 is about 0.1 bpp and 85 about 1.1 bpp on the validation slice.
-LMBDA_0 = 0.00023
-LMBDA_100 = 0.065
-LMBDA_REFERENCE = 0.004  # the middle of the scale, where losses are weighted by one
 
 
 def lmbda_of_quality(quality: Tensor) -> Tensor:

@@ -17,7 +17,7 @@ from rdcodec.models.base import ImageModel
 from rdcodec.models.blocks import layers_of
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.entropy.kinds import HyperpriorEntropy
-from rdcodec.models.rate import LMBDA_0, LMBDA_100
+from rdcodec.models.scale import LMBDA_0, LMBDA_100
 from rdcodec.models.transforms.conv import ConvAnalysis, ConvSynthesis
 from rdcodec.models.transforms.kinds import ConvTransform
 from rdcodec.models.transforms.light import PIXEL_MEAN

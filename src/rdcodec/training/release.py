@@ -14,7 +14,7 @@ from rdcodec.measure.machine import machine
 from rdcodec.measure.rd import Evaluation
 from rdcodec.measure.reading import load_curve
 from rdcodec.models.config import ModelConfig
-from rdcodec.models.rate import LMBDA_0, LMBDA_100
+from rdcodec.models.scale import LMBDA_0, LMBDA_100
 from rdcodec.models.weights import FILE_NAME, TAG, Weights, read_weights, save_weights
 from rdcodec.system import write_whole
 from rdcodec.training.data import load_photos

@@ -12,7 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 from rdcodec.errors import is_out_of_memory
 from rdcodec.models.base import ImageModel
 from rdcodec.models.precision import fast_dtype
-from rdcodec.models.rate import LMBDA_REFERENCE
+from rdcodec.models.scale import LMBDA_REFERENCE
 from rdcodec.training.data import Batch
 from rdcodec.training.group import Group
 from rdcodec.training.recipe import Recipe

@@ -18,7 +18,7 @@ from rdcodec.measure.rd import Evaluation, evaluate, fingerprint
 from rdcodec.measure.reading import read_results
 from rdcodec.models.base import ImageModel
 from rdcodec.models.precision import fast_dtype
-from rdcodec.models.rate import LMBDA_REFERENCE
+from rdcodec.models.scale import LMBDA_REFERENCE
 from rdcodec.store.records import Result
 from rdcodec.training.data import TELL_SECONDS, Photo
 
