@@ -39,7 +39,7 @@ DEFAULT_QUALITY = 50.0
 EFFORTS = range(1, 10)  # 1 is one pass without a search
 # Squared error of a picture's samples for a squared error in its latents, as the light models magnify it, with which
 # training photographs need the fewest bits (docs/training.md).
-ERROR_GROWTH = 3.5
+ERROR_GROWTH = 5.0
 LEAST_LIMIT = 1 << 20  # pixels that padding may make of a picture, whatever the limit
 
 
