@@ -30,13 +30,11 @@ def write_case(
     path: Path, weights: Weights, files: Sequence[bytes], codec: Codec, no_pictures: Sequence[int] = ()
 ) -> None:
     """Files of these weights, and what `codec` makes of them. no_pictures: numbers of files whose pixels may be any."""
-    engine, light, entropy = NativeEngine(weights), weights.config.synthesis, weights.config.entropy
-    assert isinstance(light, LightTransform) and weights.config.analysis == light
-    tables = weights.tables
+    engine, entropy, tables = NativeEngine(weights), weights.config.entropy, weights.tables
     shape = [
         *(weights.config.latent_channels, entropy.hyper_channels, entropy.features, entropy.hidden),  # type: ignore[attr-defined]
-        *(light.stride8.width, light.stride8.blocks, light.stride16.width, light.stride16.blocks),
-        *(len(tables.radius), tables.skip_below),
+        *(*light_shape(weights.config.synthesis), len(tables.radius), tables.skip_below),
+        *light_shape(weights.config.analysis),
     ]
     arrays: dict[str, NDArray[np.generic]] = {
         "shape": np.array(shape, np.int32),
@@ -68,6 +66,11 @@ def write_case(
             told = name.encode()
             file.write(struct.pack("<I", len(told)) + told)
             file.write(struct.pack(f"<{2 + array.ndim}I", array.ndim, *array.shape, array.nbytes) + array.tobytes())
+
+
+def light_shape(transform: object) -> tuple[int, ...]:
+    assert isinstance(transform, LightTransform)
+    return transform.stride8.width, transform.stride8.blocks, transform.stride16.width, transform.stride16.blocks
 
 
 def run(*command: str | Path) -> str:

@@ -99,14 +99,16 @@ struct Off {  // pixels beside those expected
 
 Off check(const Case& from, int mutations) {
     Off all;
-    const int32_t* s = from.at<int32_t>("shape");  // latents, hyper, features, hidden; wide, blocks, deep, blocks
+    // latents, hyper, features, hidden; wide, blocks, deep, blocks of the synthesis; rows of the tables, skip_below; of
+    // the analysis as of the synthesis
+    const int32_t* s = from.at<int32_t>("shape");
     Tables tables{from.at<int32_t>("edges"), from.at<int32_t>("edge_start"), from.at<int32_t>("radius"),
                   from.at<uint16_t>("bucket"), s[8], s[9]};
     IntegerArrays integers{from.under<int16_t>("exact.", ".weight"), from.under<int32_t>("exact.", ".bias"),
                            from.under<int8_t>("exact.", ".shift")};
     Checkerboard entropy({s[0], s[1], s[2], s[3]}, integers, tables);
     LightSynthesis synthesis({s[0], s[4], s[5], s[6], s[7]}, from.under<float>("synthesis."));
-    LightAnalysis analysis({s[0], s[4], s[5], s[6], s[7]}, from.under<float>("analysis."));
+    LightAnalysis analysis({s[0], s[10], s[11], s[12], s[13]}, from.under<float>("analysis."));
     HyperAnalysis hyper(s[0], s[2], s[1], from.under<float>("hyper_analysis."));
     std::mt19937 random(7);
     for (int file = 0; from.bytes.count("stream." + std::to_string(file)); file++) {
