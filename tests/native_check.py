@@ -21,51 +21,68 @@ from rdcodec.models.transforms.kinds import LightTransform
 from rdcodec.models.weights import Weights
 
 NATIVE = Path(__file__).parents[1] / "native"
-SOURCES = ("cpu", "rans", "layers", "light", "checkerboard", "kernels", "tests/check")
+SOURCES = ("cpu", "rans", "layers", "light", "checkerboard", "kernels")
 ARM = ("-target", "aarch64-linux-musl", "-static")
 WASM = ("-target", "wasm32-wasi", "-mcpu=generic+simd128", "-fno-exceptions")
+LIBRARY = (*WASM, "-mexec-model=reactor")  # without a main of its own
 
 
 def write_case(
     path: Path, weights: Weights, files: Sequence[bytes], codec: Codec, no_pictures: Sequence[int] = ()
 ) -> None:
     """Files of these weights, and what `codec` makes of them. no_pictures: numbers of files whose pixels may be any."""
-    engine, entropy, tables = NativeEngine(weights), weights.config.entropy, weights.tables
-    shape = [
-        *(weights.config.latent_channels, entropy.hyper_channels, entropy.features, entropy.hidden),  # type: ignore[attr-defined]
-        *(*light_shape(weights.config.synthesis), len(tables.radius), tables.skip_below),
-        *light_shape(weights.config.analysis),
-    ]
-    arrays: dict[str, NDArray[np.generic]] = {
-        "shape": np.array(shape, np.int32),
-        **{"edges": tables.edges, "edge_start": tables.edge_start, "radius": tables.radius, "bucket": tables.bucket},
-        **{f"exact.{name}": array for name, array in weights.entropy.items()},
-    }
-    for part in ("synthesis.", "analysis.", "entropy.hyper_analysis."):
+    arrays = of_weights(weights)
+    arrays["shape"] = np.append(arrays["shape"], np.array(light_shape(weights.config.analysis), np.int32))
+    for part in ("analysis.", "entropy.hyper_analysis."):
         arrays |= {part.removeprefix("entropy.") + name: array for name, array in weights.floats(part).items()}
     for number, data in enumerate(files):
         header, stream = unpack(data)
-        rows, offset = engine._rows(header.quality)
+        found = of_file(weights, codec, data)
         y_hat = codec.decode_latents(header, stream)
-        latents = latent_size(*codec._padded(header.height, header.width))
-        of_file = {
-            "stream": np.frombuffer(stream, np.uint8),
-            "sides": np.array([*latents, header.height, header.width, number not in no_pictures], np.int32),
-            "crc": np.array([header.symbols_crc], np.uint32),
-            "hyper_rows": rows,
-            "offset": offset,
-            "unit": 1 / codec._gain(header.quality),
-            "tint": 1 + at_quality(weights.floats("synthesis.")["tint.values"], header.quality),
-            "y_hat": y_hat,
-            "pixels": codec.synthesise(y_hat, header.quality / 10, header.height, header.width),
-        }
-        arrays |= {f"{key}.{number}": np.ascontiguousarray(array) for key, array in of_file.items()}
-    with path.open("wb") as file:
-        file.write(struct.pack("<I", len(arrays)))
-        for name, array in arrays.items():
-            told = name.encode()
-            file.write(struct.pack("<I", len(told)) + told)
-            file.write(struct.pack(f"<{2 + array.ndim}I", array.ndim, *array.shape, array.nbytes) + array.tobytes())
+        found["sides"] = np.append(found["sides"], np.int32(number not in no_pictures))
+        found |= {"y_hat": y_hat, "pixels": codec.synthesise(y_hat, header.quality / 10, header.height, header.width)}
+        arrays |= {f"{key}.{number}": array for key, array in found.items()}
+    path.write_bytes(packed(arrays))
+
+
+def of_weights(weights: Weights) -> dict[str, NDArray[np.generic]]:
+    """What a decoder needs of them."""
+    entropy, tables = weights.config.entropy, weights.tables
+    shape = [
+        *(weights.config.latent_channels, entropy.hyper_channels, entropy.features, entropy.hidden),  # type: ignore[attr-defined]
+        *(*light_shape(weights.config.synthesis), len(tables.radius), tables.skip_below),
+    ]
+    return {
+        "shape": np.array(shape, np.int32),
+        **{"edges": tables.edges, "edge_start": tables.edge_start, "radius": tables.radius, "bucket": tables.bucket},
+        **{f"exact.{name}": array for name, array in weights.entropy.items()},
+        **{f"synthesis.{name}": array for name, array in weights.floats("synthesis.").items()},
+    }
+
+
+def of_file(weights: Weights, codec: Codec, data: bytes) -> dict[str, NDArray[np.generic]]:
+    """What a decoder needs of a file: its stream, its sides, and what depends on its quality."""
+    header, stream = unpack(data)
+    rows, offset = NativeEngine(weights)._rows(header.quality)
+    latents = latent_size(*codec._padded(header.height, header.width))
+    return {
+        "stream": np.frombuffer(stream, np.uint8),
+        "sides": np.array([*latents, header.height, header.width], np.int32),
+        "crc": np.array([header.symbols_crc], np.uint32),
+        "hyper_rows": rows,
+        "offset": offset,
+        "unit": 1 / codec._gain(header.quality),
+        "tint": 1 + at_quality(weights.floats("synthesis.")["tint.values"], header.quality),
+    }
+
+
+def packed(arrays: dict[str, NDArray[np.generic]]) -> bytes:
+    """Arrays as native/named.h reads them."""
+    parts = [struct.pack("<I", len(arrays))]
+    for name, array in arrays.items():
+        told, sides = name.encode(), struct.pack(f"<{2 + array.ndim}I", array.ndim, *array.shape, array.nbytes)
+        parts += [struct.pack("<I", len(told)), told, sides, np.ascontiguousarray(array).tobytes()]
+    return b"".join(parts)
 
 
 def light_shape(transform: object) -> tuple[int, ...]:
@@ -80,28 +97,58 @@ def run(*command: str | Path) -> str:
     return done.stdout
 
 
-def cross_compiled(program: Path, target: Sequence[str]) -> Path:
-    """The program for another processor; it needs the package ziglang."""
+def cross_compiled(program: Path, target: Sequence[str], main: str = "tests/check") -> Path:
+    """A program for another processor, the check unless another is named; it needs the package ziglang."""
     options = ("-std=c++17", "-O2", "-ffp-contract=fast", "-DRDC_TARGET=baseline", "-o", program)
-    run(sys.executable, "-m", "ziglang", "c++", *target, *options, *(NATIVE / f"{name}.cpp" for name in SOURCES))
+    sources = [NATIVE / f"{name}.cpp" for name in (*SOURCES, main)]
+    run(sys.executable, "-m", "ziglang", "c++", *target, *options, *sources)
     return program
 
 
-def run_wasm(check: Path, case: Path) -> str:
-    """What the program says, compiled as WebAssembly, of a case; it needs the package wasmtime."""
-    import wasmtime
+class Wasm:
+    """A WebAssembly program with the exports that it has; it needs the package wasmtime."""
 
-    engine, setting = wasmtime.Engine(), wasmtime.WasiConfig()
-    said, wrong = check.with_suffix(".said"), check.with_suffix(".wrong")
-    setting.argv = ["check", f"/case/{case.name}"]
-    setting.preopen_dir(str(case.parent), "/case")
-    setting.stdout_file, setting.stderr_file = str(said), str(wrong)
-    store, linker = wasmtime.Store(engine), wasmtime.Linker(engine)
-    store.set_wasi(setting)
-    linker.define_wasi()
-    exports: Any = linker.instantiate(store, wasmtime.Module.from_file(engine, str(check))).exports(store)
-    try:
-        exports["_start"](store)
-    except wasmtime.ExitTrap as ended:
-        assert ended.code == 0, wrong.read_text()
-    return said.read_text()
+    def __init__(self, program: Path, folder: Path, *arguments: str) -> None:
+        """folder: where it finds `arguments`, under the name /case."""
+        import wasmtime
+
+        engine, setting = wasmtime.Engine(), wasmtime.WasiConfig()
+        self._said, self._wrong = program.with_suffix(".said"), program.with_suffix(".wrong")
+        setting.argv = ["program", *arguments]
+        setting.preopen_dir(str(folder), "/case")
+        setting.stdout_file, setting.stderr_file = str(self._said), str(self._wrong)
+        self.store, linker = wasmtime.Store(engine), wasmtime.Linker(engine)
+        self.store.set_wasi(setting)
+        linker.define_wasi()
+        module = wasmtime.Module.from_file(engine, str(program))
+        self._exports: Any = linker.instantiate(self.store, module).exports(self.store)
+        self._ended = wasmtime.ExitTrap
+
+    def call(self, name: str, *arguments: int) -> Any:
+        return self._exports[name](self.store, *arguments)
+
+    def run(self) -> str:
+        """All that it says; it has to end well."""
+        try:
+            self.call("_start")
+        except self._ended as ended:
+            assert ended.code == 0, self.wrong
+        return self._said.read_text()
+
+    @property
+    def wrong(self) -> str:
+        return self._wrong.read_text()
+
+    def put(self, data: bytes) -> tuple[int, int]:
+        """Into memory that it gives: address and size."""
+        address = self.call("rdc_allocate", len(data))
+        self._exports["memory"].write(self.store, data, address)
+        return address, len(data)
+
+    def get(self, address: int, size: int) -> bytes:
+        return bytes(self._exports["memory"].read(self.store, address, address + size))
+
+
+def run_wasm(check: Path, case: Path) -> str:
+    """What the check, compiled as WebAssembly, says of a case."""
+    return Wasm(check, case.parent, f"/case/{case.name}").run()

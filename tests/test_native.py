@@ -3,9 +3,23 @@
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from native_check import ARM, NATIVE, WASM, cross_compiled, run, run_wasm, write_case
+from native_check import (
+    ARM,
+    LIBRARY,
+    NATIVE,
+    WASM,
+    Wasm,
+    cross_compiled,
+    of_file,
+    of_weights,
+    packed,
+    run,
+    run_wasm,
+    write_case,
+)
 from rdcodec.codec.pipeline import Codec
 from rdcodec.models.weights import read_weights
 
@@ -54,3 +68,38 @@ def test_as_web_assembly(case: Path, tmp_path: Path) -> None:
     pytest.importorskip("ziglang", reason="the package ziglang is the cross compiler")
     pytest.importorskip("wasmtime", reason="the package wasmtime runs WebAssembly")
     assert run_wasm(cross_compiled(tmp_path / "check.wasm", WASM), case).startswith(RIGHT)
+
+
+@pytest.mark.slow
+def test_the_decoder_for_pages(tmp_path: Path) -> None:
+    """native/wasm.cpp as a host calls it: the golden files give the pictures that they give here, nearly."""
+    pytest.importorskip("ziglang", reason="the package ziglang is the cross compiler")
+    pytest.importorskip("wasmtime", reason="the package wasmtime runs WebAssembly")
+    check_decoder(cross_compiled(tmp_path / "rdc.wasm", LIBRARY, "wasm"))
+
+
+def check_decoder(program: Path) -> None:
+    weights = read_weights(GOLDEN / "Golden.1.safetensors")
+    codec, decoder = Codec(weights), Wasm(program, GOLDEN)
+    decoder.call("_initialize")
+    model = decoder.call("rdc_model", *decoder.put(packed(of_weights(weights))))
+    for name in sorted(set(FILES) - {"extremes"}):
+        data = (GOLDEN / f"{name}.rdc").read_bytes()
+        arrays, expected = of_file(weights, codec, data), codec.decompress(data)
+        picture = decoder.call("rdc_decode", model, *decoder.put(packed(arrays)))
+        got = np.frombuffer(decoder.get(picture, expected.size), np.uint8).reshape(expected.shape)
+        off = np.abs(got.astype(int) - expected)
+        assert off.max() <= 2 and np.mean(off > 1) <= 0.001
+        decoder.call("rdc_free", picture)
+    for damage, words in (
+        ({"crc": arrays["crc"] + np.uint32(1)}, "not those that were coded"),
+        ({"stream": arrays["stream"][:-1]}, "its length is impossible"),
+        ({"unit": arrays["unit"][:-1]}, "unit has another size"),
+        ({"sides": np.array([1, 1, 17, 16], np.int32)}, "beyond its latents"),
+    ):
+        wrong = Wasm(program, GOLDEN)
+        wrong.call("_initialize")
+        model = wrong.call("rdc_model", *wrong.put(packed(of_weights(weights))))
+        with pytest.raises(Exception, match="wasm trap"):
+            wrong.call("rdc_decode", model, *wrong.put(packed(arrays | damage)))
+        assert words in wrong.wrong

@@ -4,59 +4,16 @@
 // emulators run it.
 #include <cstdio>
 #include <cstdlib>
-#include <map>
 #include <random>
 #include <utility>
 
 #include "../checkerboard.h"
 #include "../light.h"
+#include "../named.h"
 
 using namespace rdc;
 
 namespace {
-
-struct Case {
-    std::map<std::string, std::vector<char>> bytes;
-    std::map<std::string, std::vector<size_t>> shapes;
-
-    explicit Case(const char* path) {
-        std::FILE* in = std::fopen(path, "rb");
-        bool whole = in != nullptr;
-        auto read = [&](void* to, size_t bytes) { whole = whole && std::fread(to, 1, bytes, in) == bytes; };
-        auto number = [&] {
-            uint32_t value = 0;
-            read(&value, 4);
-            return value;
-        };
-        for (uint32_t arrays = number(); arrays > 0; arrays--) {
-            std::string name(number(), ' ');
-            read(name.data(), name.size());
-            std::vector<size_t> shape(number());
-            for (size_t& side : shape) side = number();
-            std::vector<char> data(number());
-            read(data.data(), data.size());
-            shapes[name] = shape;
-            bytes[name] = data;
-        }
-        if (in) std::fclose(in);
-        if (!whole) std::exit((std::fprintf(stderr, "%s: not a case\n", path), 2));
-    }
-
-    template <class T>
-    const T* at(const std::string& name) const {
-        return reinterpret_cast<const T*>(bytes.at(name).data());
-    }
-
-    template <class T>
-    Arrays<T> under(const std::string& prefix, const std::string& suffix = "") const {
-        Arrays<T> found;
-        for (const auto& [name, data] : bytes)
-            if (name.rfind(prefix, 0) == 0 && name.size() >= suffix.size() &&
-                name.compare(name.size() - suffix.size(), std::string::npos, suffix) == 0)
-                found[name.substr(prefix.size())] = {reinterpret_cast<const T*>(data.data()), shapes.at(name)};
-        return found;
-    }
-};
 
 void require(bool holds, const char* what) {
     if (!holds) std::exit((std::fprintf(stderr, "%s: %s\n", kernels().name, what), 1));
@@ -97,7 +54,7 @@ struct Off {  // pixels beside those expected
     size_t beyond_1 = 0, samples = 0;
 };
 
-Off check(const Case& from, int mutations) {
+Off check(const Named& from, int mutations) {
     Off all;
     // latents, hyper, features, hidden; wide, blocks, deep, blocks of the synthesis; rows of the tables, skip_below; of
     // the analysis as of the synthesis
@@ -111,12 +68,12 @@ Off check(const Case& from, int mutations) {
     LightAnalysis analysis({s[0], s[10], s[11], s[12], s[13]}, from.under<float>("analysis."));
     HyperAnalysis hyper(s[0], s[2], s[1], from.under<float>("hyper_analysis."));
     std::mt19937 random(7);
-    for (int file = 0; from.bytes.count("stream." + std::to_string(file)); file++) {
+    for (int file = 0; from.has("stream." + std::to_string(file)); file++) {
         const std::string n = "." + std::to_string(file);
         const int32_t* sides = from.at<int32_t>("sides" + n);  // rows, columns, height, width, whether a picture has such latents
         const int rows = sides[0], columns = sides[1], height = sides[2], width = sides[3];
         const size_t latents = size_t(rows) * columns * s[0], samples = size_t(height) * width * 3;
-        const std::vector<char>& stream = from.bytes.at("stream" + n);
+        const std::vector<char>& stream = from.bytes("stream" + n);
         Quality quality{from.at<uint8_t>("hyper_rows" + n), from.at<int32_t>("offset" + n)};
         auto decode = [&](const std::vector<char>& data, int threads, float* y_hat) {
             return entropy.decode(reinterpret_cast<const uint8_t*>(data.data()), data.size(), rows, columns, quality, threads,
@@ -173,7 +130,11 @@ Off check(const Case& from, int mutations) {
 
 int main(int count, char** arguments) {
     if (count < 2) return 2;
-    Case from(arguments[1]);
+    std::vector<char> memory;
+    char some[1 << 16];
+    std::FILE* in = std::fopen(arguments[1], "rb");
+    for (size_t count; in && (count = std::fread(some, 1, sizeof some, in)) > 0;) memory.insert(memory.end(), some, some + count);
+    const Named from(memory.data(), memory.size());
     for (const Kernels* const* k = all_kernels(); *k; k++) {
         use((*k)->name);
         check_products();
