@@ -25,15 +25,15 @@ parameters and FLOPs are counted. `rdc models` lists the same figures, `rdc flop
 **A to G** are the models of Minnen and Johnston, "Advancing the Rate-Distortion-Computation Frontier for Neural Image
 Compression" (ICIP 2023). The models were not published. Section 5 describes B. For the others, Table 1 gives only
 the kinds of parts, the number of parameters and kFLOPs/px. Two figures do not determine an architecture, so each
-configuration is one that matches them; below, each says what is certain and what was fitted. The rates in
+configuration is one of those that match them. The sections below say what is certain and what was fitted. The rates in
 the table are relative to BPG, as the paper measured them with its own weights; negative is smaller.
 
 **H, I and J** are ours: light models that serve all rates with one set of weights.
 
-1 multiply-add = 2 FLOPs. kFLOPs/px is what a decoder runs on a picture of 768x512: 2 per multiply-add, 1 per bias and
-per product of two activations, as the paper counts. Table 1 seems to leave out the analysis transform in the
-parameters of A, B and G, and to include it in those of C to F; **bold** is the figure that matches the table. A-whole
-and G-whole are A and G with all parameters counted.
+kFLOPs/px counts what a decoder runs on a picture of 768x512, as the paper does: 2 FLOPs per multiply-add, 1 per bias and
+per product of two activations. Table 1 seems to leave out the analysis transform in the parameters of A, B and G, and to
+include it in those of C to F. **Bold** is the figure that matches the table. A-whole and G-whole are A and G under the
+assumption that Table 1 counts all parameters.
 
 Measurements: [where decoding spends its time](results/decode-parts.md), [whether A to G can
 learn](results/learn.md), and [what each of the paper's changes is worth](results/ablation.md).
@@ -41,19 +41,19 @@ learn](results/learn.md), and [what each of the paper's changes is worth](result
 """
 READING = """## What computes where
 
-Grey parts run in the encoder only. The light models have a separate axis, since sizes differ too much for one.
+Grey parts run in the encoder only. The light models have an axis of their own because they are much smaller.
 
 ![FLOPs and parameters of every model by part]({images}/costs.svg)
 
 ## How to read the diagrams
 
 Each line runs from left to right. Analysis turns the picture into latents y, at 1/16 of its sides. The entropy model
-sends hyper-latents z, at 1/64, as side information, and from them predicts mean and scale of every latent, with which
-y is coded; ŷ is what the decoder has of y. Synthesis turns ŷ into the picture. Grey boxes run in the encoder alone.
+sends hyper-latents z, at 1/64, as side information. From them it predicts the mean and scale of every latent, and y is
+coded with these; ŷ is the decoder's version of y. Synthesis turns ŷ into the picture. Grey boxes run only in the encoder.
 Numbers after a comma are channels; ↓2 halves the sides, ↑2 doubles them.
 
-A *residual block* is 1×1 to half of the channels, 3×3, 1×1 back, plus its input; *attention* gates three such blocks by
-three others. LRP, latent residual prediction, guesses from a decoded slice what rounding took from it. The shortcut of
+A *residual block* is 1×1 to half of the channels, 3×3, 1×1 back, plus its input. *Attention* gates three such blocks by
+three others. LRP, latent residual prediction, estimates what rounding removed from a decoded slice. The shortcut of
 the light models starts as the Karhunen-Loève transform (KLT) of photographs' patches.
 """
 
@@ -86,7 +86,7 @@ def _section(config: ModelConfig) -> str:
 
 
 def header_comment(name: str) -> str:
-    """What the configuration of a model says of itself, in the comment on top of its file."""
+    """The comment at the top of a model's configuration file."""
     lines = (CONFIGS / f"{name}.toml").read_text(encoding="utf-8").splitlines()
     comment: list[str] = []
     for line in lines:
@@ -97,7 +97,7 @@ def header_comment(name: str) -> str:
 
 
 def packaged() -> list[ModelConfig]:
-    """The family and the other readings of its rows, by name; the published baselines are not drawn."""
+    """The family and the other readings of its rows, by name, without the published baselines."""
     names = [name for name in config_names() if name_group(name) < 2]
     return [load_config(CONFIGS / f"{name}.toml") for name in names]
 
@@ -117,7 +117,7 @@ def draw_models(configs: Sequence[ModelConfig]) -> dict[str, bytes]:
 
 
 def _fewer_colours(png: io.BytesIO) -> bytes:
-    """A third of the bytes, and to the eye the same."""
+    """A third of the bytes, and it looks the same."""
     out = io.BytesIO()
     with Image.open(png) as picture:
         picture.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(out, "png", optimize=True)
