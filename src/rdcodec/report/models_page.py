@@ -30,10 +30,10 @@ the table are relative to BPG, as the paper measured them with its own weights; 
 
 **H, I and J** are ours: light models that serve all rates with one set of weights.
 
-kFLOPs/px counts what a decoder runs on a picture of 768x512, as the paper does: 2 FLOPs per multiply-add, 1 per bias and
-per product of two activations. Table 1 seems to leave out the analysis transform in the parameters of A, B and G, and to
-include it in those of C to F. **Bold** is the figure that matches the table. A-whole and G-whole are A and G under the
-assumption that Table 1 counts all parameters.
+kFLOPs/px counts what a decoder runs on a picture of 768x512, as the paper does: 2 FLOPs per multiply-add, 1 per bias
+and per product of two activations. Table 1 seems to leave out the analysis transform in the parameters of A, B and G,
+and to include it in those of C to F. **Bold** is the figure that matches the table. A-whole and G-whole are A and G
+under the assumption that Table 1 counts all parameters.
 
 Measurements: [where decoding spends its time](results/decode-parts.md), [whether A to G can
 learn](results/learn.md), and [what each of the paper's changes is worth](results/ablation.md).
@@ -49,8 +49,8 @@ Grey parts run in the encoder only. The light models have an axis of their own b
 
 Each line runs from left to right. Analysis turns the picture into latents y, at 1/16 of its sides. The entropy model
 sends hyper-latents z, at 1/64, as side information. From them it predicts the mean and scale of every latent, and y is
-coded with these; ŷ is the decoder's version of y. Synthesis turns ŷ into the picture. Grey boxes run only in the encoder.
-Numbers after a comma are channels; ↓2 halves the sides, ↑2 doubles them.
+coded with these; ŷ is the decoder's version of y. Synthesis turns ŷ into the picture. Grey boxes run only in the
+encoder. Numbers after a comma are channels; ↓2 halves the sides, ↑2 doubles them.
 
 A *residual block* is 1×1 to half of the channels, 3×3, 1×1 back, plus its input. *Attention* gates three such blocks by
 three others. LRP, latent residual prediction, estimates what rounding removed from a decoded slice. The shortcut of
