@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from PIL import Image, ImageCms, UnidentifiedImageError
+from PIL import Image, ImageCms, ImageFile, UnidentifiedImageError
 
 import rdcodec
 import rdcodec.pillow
@@ -70,6 +70,16 @@ def test_open_gives_size_and_mode_and_load_the_pixels(kind: str, path: Path) -> 
 def test_a_file_is_told_by_its_content(path: Path, tmp_path: Path) -> None:
     (tmp_path / "wrong.png").write_bytes(path.read_bytes())
     assert Image.open(tmp_path / "wrong.png").format == "RDC"
+
+
+@pytest.mark.parametrize("chunk", [1, 100, 10**6])
+def test_a_file_that_comes_in_parts(path: Path, chunk: int) -> None:
+    data = path.read_bytes()
+    parser = ImageFile.Parser()
+    for start in range(0, len(data), chunk):
+        parser.feed(data[start : start + chunk])
+    image = parser.close()
+    np.testing.assert_array_equal(np.asarray(image), rdcodec.decompress(data))
 
 
 @pytest.mark.usefixtures("no_decoding")

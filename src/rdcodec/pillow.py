@@ -61,6 +61,9 @@ class RdcImageFile(ImageFile.ImageFile):
             self.fp = None
         return super().load()
 
+    def load_seek(self, pos: int) -> None:
+        """Tells Pillow that nothing but `load` decodes this: its parser of parts would, and it maps raw files."""
+
     @property
     def _max_pixels(self) -> int:
         """Pillow has a limit of its own, and `Image.open` has heeded it."""
