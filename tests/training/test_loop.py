@@ -316,6 +316,26 @@ def test_an_interrupt_of_one_process_stops_the_group(plan: Plan, folder: Path, m
     assert checkpoint(folder)["progress"]["step"] == 1
 
 
+def test_whoever_handles_a_signal_learns_of_it_once_all_is_saved(
+    plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So that a command which SIGTERM ends can say so by its exit code."""
+    steps = []
+
+    def end(number: int, frame: object) -> None:
+        steps.append(checkpoint(folder)["progress"]["step"])
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, end)
+    try:
+        before_each_step(monkeypatch, stop_at(2, lambda: signal.raise_signal(signal.SIGTERM)))
+        with pytest.raises(KeyboardInterrupt):
+            start(plan, folder, 6)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert steps == [3]
+
+
 def test_signals_are_as_before_after_a_run() -> None:
     """Also where they are ignored, as in a shell's background job."""
     with noted_interrupts() as interrupted:

@@ -16,7 +16,7 @@ from rdcodec.training.checkpoint import Progress, save_checkpoint
 from rdcodec.training.data import Photo
 from rdcodec.training.feed import Feed
 from rdcodec.training.group import Group
-from rdcodec.training.interrupt import noted_interrupts
+from rdcodec.training.interrupt import interrupt_by, noted_interrupts
 from rdcodec.training.recipe import Recipe
 from rdcodec.training.stepper import Losses, Stepper
 from rdcodec.training.validation import pictures_sha256, validation_summary
@@ -108,7 +108,7 @@ def fit(run: Run, pause_after: float = math.inf, began: float | None = None) -> 
             save(run)
         if end == "interrupted" or interrupted():
             run.say(f"interrupted at step {progress.step}: go on with rdc train --resume {run.folder}")
-            raise KeyboardInterrupt
+            interrupt_by(interrupted())
         if end == "paused":
             return False
         emit_validation(run)
@@ -118,7 +118,7 @@ def fit(run: Run, pause_after: float = math.inf, began: float | None = None) -> 
 
 
 def _take_steps(
-    run: Run, clock: "Clock", meter: "Meter", interrupted: Callable[[], bool], pause_after: float, began: float
+    run: Run, clock: "Clock", meter: "Meter", interrupted: Callable[[], int], pause_after: float, began: float
 ) -> Literal["spent", "interrupted", "paused", "validate"]:
     """Steps until there is something else to do: all processes of the group end with the same one, for one reason."""
     progress = run.progress
