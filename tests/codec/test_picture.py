@@ -305,6 +305,28 @@ def test_orientation_is_applied_once_and_reset(order: str, kind: int) -> None:
         assert metadata.orientation(again.exif) == 1
 
 
+def test_a_jpeg_inside_jpeg_xl_is_turned_and_other_jpeg_xl_is_not(tmp_path: Path) -> None:
+    import pillow_jxl  # noqa: F401
+
+    Image.fromarray(PIXELS).save(tmp_path / "a.jpg", exif=b"Exif\0\0" + exif(6))
+    with Image.open(tmp_path / "a.jpg") as image:
+        image.save(tmp_path / "a.jxl", lossless_jpeg=True)
+        image.save(tmp_path / "b.jxl", lossless_jpeg=False, exif=b"Exif\0\0" + exif(6))
+    turned, same = (read_picture(tmp_path / name) for name in ("a.jxl", "b.jxl"))
+    assert turned.pixels.shape == (W, H, 3) and same.pixels.shape == (H, W, 3)
+    assert turned.exif == same.exif == exif(1)
+
+
+def test_heic_of_ten_bits_is_coded_from_eight_with_a_note(tmp_path: Path) -> None:
+    import pillow_heif
+
+    deep = PIXELS.astype(np.uint16) << 8
+    pillow_heif.encode("RGB;16", (W, H), deep.tobytes(), tmp_path / "a.heic", quality=95)
+    back = read_picture(tmp_path / "a.heic")
+    assert back.notes == ("10 bits a sample are coded from the upper 8",)
+    assert np.abs(back.pixels.astype(int) - PIXELS).mean() < 8
+
+
 def test_the_orientation_in_xmp_is_reset_with_it() -> None:
     data = encode_picture(Picture(PIXELS, exif=exif(6), xmp=XMP), "png")
     assert read_picture(data).xmp == XMP.replace(b'"6"', b'"1"')

@@ -348,11 +348,13 @@ def _found(image: ImageFile.ImageFile, file: BinaryIO) -> _Found:
     notes: tuple[str, ...] = ()
     frames = getattr(image, "n_frames", 1)
     if frames > 1 and image.format == "MPO":  # further pictures of a phone's file: views or gain maps of the first
-        what = "a further picture" if frames == 2 else f"{frames - 1} further pictures"
-        notes += (f"{what} in the file (gain map, second view or preview) is dropped",)
+        notes += (_further(frames - 1),)
     elif frames > 1:
         kind = "pages" if image.format == "TIFF" else "frames"
         raise BadInput(f"holds {frames} {kind}: save the one you want as a picture of its own")
+    auxiliary = [kind for kind in image.info.get("aux") or () if "alpha" not in str(kind)]  # of HEIC
+    if beside := len(auxiliary) + len(image.info.get("depth_images") or ()):
+        notes += (_further(beside),)
     if (bits := _depth(image, file)) > 8:
         notes += (_deep(bits),)
     exif = metadata.of_tiff(image) if image.format == "TIFF" else image.info.get("exif")
@@ -360,6 +362,11 @@ def _found(image: ImageFile.ImageFile, file: BinaryIO) -> _Found:
     if icc is None and image.format in ("AVIF", "HEIF"):
         icc = colour.of_nclx(_head(file))
     return _Found(icc, exif, xmp.encode() if isinstance(xmp, str) else xmp, notes)
+
+
+def _further(count: int) -> str:
+    what = "a further picture" if count == 1 else f"{count} further pictures"
+    return f"{what} in the file (gain map, second view or preview) is dropped"
 
 
 def _deep(bits: int) -> str:
@@ -419,11 +426,11 @@ def _finished(image: Image.Image, found: _Found, allow_damaged: bool = False) ->
         raise BadInput(colour.HDR)
     if image.mode == "CMYK":
         pixels, note = colour.from_cmyk(image, icc if space == "CMYK" else None)
-        return _upright(Picture(pixels, None, False, None, exif, xmp, (*notes, note)), image.format)
+        return _upright(Picture(pixels, None, False, None, exif, xmp, (*notes, note)), image)
     pixels, alpha, grey = _samples(image)
     if icc and not (space == "RGB" or (space == "GRAY" and grey)):
         notes, icc = (*notes, f"the colour profile is for {space} and is dropped: colours are taken as sRGB"), None
-    return _upright(Picture(pixels, alpha, grey, icc, exif, xmp, notes), image.format)
+    return _upright(Picture(pixels, alpha, grey, icc, exif, xmp, notes), image)
 
 
 def _samples(image: Image.Image) -> tuple[Pixels, Pixels | None, bool]:
@@ -443,8 +450,8 @@ def _samples(image: Image.Image) -> tuple[Pixels, Pixels | None, bool]:
     return both[..., :3].copy(), None if alpha.min() == 255 else alpha, grey
 
 
-def _upright(picture: Picture, format: str | None) -> Picture:
-    """Turned as EXIF says, which then says 1. TIFF and JPEG XL come from their decoders turned."""
+def _upright(picture: Picture, image: Image.Image) -> Picture:
+    """Turned as EXIF says, which then says 1. TIFF and JPEG XL are turned by their decoders, a JPEG in JXL is not."""
     if picture.exif is None:
         return picture
     orientation = metadata.orientation(picture.exif)
@@ -453,7 +460,7 @@ def _upright(picture: Picture, format: str | None) -> Picture:
         return picture
     if picture.xmp is not None:
         picture = replace(picture, xmp=metadata.reset_xmp(picture.xmp))
-    if format in ("TIFF", "JXL"):
+    if image.format == "TIFF" or (image.format == "JXL" and not getattr(image, "jpeg", False)):
         return picture
     alpha = None if picture.alpha is None else metadata.turned(picture.alpha, orientation)
     return replace(picture, pixels=metadata.turned(picture.pixels, orientation), alpha=alpha)
