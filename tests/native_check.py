@@ -149,6 +149,6 @@ class Wasm:
         return bytes(self._exports["memory"].read(self.store, address, address + size))
 
 
-def run_wasm(check: Path, case: Path) -> str:
+def run_wasm(check: Path, case: Path, *more: str) -> str:
     """What the check, compiled as WebAssembly, says of a case."""
-    return Wasm(check, case.parent, f"/case/{case.name}").run()
+    return Wasm(check, case.parent, f"/case/{case.name}", *more).run()

@@ -67,7 +67,7 @@ def test_as_web_assembly(case: Path, tmp_path: Path) -> None:
     """Likewise; its compiler has no exceptions, so that no damaged streams are decoded."""
     pytest.importorskip("ziglang", reason="the package ziglang is the cross compiler")
     pytest.importorskip("wasmtime", reason="the package wasmtime runs WebAssembly")
-    assert run_wasm(cross_compiled(tmp_path / "check.wasm", WASM), case).startswith(RIGHT)
+    assert run_wasm(cross_compiled(tmp_path / "check.wasm", WASM), case, "0").startswith(RIGHT)
 
 
 @pytest.mark.slow
