@@ -185,6 +185,8 @@ void Checkerboard::code(Coder& coder, int rows, int columns, const Quality& qual
     const size_t count = size_t(rows) * columns * half;
     std::vector<uint8_t> indexes(count);
     std::vector<int16_t> means(count);
+    std::vector<int32_t> offsets(m);  // of the even channels, then of the odd ones
+    for (int c = 0; c < m; c++) offsets[c % 2 * half + c / 2] = quality.offset[c];
     for (int pass = 0; pass < 2; pass++) {
         in_parallel(rows, threads, [&](int first, int end) {
             Buffer<int16_t> in(size_t(columns + 1) * (wide + 2 * latents)), a(size_t(columns) * hidden), b(a.size());
@@ -209,28 +211,34 @@ void Checkerboard::code(Coder& coder, int rows, int columns, const Quality& qual
                                                  given.data() + size_t(x) * 2 * lower, 4 * size_t(lower));
                 for (int x = 0; x < columns; x++) {
                     const int16_t *mean = given.data() + size_t(x) * 2 * lower, *level = mean + lower;
-                    const int32_t* offset = quality.offset + (r + x + pass) % 2;
+                    const int32_t* offset = offsets.data() + size_t((r + x + pass) % 2) * half;
                     size_t at = (size_t(r) * columns + x) * half;
                     std::copy_n(mean, half, means.data() + at);
                     for (int c = 0; c < half; c++)
-                        indexes[at + c] = static_cast<uint8_t>(within((level[c] + offset[2 * c]) >> 4, 0, LEVELS - 1));
+                        indexes[at + c] = static_cast<uint8_t>(within((level[c] + offset[c]) >> 4, 0, LEVELS - 1));
                 }
             }
         });
         const int16_t* symbols = coder.y(pass, indexes.data(), means.data());
         if (pass == 1 && !y_hat) return;
         in_parallel(rows, threads, [&](int first, int end) {
+            std::vector<float> decoded(half);
+            std::vector<int16_t> context(half);
             for (int r = first; r < end; r++)
                 for (int x = 0; x < columns; x++) {
                     size_t at = (size_t(r) * columns + x) * half;
                     int parity = (r + x + pass) % 2;
                     float* to = y_hat ? y_hat + (size_t(r) * columns + x) * m + parity : nullptr;
                     int16_t* sees = seen.row(r) + size_t(x) * latents + parity;
-                    for (int c = 0; c < half; c++) {
+                    for (int c = 0; c < half; c++) {  // all that can be done side by side, before channels lie apart
                         int32_t value = means[at + c] + MEAN_ONE * symbols[at + c];
-                        if (to) to[2 * c] = static_cast<float>(value) / MEAN_ONE;
-                        if (pass == 0) sees[2 * c] = static_cast<int16_t>(within((value + 2) >> 2, -LATENT_MAX, LATENT_MAX));
+                        decoded[c] = static_cast<float>(value) / MEAN_ONE;
+                        context[c] = static_cast<int16_t>(within((value + 2) >> 2, -LATENT_MAX, LATENT_MAX));
                     }
+                    if (to)
+                        for (int c = 0; c < half; c++) to[2 * c] = decoded[c];
+                    if (pass == 0)
+                        for (int c = 0; c < half; c++) sees[2 * c] = context[c];
                 }
         });
         if (pass == 0) {
