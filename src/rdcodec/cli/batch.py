@@ -166,7 +166,7 @@ def _target(source: Path | None, named: Path, output: str | None, several: bool)
         return Path(str(output))
     if output is None:
         if source.exists() and not source.is_file():
-            raise UsageError(f"{source}: has no place for a file beside it: name a file with -o")
+            raise UsageError(f"{source}: has no place for a file next to it: name a file with -o")
         return source.with_name(named.name)
     folder = several or output.endswith(("/", os.sep)) or Path(output).is_dir()
     return Path(output) / named if folder else Path(output)

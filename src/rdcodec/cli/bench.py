@@ -35,7 +35,7 @@ def bench(
         float | None, typer.Option("-q", "--quality", min=0, max=100, metavar="Q", help="Quality of the files.")
     ] = None,
     networks: Annotated[
-        bool, typer.Option("--networks", metavar=io.FLAG, help="Networks alone, without entropy coding.")
+        bool, typer.Option("--networks", metavar=io.FLAG, help="Only the networks, without entropy coding.")
     ] = False,
     threads: Annotated[
         str, typer.Option("--threads", metavar="N,N", help="Numbers of CPU threads; 0: every core.")
@@ -63,9 +63,9 @@ def bench(
     no_progress: io.NoProgress = False,
     verbose: io.Verbose = 0,
 ) -> None:
-    """Measure the speed and memory of models, each in a process of its own.
+    """Measure the speed and memory of models, each in its own process.
 
-    Models with weights code whole files. Those without run their networks alone, with random numbers. Of three or more
+    Models with weights code whole files. Those without run only their networks, with random numbers. For three or more
     models, the order by FLOPs is compared with the order by time.
 
     Example: [bold]rdc bench I --threads 1 --parts[/bold]

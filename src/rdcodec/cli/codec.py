@@ -25,7 +25,7 @@ Task = TypeVar("Task")
 
 Output = Annotated[
     str | None,
-    typer.Option("-o", "--output", metavar="OUT", help="File, folder or '-'; without it, beside the input."),
+    typer.Option("-o", "--output", metavar="OUT", help="File, folder or '-'; without it, next to the input."),
 ]
 
 Recursive = Annotated[bool, typer.Option("-r", "--recursive", metavar=io.FLAG, help="Folders of folders too.")]
@@ -460,7 +460,7 @@ def _record(item: batch.Item, header: "Header", file_bytes: int) -> dict[str, An
 def _for_cluster(found: batch.Batch, jobs: int, force: bool) -> batch.Batch:
     """What there is left to do when files that exist are refused here: a task that is done twice finds its own."""
     if jobs != 1:
-        raise UsageError("--jobs is for this machine, and a cluster has its own: leave it out beside --ray")
+        raise UsageError("--jobs is for this machine, not for a cluster: leave it out with --ray")
     return batch.without_existing(found, force)
 
 

@@ -58,9 +58,9 @@ def demo(
     force: io.Force = False,
     verbose: io.Verbose = 0,
 ) -> None:
-    """Compress and decompress a photograph, beside JPEG and WebP files no larger.
+    """Compress and decompress a photograph, and compare with JPEG and WebP files no larger.
 
-    Needs no network and less than a minute. Writes the pictures and a comparison to look at.
+    Needs no network and less than a minute. Writes the pictures and a comparison.
 
     Example: [bold]rdc demo -o demo[/bold]
     """

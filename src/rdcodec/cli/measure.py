@@ -116,8 +116,8 @@ def eval_(
 ) -> None:
     """Measure rate, distortion and time of real files over a folder of pictures.
 
-    The codec may be anybody's: an object in Python, or two commands. Figures are means over the pictures; with more
-    than one job, times are left out. With -o, an interrupted run goes on where it stood.
+    The codec can be your own: a Python object, or two commands. Figures are means over the pictures. With more
+    than one job, times are left out. With -o, an interrupted run continues where it stopped.
 
     Example: [bold]rdc eval I --data kodak -o I.json --anchors jpeg,webp[/bold]
     """

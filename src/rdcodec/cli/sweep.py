@@ -49,9 +49,9 @@ def sweep(
     no_progress: io.NoProgress = False,
     verbose: io.Verbose = 0,
 ) -> None:
-    """Train every combination that a sweep file stands for, at equal budgets.
+    """Train every combination that a sweep file describes, at equal budgets.
 
-    Interrupted in any way, the same command goes on where it was: finished trials are not run again, others go on
+    After an interruption of any kind, the same command continues: finished trials are not run again, others resume
     from their checkpoints. A trial that fails is tried once more, then named at the end.
 
     Example: [bold]rdc sweep sweeps/light.toml --dry-run[/bold]
