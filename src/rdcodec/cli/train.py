@@ -138,7 +138,7 @@ def _check_new_run(
     if config is None or output is None:
         raise UsageError("a new run needs a CONFIG and a folder: rdc train I --minutes 60 -o RUN")
     if sum(budget is not None for budget in budgets) > 1:
-        raise UsageError("a new run needs exactly one budget: --steps, --minutes or --tflop")
+        raise UsageError("a new run needs one budget: --steps, --minutes or --tflop")
     if finish_in is not None:
         raise UsageError("--finish-in ends a run early: give it with --resume")
     if output.exists() and (not output.is_dir() or any(output.iterdir())):

@@ -4,7 +4,7 @@
     .rdc  -> rANS -> symbols -> y_hat / gain -> synthesis -> image
 
 An engine computes the parts: the core for light models, torch for the others and on a card (`engine.py`). With more
-effort `refine.py` moves y and z before. An encoder then takes of two integers the one that costs less (`Codec._worth`).
+effort, `refine.py` first moves y and z. An encoder then picks the cheaper of two integers (`Codec._worth`).
 """
 
 import math
@@ -59,7 +59,7 @@ class Analysed:
 
     image: Image
     latents: Latents  # y in units of the picture
-    sections: tuple[Section, ...] = ()  # what the file carries beside the pixels
+    sections: tuple[Section, ...] = ()  # what the file carries besides the pixels
 
 
 @dataclass(frozen=True)
@@ -149,7 +149,7 @@ class Codec:
             raise weights.misfit()
 
     def __reduce__(self) -> "tuple[type[Codec], tuple[Weights, str, str]]":
-        """For other processes: made anew from its weights there."""
+        """For other processes, which build it again from its weights."""
         return Codec, (self._weights, self.device, self.engine.name)
 
     @cached_property
@@ -188,7 +188,7 @@ class Codec:
         sections: tuple[Section, ...] = (),
     ) -> Encoded:
         """As `compress`, with the reconstruction and the estimated rate at hand."""
-        self._tenths(quality)  # so that what is wrong costs no analysis
+        self._tenths(quality)  # first, so that a wrong value costs no analysis
         if search_steps(effort):
             torch_engine()
         return self.code(self.analyse(image, max_pixels, sections), quality, effort)
@@ -344,17 +344,17 @@ class Codec:
 
     @property
     def single_rate(self) -> bool:
-        """Whether the model has one rate, so that no quality can be asked of it."""
+        """Whether the model has a single rate and takes no quality."""
         return self.config.lmbda is not None
 
     def refuse_single_rate(self) -> None:
-        """UsageError if the model has one rate: nobody can ask for a quality or a size."""
+        """UsageError if the model has a single rate: it takes neither a quality nor a size."""
         if self.single_rate:
             rate = f"lmbda {self.config.lmbda:g}"
             raise UsageError(f"{self.info.tag} has a single rate ({rate}): leave out the quality or target")
 
     def _tenths(self, quality: float | None) -> int:
-        """What a header says of the quality."""
+        """The quality, as a header holds it."""
         if quality is not None:
             self.refuse_single_rate()
         if self.single_rate:
@@ -418,7 +418,7 @@ def _device(name: str) -> str:
 
 @lru_cache(maxsize=4)
 def _load(path: Path, modified_ns: int, device: str, engine: str | None) -> Codec:
-    """Kept as long as the file is the same: a run that goes on writes new weights."""
+    """Kept while the file stays the same: a run that continues writes new weights."""
     return Codec(read_weights(path), device, engine)
 
 

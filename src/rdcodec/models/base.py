@@ -21,7 +21,7 @@ class Output(NamedTuple):
 
 
 class PixelDecoder(nn.Module):
-    """What makes pixels of decoded latents: gains undone, synthesis g_s. No encoder, no entropy model."""
+    """Turns decoded latents into pixels: gains undone, synthesis g_s. No encoder, no entropy model."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -39,8 +39,8 @@ class ImageModel(nn.Module):
     """An image model: analysis g_a, gains, entropy model, gains undone, synthesis g_s.
 
     The gains are the inverse quantisation steps, one per latent channel and quality: the entropy model
-    lives in quantised units, the transforms in those of the picture. A model of one rate has no gains and takes
-    no notice of quality.
+    works in quantised units, the transforms in those of the picture. A model of one rate has no gains and
+    ignores the quality.
     """
 
     def __init__(self, config: ModelConfig) -> None:

@@ -4,7 +4,7 @@ Everything here lives in quantised units: y is the latent times its gain, a symb
 Pass 0 codes the elements with even channel + row + column, pass 1 the others, which then see their four
 spatial neighbours and their neighbours in channel (checkerboard: He et al. 2021, arXiv:2103.15306; parity
 swapped between channels: EVC, arXiv:2302.05071). The decoder's networks are chains of convolutions and
-ReLU alone, so that they can be computed in integers: files are coded by `integer.py`, made from this model.
+ReLU only, and can therefore be computed in integers: files are coded by `integer.py`, made from this model.
 """
 
 from collections.abc import Callable
