@@ -11,8 +11,9 @@ from PIL import Image, ImageCms
 import rdcodec
 from cases import PROFILES, cases, decode, outcome, page, psnr_db
 from rdcodec.codec.container import read_header
-from rdcodec.codec.picture import Picture
+from rdcodec.codec.picture import Picture, encode_picture, read_picture
 from rdcodec.codec.sections import picture_of, sections_of
+from rdcodec.errors import BadInput, NeedsModel
 
 LEAST_DB = 27  # of quality 90 on these pictures, or on their 4:2:0; wrong colours give 10 to 20
 
@@ -54,6 +55,26 @@ def test_a_photograph_keeps_its_colours_with_any_profile(name: str) -> None:
     in_srgb, wide = coded_db(Picture(true)), Picture(np.asarray(stored), icc=icc)
     assert coded_db(wide.in_srgb()) > in_srgb - 0.1
     assert coded_db(wide) > in_srgb - 1  # dropped profiles cost 4 to 20
+
+
+@pytest.mark.filterwarnings("ignore")  # Pillow warns of what it skips
+@pytest.mark.parametrize("seed", range(4))
+def test_hurt_cases_are_read_or_refused_in_one_line(seed: int) -> None:
+    """Bytes changed, cut out or put in: no exception but ours, whatever is allowed."""
+    rng, files = np.random.default_rng(seed), [case.data for case in cases().values() if len(case.data) > 100]
+    for _ in range(60):
+        data = bytearray(files[rng.integers(len(files))])
+        for _ in range(3):
+            at = int(rng.integers(min(len(data), 600)))
+            change = rng.integers(0, 256, rng.integers(8), dtype=np.uint8).tobytes()
+            data[at : at + int(rng.integers(8))] = change
+        for allow_damaged in (False, True):
+            try:
+                picture = read_picture(bytes(data), 1_000_000, allow_damaged=allow_damaged)
+            except (BadInput, NeedsModel) as error:
+                assert "\n" not in str(error)
+            else:
+                assert encode_picture(picture, "tiff")
 
 
 def test_the_page_is_what_the_command_writes() -> None:
