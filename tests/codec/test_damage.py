@@ -90,6 +90,9 @@ def test_missing_last_markers_and_bytes_behind_the_end_are_no_damage() -> None:
     for kind in ("jpeg", "progressive jpeg", "jpeg with restarts"):
         same_picture(FILES[kind][:-2], kind)
         same_picture(FILES[kind] + bytes(3000) + b"trailer", kind)
+        same_picture(FILES[kind][:-2] + bytes(50) + b"\xff\xd9", kind)
+        with pytest.raises(BadInput, match="extraneous bytes"):
+            read_picture(FILES[kind][:-2] + b"garbage" * 9 + b"\xff\xd9")
     same_picture(FILES["png"][:-12], "png")
     same_picture(FILES["png"] + b"trailer", "png")
 

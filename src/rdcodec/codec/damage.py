@@ -32,10 +32,17 @@ def of_jpeg(data: bytes) -> str | None:
         colours = {"CMYK": "CMYK", "YCCK": "CMYK", "Gray": "GRAY"}.get(kind, "RGB")
         simplejpeg.decode_jpeg(data, colours, min_height=1, min_width=1, min_factor=8)  # as small as can be: 1/8
     except ValueError as error:
-        if _SERIOUS.match(str(error)):
+        if _SERIOUS.match(str(error)) and not _is_padding(str(error), data):
             return str(error).removeprefix("Corrupt JPEG data: ")
         return None
     return None if _has_every_scan(data) else "some of its scans are missing"
+
+
+def _is_padding(warning: str, data: bytes) -> bool:
+    """Whether the bytes that libjpeg has no use for are zeros before the end, as some cameras write them."""
+    found = re.search(r"(\d+) extraneous bytes before marker 0xd9", warning)
+    end = data.find(END_OF_JPEG, data.rfind(b"\xff\xda"))
+    return found is not None and not data[end - int(found[1]) : end].strip(b"\0")
 
 
 def _has_every_scan(data: bytes) -> bool:
