@@ -8,6 +8,7 @@ import typer
 
 from rdcodec.cli import io
 from rdcodec.errors import UsageError
+from rdcodec.metrics import CURVES as METRICS
 
 if TYPE_CHECKING:
     from rdcodec.measure.bdrate import Curve
@@ -19,7 +20,7 @@ def bdrate(
     anchor: Annotated[str | None, typer.Argument(metavar="ANCHOR", help="Curve by name (bpg_444), or a file.")] = None,
     tests: Annotated[list[str] | None, typer.Argument(metavar="TEST", help="Curves by name, or result files.")] = None,
     metric: Annotated[
-        str, typer.Option("--metric", metavar="METRIC", help="Metric to compare by: psnr, psnr_y, ms_ssim.")
+        str, typer.Option("--metric", metavar="METRIC", help=f"Metric to compare by: {', '.join(METRICS)}.")
     ] = "psnr",
     at: Annotated[
         float, typer.Option("--at", min=0.001, metavar="BPP", help="Rate at which the relative rate is read.")
@@ -39,7 +40,6 @@ def bdrate(
     Example: [bold]rdc bdrate bpg_444 vtm_18.0 elic[/bold]
     """
     from rdcodec.measure.reading import load_curve
-    from rdcodec.metrics import CURVES as METRICS
 
     if listing:
         _list_curves(dataset, as_json)
@@ -125,7 +125,6 @@ def show_bd_rates(pairs: "Sequence[tuple[Curve, Curve]]", refuse: bool = True, a
     """A line for each (test, anchor); with `refuse` off, a pair that has no answer is a note, not an error."""
     if not pairs:
         return
-    from rdcodec.metrics import CURVES as METRICS
 
     quality = METRICS[pairs[0][0].metric]
     shared = pairs[0][1].name if len({anchor.name for _, anchor in pairs}) == 1 else None
