@@ -21,7 +21,7 @@ from rdcodec.models.weights import FILE_NAME, Weights, read_weights, released
 Picture = NDArray[np.uint8]
 GOLDEN = Path(__file__).parents[1] / "golden" / "Golden.1.safetensors"
 SIZES = [(1, 1), (16, 16), (17, 33), (40, 100), (64, 48), (100, 77), (192, 256)]
-LIGHT = [tag for tag in ("I.3",) if tag in released()]
+LIGHT = [tag for tag in ("I.4",) if tag in released()]
 
 
 @pytest.fixture(params=_native.all_kernels())
@@ -101,7 +101,7 @@ def test_of_two_integers_the_one_of_less_bits_and_error_is_taken(kernels: str, w
     least = np.minimum(cost(nearest * free), cost((nearest - np.sign(nearest)) * free))
     np.testing.assert_allclose(cost(found * free)[free], least[free], rtol=1e-5)
     np.testing.assert_array_equal(found[~free], nearest[~free])
-    assert 10 < np.sum(found != nearest) < free.sum() / 2
+    assert 10 < np.sum(found != nearest) < free.sum()
 
 
 def test_latents_of_both_engines_are_near(kernels: str, weights: Weights, photo: Picture) -> None:
