@@ -1,9 +1,9 @@
-"""The core beside torch on this machine: speed of both in one run, a first picture, and memory of large ones.
+"""The core compared with torch on this machine: speed in one run, a first picture, and memory for large ones.
 
     python benchmarks/core.py --data KODAK --json docs/results/core.json
 
-Engines take turns, so that whatever else the machine does hits all alike; medians of the turns. Each figure of speed is
-per thread count. Memory and first pictures are those of whole processes (`rdc`).
+Engines take turns, so other work on the machine affects all of them alike. Figures are medians of the turns, for each
+number of threads. Memory and first pictures are those of whole processes (`rdc`).
 """
 
 import argparse
@@ -132,7 +132,7 @@ def table(record: dict[str, Any]) -> str:
     """Seconds as multiples of torch's in the same task, in Markdown."""
     here = record["machine"]
     lines = [
-        "# The core beside torch",
+        "# The core compared with torch",
         "",
         f"`python benchmarks/core.py --data KODAK`: {here['cpu']}, {here['cores']} cores, torch {here['torch']}, "
         f"{record['picture']} at quality 50, medians of {record['turns']} turns. Multiples are of torch's speed in the "

@@ -4,13 +4,12 @@
                                 [--python OTHER/bin/python] [--work FOLDER] [--json docs/results/matrix-I.json]
 
 A setting is a process of its own: threads, memory layout, number format of the transforms, instruction sets of oneDNN
-and ATen, torch.compile, another torch (--python: an interpreter with other packages). Beside the integers runs their
-control: the float networks that the model was trained with, deciding the same symbols, nothing done to provoke
-failures. A file fails if the decoder refuses it or finds other latents than the encoder had. Every file is decoded to
+and ATen, torch.compile, another torch (--python: an interpreter with other packages). The control runs along with the
+integers: the float networks that the model was trained with decide the same symbols, and nothing is done to provoke
+failures. A file fails if the decoder refuses it or finds latents other than the encoder's. Every file is decoded to
 latents under every setting, files of the same bytes once. Those coded under `float32` are decoded to pixels too, which
 are compared with that setting's, and by tests/second_decoder.py. With --control N, the float networks and the second
-decoder go through the first N pictures only. With --work, a run that was interrupted goes on behind its last finished
-setting.
+decoder go through the first N pictures only. With --work, an interrupted run continues after its last finished setting.
 """
 
 import argparse

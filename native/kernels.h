@@ -1,8 +1,8 @@
 // What the networks are computed with: one table of functions for each set of processor instructions.
 //
 // Rows of activations lie one position after another; a position has its channels padded to a multiple of PAD, and
-// what is padded is zero. Every output depends on its own position's inputs alone, summed in one order, so that no
-// split of the work among strips or threads can be seen in the result.
+// what is padded is zero. Every output depends only on the inputs of its own position, summed in a fixed order,
+// so the result is the same however the work is split among strips or threads.
 #pragma once
 #include <cstddef>
 #include <cstdint>
