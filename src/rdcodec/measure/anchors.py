@@ -29,7 +29,7 @@ class Anchor:
     """A codec with whole files and one integer setting that raises rate and quality.
 
     encode takes uint8 RGB (height, width, 3) and a setting of `scale`; decode gives the same shape and type
-    back. settings: the points of its curve, about 0.1 to 2 bpp on photographs. version names library and
+    back. settings: the points of its curve, eight or more, about 0.1 to 2 bpp on photographs. version names library and
     encoder and raises NeedsModel where the tool is missing.
     """
 
