@@ -4,6 +4,11 @@
 
 #include "simd.h"
 
+// Two products of integers for one of floats: not with AVX-512 before VNNI, nor with NEON.
+#if defined(__AVX512VNNI__) || !(defined(__AVX512F__) || defined(__aarch64__))
+#define RDC_SHORTS
+#endif
+
 namespace {
 
 using rdc::FloatEnd;
@@ -42,10 +47,12 @@ RDC_INLINE void finish(Floats sums, const FloatEnd& end, int channel, int, size_
     store(out + at, value);
 }
 
+#if defined(RDC_SHORTS)
 RDC_INLINE void finish(Ints sums, const ShortEnd& end, int channel, int row, size_t at, float* out) {
     Floats unit = load<Floats>(end.weight_unit + channel) * end.input_unit[row];
     finish(__builtin_convertvector(sums, Floats) * unit, end.end, channel, row, at, out);
 }
+#endif
 
 RDC_INLINE void finish(Ints sums, const IntegerEnd& end, int channel, int, size_t at, int16_t* out) {
     Ints value = (sums + load<Ints>(end.bias + channel)) >> load<Ints>(end.right + channel);
@@ -248,11 +255,6 @@ void product_tiles(const Packed& m, const uint16_t* a, size_t lda, int rows, con
 #endif
 
 }  // namespace
-
-// Two products of integers for one of floats: not with AVX-512 before VNNI, nor with NEON.
-#if defined(__AVX512VNNI__) || !(defined(__AVX512F__) || defined(__aarch64__))
-#define RDC_SHORTS
-#endif
 
 #define RDC_JOIN(a, b) a##b
 #define RDC_NAME(target) RDC_JOIN(kernels_, target)
