@@ -311,26 +311,48 @@ def test_a_failure_is_told_in_one_line(base: Path, tmp_path: Path, quick_start: 
     assert "nowhere" in status.problem and "exit code 2" in status.problem
 
 
-def test_a_sweep_that_is_killed_goes_on(base: Path, picture_folder: Path, tmp_path: Path) -> None:
+WAIT = """
+import time
+from pathlib import Path
+from rdcodec.training import loop, validation
+
+train_step, mark = loop.train_step, Path({mark!r})
+validation.VALIDATION_ANCHORS = ("jpeg",)
+
+def step(state):
+    while state.progress.step == 3 and state.model.config.name == "same" and not mark.exists():
+        time.sleep(0.05)
+    return train_step(state)
+
+loop.train_step = step
+"""
+
+
+def test_a_sweep_that_is_killed_goes_on(
+    base: Path, picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """SIGKILL of the sweep alone: its trials notice, and the same command finishes what is left, nothing twice."""
-    out = tmp_path / "out"
-    text = AXES.replace("[axes.hidden]", "[axes.hidden]").split("[axes.hidden]")[0]
-    path = sweep_file(base, text, "steps = 120")
+    out, mark = tmp_path / "out", tmp_path / "mark"
+    (tmp_path / "sitecustomize.py").write_text(WAIT.format(mark=str(mark)))
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    path = sweep_file(base, AXES.split("[axes.hidden]")[0], "steps = 6")
     command = [sys.executable, "-m", "rdcodec", "sweep", str(path), "--data", str(picture_folder), "-o", str(out)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     trials = out / "trials"
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
     try:
         wait_for(lambda: (trials / "narrow" / RESULTS).exists() and (trials / "same" / CHECKPOINT).exists(), process)
     finally:
         process.send_signal(signal.SIGKILL)
         process.communicate()
     first = (trials / "narrow" / RESULTS).stat().st_mtime_ns
-    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    assert not (trials / "same" / RESULTS).exists()
+    mark.touch()
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "2 of 2 trials are done" in done.stderr
     assert (trials / "narrow" / RESULTS).stat().st_mtime_ns == first
-    assert checkpoint(trials / "same")["progress"]["step"] == 120
+    assert checkpoint(trials / "same")["progress"]["step"] == 6
 
 
 def test_a_local_ray_cluster_that_loses_a_worker(

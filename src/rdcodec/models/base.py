@@ -1,10 +1,11 @@
 """One network for every configuration: transforms, gains and an entropy model, put together."""
 
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.entropy.checkerboard import Noise
@@ -112,5 +113,17 @@ def _gains(config: ModelConfig) -> RateVector | None:
 
 def blueprint(config: ModelConfig) -> ImageModel:
     """The model without numbers, on the meta device: to count parameters and operations at no cost."""
-    with torch.device("meta"):
+    with torch.device("meta"), _NoNumbers():
         return ImageModel(config)
+
+
+class _NoNumbers(TorchFunctionMode):
+    """Random numbers are not drawn for the meta device, where PyTorch takes most of a construction to do nothing."""
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: object, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        given = kwargs or {}
+        if getattr(func, "__name__", "") in ("normal_", "uniform_", "kaiming_uniform_"):
+            return given["tensor"] if "tensor" in given else args[0]  # functions of nn.init name it
+        return func(*args, **given)

@@ -179,9 +179,8 @@ def changed(config: Any, changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _is_within(trial: Trial, limits: Limits) -> bool:
-    def holds(limit: tuple[float, float] | None, value: float) -> bool:
-        return limit is None or limit[0] <= value <= limit[1]
-
-    return holds(limits.parameters_millions, trial.parameters / 1e6) and holds(
-        limits.kflops_per_px, trial.kflops_per_px
-    )
+    """A trial is counted, which takes seconds, only where there is a limit."""
+    parameters, kflops = limits.parameters_millions, limits.kflops_per_px
+    if parameters is not None and not parameters[0] <= trial.parameters / 1e6 <= parameters[1]:
+        return False
+    return kflops is None or kflops[0] <= trial.kflops_per_px <= kflops[1]
