@@ -185,13 +185,17 @@ def _eflop_cells(run: Result | None) -> tuple[str, str]:
 
 
 def _speeds_in_one_way(laboratory: Laboratory, study: Study) -> tuple[str, list[Result]]:
-    """Speeds that were measured in one way, and that way in words: the one that has most of the models."""
+    """Speeds measured in one way, and that way in words: the one that has most of the models, of several the newest."""
     models = {model_of(m.codec) for m in study.results}
     ways: dict[str, list[Result]] = {}
     for speed in laboratory.comparable_speeds:
         if speed.codec in models and speed.values.get("decode_mpx_per_s"):
             ways.setdefault(way(speed, laboratory.speeds), []).append(speed)
-    return max(ways.items(), key=lambda item: len({speed.codec for speed in item[1]}), default=("", []))
+
+    def rank(item: tuple[str, list[Result]]) -> tuple[int, str]:
+        return len({s.codec for s in item[1]}), max(s.provenance.created_utc or "" for s in item[1])
+
+    return max(ways.items(), key=rank, default=("", []))
 
 
 def _speed(speeds: Sequence[Result], measured: Measured) -> float | None:
