@@ -44,7 +44,7 @@ def run(model: str, pictures: list[Path], crop: int | None) -> dict[str, Any]:
                 for codec in found.values():
                     counts["decodings"] += 1
                     counts["mismatches"] += not np.array_equal(codec.decode_latents(*unpack(data)), symbols)
-                if writer == REFERENCE and number % (len(pictures) // FEW) == 0:
+                if writer == REFERENCE and number % max(1, len(pictures) // FEW) == 0:
                     compare(found, data, pixels)
     about = {"pictures": len(pictures), "commit": machine()["commit"]} | ({"crop": f"{crop}x{crop}"} if crop else {})
     return {"counts": dict(counts), "pixels": pixels, **about}

@@ -21,7 +21,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from rdcodec.cli.main import main
-from rdcodec.codec.picture import Picture, load_plugin, read_picture
+from rdcodec.codec.picture import Picture
+from rdcodec.codec.picture_reader import read_picture
+from rdcodec.codec.plugins import load_plugin
 
 W, H = 320, 240
 Pixels = NDArray[np.uint8]

@@ -11,7 +11,9 @@ from PIL import Image, ImageCms
 import rdcodec
 from cases import PROFILES, cases, decode, outcome, page, psnr_db
 from rdcodec.codec.container import read_header
-from rdcodec.codec.picture import Picture, encode_picture, read_picture
+from rdcodec.codec.picture import Picture
+from rdcodec.codec.picture_reader import read_picture
+from rdcodec.codec.picture_writer import encode_picture
 from rdcodec.codec.sections import picture_of, sections_of
 from rdcodec.errors import BadInput, NeedsModel
 

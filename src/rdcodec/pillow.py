@@ -16,7 +16,7 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 
 from rdcodec.codec import api
 from rdcodec.codec.container import MAGIC, MAX_PIXELS, unpack
-from rdcodec.codec.picture import of_pillow
+from rdcodec.codec.picture_reader import of_pillow
 from rdcodec.codec.pipeline import load
 from rdcodec.codec.sections import sections_of
 from rdcodec.errors import RdcError, UsageError

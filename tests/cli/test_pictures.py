@@ -12,7 +12,9 @@ import rdcodec
 from conftest import Rdc, photo
 from rdcodec.codec import colour, metadata
 from rdcodec.codec.container import read_header
-from rdcodec.codec.picture import Picture, encode_picture, read_picture, write_picture
+from rdcodec.codec.picture import Picture
+from rdcodec.codec.picture_reader import read_picture
+from rdcodec.codec.picture_writer import encode_picture, write_picture
 
 P3 = colour.of_code_points(12, 13)
 EXIF = b"MM\0*\0\0\0\x08\0\1\x01\x0f\0\2\0\0\0\4rdc\0\0\0\0\0"

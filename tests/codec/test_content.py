@@ -9,7 +9,9 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from rdcodec.codec import content
-from rdcodec.codec.picture import Picture, encode_picture, read_picture
+from rdcodec.codec.picture import Picture
+from rdcodec.codec.picture_reader import read_picture
+from rdcodec.codec.picture_writer import encode_picture
 
 Pixels = NDArray[np.uint8]
 
@@ -74,8 +76,11 @@ def test_what_is_larger_than_its_input_is_told(photo: Pixels) -> None:
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (300, 1), (2, 2), (257, 4000)])
 def test_any_size(shape: tuple[int, int]) -> None:
     picture = Picture(np.zeros((*shape, 3), np.uint8))
-    assert content.advice(picture, 100, 10) is not None
-    assert content.advice(picture, 10_000, 10**9) is not None
+    lossless = len(encode_picture(picture, "webp"))
+    larger = content.advice(picture, 100, 10)
+    assert larger == f"is larger than its input of 10 B: a lossless WebP has {lossless} B"
+    drawn = content.advice(picture, 10_000, 10**9)
+    assert drawn == f"looks like text, line art or few colours: a lossless WebP has {lossless} B"
 
 
 def test_what_is_too_large_for_webp_is_told_without_its_size() -> None:

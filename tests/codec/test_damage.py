@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rdcodec.codec.picture import Picture, read_picture
+from rdcodec.codec.picture import Picture
+from rdcodec.codec.picture_reader import read_picture
 from rdcodec.errors import BadInput
 
 H, W = 120, 160
@@ -143,7 +144,7 @@ def test_libtiffs_errors_are_errors_and_do_not_reach_standard_error(tmp_path: Pa
     data[len(data) // 2 : len(data) // 2 + 24] = b"\x55" * 24
     (tmp_path / "hurt.tif").write_bytes(data)
     program = (
-        "import sys, pathlib; from rdcodec.codec.picture import read_picture, BadInput\n"
+        "import sys, pathlib; from rdcodec.codec.picture_reader import read_picture, BadInput\n"
         "try: read_picture(pathlib.Path(sys.argv[1]))\nexcept BadInput as error: print(error)\n"
         "print(read_picture(pathlib.Path(sys.argv[1]), allow_damaged=True).notes)"
     )

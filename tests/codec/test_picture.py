@@ -11,7 +11,9 @@ import pytest
 from PIL import Image, ImageCms
 
 from rdcodec.codec import colour, metadata
-from rdcodec.codec.picture import Picture, encode_picture, losses, of_array, read_picture, write_picture
+from rdcodec.codec.picture import Picture
+from rdcodec.codec.picture_reader import of_array, read_picture
+from rdcodec.codec.picture_writer import encode_picture, losses, write_picture
 from rdcodec.errors import BadInput, UsageError
 
 H, W = 24, 40

@@ -279,3 +279,11 @@ def test_machine_record_is_json_without_paths_or_host() -> None:
     assert str(Path.home()) not in text and str(Path.cwd()) not in text
     assert not platform.node() or platform.node() not in text
     assert machine()["cores"] >= 1 and machine()["threads"] >= 1
+
+
+def test_a_metric_of_another_version_is_named(tmp_path: Path) -> None:
+    _stamped(evaluate(Offset(), IMAGES, POINTS)).save(tmp_path / "result.json")
+    text = (tmp_path / "result.json").read_text("utf-8").replace('"ms_ssim", "enc_s"', '"nearness", "enc_s"')
+    (tmp_path / "result.json").write_text(text, "utf-8")
+    with pytest.raises(BadInput, match=r"this version knows no nearness"):
+        Evaluation.load(tmp_path / "result.json")

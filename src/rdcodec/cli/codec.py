@@ -158,7 +158,8 @@ def compress(
     Example: [bold]rdc compress photo.jpg -q 40[/bold]
     """
     import rdcodec
-    from rdcodec.codec.picture import READ_SUFFIXES, check_colour
+    from rdcodec.codec.picture import check_colour
+    from rdcodec.codec.picture_reader import READ_SUFFIXES
 
     rate = Rate(quality, target_bpp, target_size, target_psnr)
     reading = Reading(strip, to_srgb, background, allow_damaged)
@@ -221,7 +222,7 @@ def decompress(
 
     Example: [bold]rdc decompress photo.rdc -o photo.png[/bold]
     """
-    from rdcodec.codec.picture import check_format
+    from rdcodec.codec.picture_writer import check_format
 
     if format is not None:
         check_format(format, quality)
@@ -303,7 +304,7 @@ def compress_one(task: CompressTask) -> dict[str, Any]:
 def decompress_one(task: DecompressTask) -> dict[str, Any]:
     """Decompress one file, write the picture and return its record."""
     from rdcodec.codec.container import read_header
-    from rdcodec.codec.picture import encode_picture, losses
+    from rdcodec.codec.picture_writer import encode_picture, losses
     from rdcodec.codec.pipeline import codec_for
     from rdcodec.codec.sections import picture_of
 
@@ -365,7 +366,7 @@ def read_rdc(source: Path | None) -> bytes:
 
 def _read(source: Path | bytes, task: CompressTask) -> "Picture":
     """The picture as it will be coded."""
-    from rdcodec.codec.picture import read_picture
+    from rdcodec.codec.picture_reader import read_picture
 
     reading = task.reading
     picture = read_picture(source, task.max_pixels, task.item.source_name, reading.allow_damaged)
@@ -412,7 +413,7 @@ def _verify(codec: "Codec", encoded: "Encoded", picture: "Picture", max_pixels: 
 
 
 def _format_of(item: batch.Item) -> str:
-    from rdcodec.codec.picture import format_of
+    from rdcodec.codec.picture_writer import format_of
 
     if item.target is None:
         raise UsageError("standard output has no suffix: name the picture format with --format")

@@ -14,7 +14,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from rdcodec.codec.container import ALPHA, MAX_PIXELS, SINGLE_RATE, as_bytes, read_header, unpack
-from rdcodec.codec.picture import Picture, Pixels, of_array, of_pillow, read_picture
+from rdcodec.codec.picture import Picture, Pixels
+from rdcodec.codec.picture_reader import of_array, of_pillow, read_picture
 from rdcodec.codec.pipeline import codec_for, load
 from rdcodec.codec.sections import picture_of, sections_of
 from rdcodec.errors import RdcError, UsageError

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from rdcodec.codec.picture import WRITE_MAX_SIDE, Picture, Pixels, encode_picture
+from rdcodec.codec.picture import Picture, Pixels
+from rdcodec.codec.picture_writer import WRITE_MAX_SIDE, encode_picture
 
 SAMPLE = 1 << 18  # pixels that are looked at
 TILE, TILES = 64, 4  # pixels a side, and tiles along each side, that a lossless size is judged from

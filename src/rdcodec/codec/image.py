@@ -5,17 +5,9 @@ from typing import BinaryIO
 
 import numpy as np
 
-from rdcodec.codec.picture import (
-    MAX_PIXELS,
-    READ_SUFFIXES,
-    WRITE_FORMATS,
-    Picture,
-    Pixels,
-    encode_picture,
-    format_of,
-    read_picture,
-    write_picture,
-)
+from rdcodec.codec.picture import MAX_PIXELS, Picture, Pixels
+from rdcodec.codec.picture_reader import READ_SUFFIXES, read_picture
+from rdcodec.codec.picture_writer import WRITE_FORMATS, encode_picture, format_of, write_picture
 from rdcodec.errors import BadInput
 
 __all__ = ["READ_SUFFIXES", "WRITE_FORMATS", "Pixels", "encode_image", "format_of", "read_image", "write_image"]

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+WORDS = {"icc": "colour profile", "exif": "EXIF", "xmp": "XMP"}
 MAX_BYTES = 16 << 20  # of a profile, of EXIF, of XMP: what a file carries and what is read of one
 ORIENTATION = 0x0112
 _PREFIX = b"Exif\0\0"

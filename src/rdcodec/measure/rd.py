@@ -91,7 +91,9 @@ class Row:
 
     @classmethod
     def from_record(cls, record: Mapping[str, Any]) -> Row:
-        """The row of a record or of a line of a result file. Raises TypeError for other keys."""
+        """The row of a record or of a line of a result file. Raises TypeError or ValueError for other keys."""
+        if unknown := [key for key in record if key not in COLUMNS]:
+            raise ValueError(f"this version knows no {', '.join(unknown)}")
         rest = dict(record)
         quality = {metric.name: rest.pop(metric.name, None) for metric in MEASURED}
         lossless = {m.name: m.equal for m in MEASURED if m.name in record and quality[m.name] is None}
