@@ -35,7 +35,8 @@ def bdrate(
     """BD-rate and BD-PSNR of curves against an anchor, and the relative rate at one point.
 
     Both are per cent of rate at equal quality, negative where fewer bits do. BD-rate: PCHIP of log-rate over
-    quality, over the whole overlap and over 29 to 36 dB. MS-SSIM is compared in dB.
+    quality, over the whole overlap and over 29 to 36 dB. MS-SSIM is compared in dB. Where both curves have results of
+    the same pictures, the mean of the pictures' own BD-rates stands beside it with its 95 % interval (bootstrap).
 
     Example: [bold]rdc bdrate bpg_444 vtm_18.0 elic[/bold]
     """
@@ -87,7 +88,9 @@ def _bd_record(curve: "Curve", anchor: "Curve", at: float) -> dict[str, Any]:
     """Deltas over the whole overlap, and what is None where the curves do not cover it: in the reporting window
     (of PSNR), and the relative rate at a rate."""
     from rdcodec.measure.bdrate import REPORTING_WINDOW, bd_psnr, bd_rate, relative_rate_at
+    from rdcodec.measure.uncertainty import bd_interval
 
+    interval = bd_interval(curve, anchor)
     result = bd_rate(curve, anchor)
     windowed = relative = gain = None
     with contextlib.suppress(UsageError):
@@ -101,6 +104,10 @@ def _bd_record(curve: "Curve", anchor: "Curve", at: float) -> dict[str, Any]:
         "anchor": anchor.name,
         "metric": curve.metric,
         "bd_rate_percent": result.value,
+        "bd_rate_of_pictures_percent": interval and interval.value,
+        "bd_rate_of_pictures_low_percent": interval and interval.low,
+        "bd_rate_of_pictures_high_percent": interval and interval.high,
+        "pictures": interval and interval.pictures,
         "bd_rate_29_36_db_percent": windowed,
         "bd_quality": gain,
         "relative_rate_percent": relative,
@@ -129,7 +136,16 @@ def show_bd_rates(pairs: "Sequence[tuple[Curve, Curve]]", refuse: bool = True, a
     quality = METRICS[pairs[0][0].metric]
     shared = pairs[0][1].name if len({anchor.name for _, anchor in pairs}) == 1 else None
     names = ("test",) if shared else ("test", "anchor")
-    columns = (">BD-rate", ">29-36 dB", f">BD-{quality.title}", f">at {at:g} bpp", f">overlap{quality.unit}", ">points")
+    of_pictures = ">of pictures, 95 %"
+    columns = (
+        ">BD-rate",
+        of_pictures,
+        ">29-36 dB",
+        f">BD-{quality.title}",
+        f">at {at:g} bpp",
+        f">overlap{quality.unit}",
+        ">points",
+    )
     table = io.table(*names, *columns)
     notes: list[str] = []
     for test, anchor in pairs:
@@ -148,6 +164,8 @@ def show_bd_rates(pairs: "Sequence[tuple[Curve, Curve]]", refuse: bool = True, a
         against = f"Against {shared}: " if shared else ""
         how = f"PCHIP of log-rate over {quality.heading}; rates under 0: fewer bits"
         io.show(table, title=f"{against}{how}")
+        notes += _ranking([test for test, _ in pairs]) if shared else []
+        notes += _without_pictures([curve for pair in pairs for curve in pair])
     for note in notes:
         io.write_text(note + "\n")
 
@@ -160,9 +178,34 @@ def _own_point(test: "Curve", anchor: "Curve") -> str:
     return f"{test.name} against {anchor.name}: {percent:+.1f} % at its only point, {test.bpp[0]:.3f} bpp"
 
 
+def _without_pictures(curves: "Sequence[Curve]") -> list[str]:
+    names = dict.fromkeys(curve.name for curve in curves if len(curve.bpp) > 1 and not curve.by_picture)
+    return [f"means alone, so no interval: {', '.join(names)}"] if names else []
+
+
+def _interval_cell(row: dict[str, Any]) -> str:
+    names = ("bd_rate_of_pictures_percent", "bd_rate_of_pictures_low_percent", "bd_rate_of_pictures_high_percent")
+    if row["pictures"] is None:
+        return "-"
+    value, low, high = (io.number(row[name], 1, sign=True) for name in names)
+    return f"{value} ({low} to {high})"
+
+
+def _ranking(curves: "Sequence[Curve]") -> list[str]:
+    """One line: the order of the curves, those that pictures cannot tell apart as ties."""
+    from rdcodec.measure.uncertainty import rank_text, ranks
+
+    if len(curves) < 2 or not all(curve.by_picture for curve in curves):
+        return []
+    order = ranks(curves)
+    named = sorted(zip(order, (curve.name for curve in curves), strict=True))
+    return ["ranks, '=' for ties: " + ", ".join(f"{rank_text(rank, order)} {name}" for rank, name in named)]
+
+
 def _bd_cells(row: dict[str, Any], unit: str) -> list[str]:
     return [
         f"{row['bd_rate_percent']:+.2f} %",
+        _interval_cell(row),
         io.number(row["bd_rate_29_36_db_percent"], 2, sign=True, unit=" %"),
         io.number(row["bd_quality"], 2, sign=True, unit=unit),
         io.number(row["relative_rate_percent"], 1, sign=True, unit=" %"),

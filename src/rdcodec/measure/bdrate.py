@@ -12,8 +12,8 @@ negative where the test needs fewer bits (Bjontegaard, VCEG-M33, 2001, who fitte
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import TypeAlias
 
 import numpy as np
@@ -33,8 +33,8 @@ class Curve:
 
     bpp: bits per pixel, all bytes of the file; psnr_db: RGB PSNR; each a mean over the images at one
     setting. metric: short name of another metric of `metrics.CURVES`, which psnr_db then holds in place of PSNR.
-    pictures: name of the set they are means over, "" where it is not known. Raises ValueError for points that are
-    not finite, not positive in bpp, or do not rise.
+    pictures: name of the set they are means over, "" where it is not known. by_picture: the curve of each picture by
+    name, where these are known. Raises ValueError for points that are not finite, not positive in bpp, or do not rise.
     """
 
     name: str
@@ -42,6 +42,7 @@ class Curve:
     psnr_db: tuple[float, ...]
     metric: str = "psnr"
     pictures: str = ""
+    by_picture: Mapping[str, Curve] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.bpp) != len(self.psnr_db) or not self.bpp:

@@ -27,7 +27,7 @@ import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from statistics import fmean, median
@@ -40,6 +40,7 @@ from rdcodec.codec.image import READ_SUFFIXES, Pixels, read_image
 from rdcodec.errors import BadInput, CheckFailed, RdcError, is_out_of_memory
 from rdcodec.measure.bdrate import Curve
 from rdcodec.measure.machine import machine
+from rdcodec.measure.uncertainty import picture_curves
 from rdcodec.metrics import MEASURED, METRICS, measure
 from rdcodec.store.files import read_record
 from rdcodec.store.records import Provenance, Result, Value
@@ -206,7 +207,9 @@ def mean_curve(rows: Sequence[Row], name: str) -> Curve:
     is infinite. Raises ValueError unless every setting has the same images, or where no setting is left.
     """
     points = [(mean["bpp"], mean["psnr_db"]) for mean in means(rows)]
-    return Curve.from_points(name, ((rate, quality) for rate, quality in points if rate and quality))
+    curve = Curve.from_points(name, ((rate, quality) for rate, quality in points if rate and quality))
+    pictures = picture_curves(name, ((row.image, row.bpp, row.quality["psnr_db"]) for row in rows))
+    return replace(curve, by_picture=pictures)
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from rdcodec.measure.bdrate import Curve
 from rdcodec.measure.rd import SCHEMA as EVALUATION
 from rdcodec.measure.rd import Evaluation
 from rdcodec.measure.speed import SCHEMA as BENCH
+from rdcodec.measure.uncertainty import picture_curves
 from rdcodec.metrics import CURVES as METRICS
 from rdcodec.models.weights import released, weights_sha256
 from rdcodec.store.files import SCHEMA, read_record, results_from_compressai, results_from_record
@@ -88,10 +89,24 @@ def as_curve(points: Iterable[Result], metric: str = "psnr", where: str = "") ->
     if not known:
         has = [name for name, other in METRICS.items() if any(other.read(p.values) is not None for p in points)]
         raise UsageError(f"{where or points[0].codec}: has no {metric}; compare by {' or '.join(has) or 'another'}")
+    name, pictures = points[0].codec, points[0].dataset.partition(" (")[0]
     try:
-        return Curve.from_points(points[0].codec, known, metric, points[0].dataset.partition(" (")[0])
+        curve = Curve.from_points(name, known, metric, pictures)
+        return replace(curve, by_picture=curves_of_pictures(points, metric))
     except ValueError as error:
         raise BadInput(f"{where}: no curve in it ({error})") from error
+
+
+def curves_of_pictures(points: Iterable[Result], metric: str = "psnr") -> dict[str, Curve]:
+    """The curve of each picture by name, from the rows of quality results of one codec; {} where there are none."""
+    rows = [(result.codec, row) for result in points for row in result.rows]
+    read = METRICS[metric].read
+    named = [(str(row["image"]), _float(row.get("bpp")), _float(read(row))) for _, row in rows if row.get("image")]
+    return picture_curves(rows[0][0], named, metric) if named else {}
+
+
+def _float(value: object) -> float | None:
+    return float(value) if isinstance(value, int | float) else None
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rdcodec.errors import UsageError
-from rdcodec.measure.bdrate import Curve, psnr_at, relative_rate
+from rdcodec.measure.bdrate import MIN_POINTS, Curve, psnr_at, relative_rate
 from rdcodec.measure.codecs import model_of, search_of, tag_of
 from rdcodec.measure.published import table_1
 from rdcodec.measure.reading import load_curve
+from rdcodec.measure.uncertainty import rank_text, ranks
 from rdcodec.report.study import KODAK, PAPER, PUBLISHED, Laboratory, Measured, Study
 from rdcodec.store.records import Result
 
@@ -15,6 +16,9 @@ KODAK_CURVES = ("bpg_444", "vtm_18.0", "elic")
 """Published curves that the paper compares with; the first is what relative rates are against."""
 POINT_BPP = 0.46
 """Rate at which a model of all rates is set beside the paper's, whose models have about this rate alone."""
+
+MOST_RANKED = 60
+"""Results that are ranked; every pair is compared over all pictures."""
 
 
 @dataclass(frozen=True)
@@ -72,6 +76,18 @@ def published_standings(study: Study) -> list[Standing]:
         )
         for curve in curves
     ]
+
+
+def ranks_of(study: Study) -> dict[str, str]:
+    """Rank of each result by label, as `uncertainty.ranks` has it: "1", or "2=" for ties.
+
+    Results without pictures of their own have none, neither has one that is alone, nor one of more than `MOST_RANKED`.
+    """
+    ranked = [m for m in study.results if len(m.curve.bpp) >= MIN_POINTS and m.curve.by_picture]
+    if not 2 <= len(ranked) <= MOST_RANKED:
+        return {}
+    order = ranks([m.curve for m in ranked])
+    return {m.label: rank_text(rank, order) for m, rank in zip(ranked, order, strict=True)}
 
 
 def reference(study: Study) -> Curve:

@@ -11,9 +11,10 @@ from rdcodec.errors import BadInput, UsageError
 from rdcodec.measure.bdrate import REPORTING_WINDOW, Curve, bd_rate, relative_rate
 from rdcodec.measure.codecs import model_of, tag_of
 from rdcodec.measure.published import table_1
+from rdcodec.measure.uncertainty import bd_interval
 from rdcodec.metrics import MEASURED
 from rdcodec.report.charts import Chart, Missing
-from rdcodec.report.standings import kflops_per_px, paper_standings, reference, standings, training_of
+from rdcodec.report.standings import kflops_per_px, paper_standings, ranks_of, reference, standings, training_of
 from rdcodec.report.study import KODAK, SPEED_QUALITY, Laboratory, Measured, Study
 from rdcodec.report.times import way
 from rdcodec.store.records import Result, Value
@@ -30,7 +31,15 @@ PREFACE = """# Results
 Written by `rdc report`. Rates count every byte of a file; PSNR and MS-SSIM are over RGB, on the decoded 8-bit
 pictures; all are means over the pictures. BD-rate is by PCHIP of log-rate over PSNR. A relative rate is a rate against
 an anchor's at equal PSNR. Both are negative where files are smaller; what the paper calls a saving of 10 % is -10 %.
+"Of pictures" is the mean BD-rate of the single pictures with its 95 % interval, by a bootstrap over the pictures; it
+stands where both codecs have results of the same five pictures or more.
 """
+
+
+TIES = (
+    "The number before a codec is its rank: one more than the number of codecs that are better for certain (95 %), "
+    "picture by picture. '=' marks ties.\n"
+)
 
 
 @dataclass(frozen=True)
@@ -86,9 +95,12 @@ def _verdict(studies: Sequence[Study]) -> list[str]:
         cells = [(result.label, _bd_cells(result.curve, anchor)) for result in study.results]
         rates = sorted((float(cell[0].removesuffix(" %")), label) for label, cell in cells if cell[0] != NONE)
         alone = [f"{label} {cell[-1]}" for label, cell in cells if len(cell) and "only point" in cell[-1]]
-        found = [*(f"{label} {rate:+.1f} %" for rate, label in rates), *alone]
+        ranks = ranks_of(study)
+        ranked = [f"({ranks[label]}) " if label in ranks else "" for _, label in rates]
+        shown = [f"{rank}{label} {rate:+.1f} %" for rank, (rate, label) in zip(ranked, rates, strict=True)]
+        found = [*shown, *alone]
         lines.append(f"- {study.name}, BD-rate against {anchor.name}: {', '.join(found)}.\n")
-    return ["## In short\n", *lines] if lines else []
+    return ["## In short\n", *lines, TIES] if lines else []
 
 
 def chart_text(chart: Chart | Missing, picture: str = "") -> str:
@@ -111,6 +123,7 @@ def paper_table(laboratory: Laboratory, study: Study) -> Table:
     paper = {standing.label: standing for standing in paper_standings(study)}
     published = {row.row: row for row in table_1().values()} if study.identity == KODAK else {}
     counted = {result.codec: result for result in laboratory.counts}
+    ranked = ranks_of(study)
     manner, speeds = _speeds_in_one_way(laboratory, study)
     for letter, row in published.items():
         figures = [
@@ -119,7 +132,7 @@ def paper_table(laboratory: Laboratory, study: Study) -> Table:
             NONE,
             f"{paper[letter].relative_rate_percent:+.2f}",
         ]
-        rows.append((letter, "paper", *figures, NONE, NONE, *_papers_eflop(letter, counted)))
+        rows.append((letter, "paper", *figures, NONE, NONE, NONE, *_papers_eflop(letter, counted)))
     for m in study.results:
         standing, flops = ours.get((m.codec, m.points[0].tag)), kflops_per_px(laboratory, m.codec)
         cells = [
@@ -128,18 +141,20 @@ def paper_table(laboratory: Laboratory, study: Study) -> Table:
             _number(standing.bpp if standing else None, 3),
             f"{standing.relative_rate_percent:+.2f}" if standing else NONE,
             NONE if study.reference is None else _bd_cells(m.curve, study.reference)[0],
+            ranked.get(m.label, NONE),
             _number(_speed(speeds, m), 1),
             *_eflop_cells(training_of(laboratory, m.codec, m.points[0].tag)),
         ]
         rows.append((m.label, m.by, *cells))
     name = reference(study).name if study.reference else "the anchor"
     columns = (
-        *("model", "from", ">parameters (M)", ">kFLOPs/px", ">bpp", ">rate (%)", ">BD-rate"),
+        *("model", "from", ">parameters (M)", ">kFLOPs/px", ">bpp", ">rate (%)", ">BD-rate", ">rank"),
         *(">decode MP/s", ">own training (EFLOP)", ">with its start (EFLOP)"),
     )
     note = (
         f"Rate: against {name}'s at equal PSNR (negative: smaller), at the model's own point, or at 0.46 bpp where it "
         "has all rates. "
+        "Rank: by rate at equal PSNR, picture by picture; '=': ties that the pictures cannot tell apart (95 %). "
         "Parameters of A, B and G are counted without the analysis transform, as the paper seems to do. "
         "Effort: an encoder's search wrote the files; the decoder is the same. "
         f"Decode: whole files of quality {SPEED_QUALITY:g}, or of the only rate{manner and f'; {manner}'}. "
@@ -259,7 +274,7 @@ def points_table(result: Measured) -> str:
 def bd_table(result: Measured, anchors: Sequence[Curve]) -> str:
     """BD-rate against each anchor; a single-rate model has its relative rate at its own point instead."""
     low, high = REPORTING_WINDOW
-    columns = ["anchor", ">BD-rate", f">{low:.0f}-{high:.0f} dB", ">overlap", ">points", "note"]
+    columns = ["anchor", ">BD-rate", ">of pictures, 95 %", f">{low:.0f}-{high:.0f} dB", ">overlap", ">points", "note"]
     return markdown_table(columns, [[anchor.name, *_bd_cells(result.curve, anchor)] for anchor in anchors])
 
 
@@ -314,14 +329,20 @@ def _bd_cells(curve: Curve, anchor: Curve) -> list[str]:
     points = f"{len(curve.bpp)} / {len(anchor.bpp)}"
     try:
         if len(curve.bpp) == 1:
-            return [NONE, NONE, NONE, points, _own_point(curve, anchor)]
+            return [*[NONE] * 4, points, _own_point(curve, anchor)]
         whole = bd_rate(curve, anchor)
     except UsageError as error:
-        return [NONE, NONE, NONE, points, str(error)]
+        return [*[NONE] * 4, points, str(error)]
     share = (whole.high - whole.low) / (curve.psnr_db[-1] - curve.psnr_db[0])
     overlap = f"{whole.low:.2f}-{whole.high:.2f} dB"
     note = f"only {100 * share:.0f} % of the curve" if share < 0.5 else ""
-    return [_percent(whole.value), _windowed(curve, anchor), overlap, points, note]
+    return [_percent(whole.value), _of_pictures(curve, anchor), _windowed(curve, anchor), overlap, points, note]
+
+
+def _of_pictures(curve: Curve, anchor: Curve) -> str:
+    """Mean BD-rate of the pictures with its interval."""
+    interval = bd_interval(curve, anchor)
+    return f"{interval.value:+.1f} ({interval.low:+.1f} to {interval.high:+.1f})" if interval else NONE
 
 
 def _own_point(curve: Curve, anchor: Curve) -> str:
