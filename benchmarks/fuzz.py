@@ -4,8 +4,14 @@
 
 File n of the sequence is a function of n alone: --first goes on where a run ended, and one failure can be repeated.
 Half of them and more have all their checksums made right again, so that what lies behind these is reached. Pictures
-are of few pixels, so that a hundred thousand take minutes. `native/tests/check.cpp` does the like
-under sanitizers.
+are of few pixels, so that a hundred thousand take minutes.
+
+With a core that was built with -DRDC_SANITIZE=address,undefined in place of the usual one, and with both libraries
+loaded first, any access out of bounds and any undefined arithmetic ends the run:
+
+    LD_PRELOAD="$(c++ -print-file-name=libasan.so) $(c++ -print-file-name=libubsan.so)" \\
+        ASAN_OPTIONS=detect_leaks=0 PYTHONMALLOC=malloc \\
+        python benchmarks/fuzz.py --json docs/results/fuzz-sanitized.json
 """
 
 import argparse
@@ -21,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
+from rdcodec import _native
 from rdcodec.codec import engine
 from rdcodec.codec.container import SINGLE_RATE, Header, Section, pack, read_header, unpack
 from rdcodec.codec.crc import crc32c
@@ -201,6 +208,12 @@ def fuzz(codec: Codec, numbers: Iterable[int]) -> Counter[str]:
     return counts
 
 
+def sanitizers() -> list[str]:
+    """Those that the core was compiled with."""
+    core = Path(_native.__file__).read_bytes()
+    return [name for name, mark in (("address", b"__asan_"), ("undefined", b"__ubsan_")) if mark in core]
+
+
 def golden_codec() -> Codec:
     """The tiny model of the golden files."""
     return Codec(read_weights(GOLDEN / "Golden.1.safetensors"), "cpu")
@@ -232,6 +245,8 @@ def main() -> None:
             "files": sum(counts.values()),
             "first": begin,
             "max_pixels": MAX_PIXELS,
+            "sanitizers": sanitizers(),
+            "seconds": round(seconds),
             "peak_memory_added_mb": round(peak_mb, 1),
             "outcomes": dict(counts.most_common()),
             "machine": machine(),

@@ -141,7 +141,7 @@ void Checkerboard::hyper_synthesis(const int16_t* z, int rows, int columns, int 
                         int above = r + t / 3 - 1, left = x + t % 3 - 1;
                         bool inside = above >= 0 && above < rows && left >= 0 && left < columns;
                         int16_t* to = squares.data() + (size_t(x) * 9 + t) * hyper;
-                        const int16_t* from = z + (size_t(above) * columns + left) * n;
+                        const int16_t* from = z + (inside ? (size_t(above) * columns + left) * n : 0);
                         for (int c = 0; c < n; c++)
                             to[c] = inside ? static_cast<int16_t>(within<int>(from[c], -HYPER_MAX, HYPER_MAX)) : int16_t(0);
                     }

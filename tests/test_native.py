@@ -1,6 +1,7 @@
 """The core without Python: under sanitizers, on damaged streams, and on other processors, which are emulated."""
 
 import shutil
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -23,9 +24,15 @@ from native_check import (
 from rdcodec.codec.pipeline import Codec
 from rdcodec.models.weights import read_weights
 
+sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
+from fuzz_coverage import core_program
+
 GOLDEN = Path(__file__).parent / "golden"
 FILES = ("one-pixel", "small", "odd", "lowest", "highest", "extremes")
 CMAKE = shutil.which("cmake")
+CLANG = next(
+    filter(None, map(shutil.which, ("clang++", *(f"clang++-{version}" for version in range(21, 13, -1))))), None
+)
 RIGHT = "baseline: all as expected, pixels at most 1 off, 0 of "
 
 
@@ -52,6 +59,19 @@ def test_under_sanitizers_with_every_set_of_kernels(case: Path, tmp_path: Path) 
         raise
     run(CMAKE or "", "--build", tmp_path, "--parallel", "2")
     assert RIGHT in run(tmp_path / "check", case, "100")
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(CMAKE is None or not CLANG, reason="no CMake, or no clang++, which has libFuzzer")
+def test_the_fuzzers_inputs(tmp_path: Path) -> None:
+    """Streams, latents and arrays as native/tests/fuzz.cpp takes them: its seeds, and some changes to them."""
+    try:
+        program, _, seeds = core_program(tmp_path, CLANG or "")
+    except AssertionError as error:
+        if "sanitize" in str(error) or "fuzzer" in str(error):
+            pytest.skip("this compiler has no libFuzzer")
+        raise
+    run("env", f"RDC_CASE={tmp_path / 'case'}", program, seeds, "-runs=500", "-seed=1", "-max_len=4096")
 
 
 @pytest.mark.slow
