@@ -27,7 +27,8 @@ from unittest.mock import patch
 import torch
 from PIL import Image
 
-from rdcodec.measure.flops import count_model, count_parts
+from rdcodec.measure.cost import count_model
+from rdcodec.measure.flops import count_parts
 from rdcodec.measure.machine import machine
 from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.config import ModelConfig, load_config

@@ -9,7 +9,7 @@ import pytest
 from torch import Tensor, nn
 
 import rdcodec
-from rdcodec.measure.flops import count_model
+from rdcodec.measure.cost import count_model
 from rdcodec.models.base import blueprint
 from rdcodec.models.config import CONFIGS as FOLDER
 from rdcodec.models.config import ModelConfig, config_names, family_of, load_config

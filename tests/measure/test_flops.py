@@ -11,21 +11,21 @@ from torch.nn import functional as F
 from torch.utils.flop_counter import FlopCounterMode
 
 from rdcodec.errors import UsageError
+from rdcodec.measure.cost import PartCost, count_model, packaged_counts, total
 from rdcodec.measure.flops import (
     ELEMENTWISE,
     FREE,
     MACS,
     PRODUCTS,
     LayerCost,
-    PartCost,
     UncountedOpError,
     cost_formula,
+    count_config,
     count_layers,
     count_parts,
-    total,
 )
 from rdcodec.models.base import ImageModel, blueprint
-from rdcodec.models.config import CONFIGS, ModelConfig, config_names, load_config
+from rdcodec.models.config import CONFIGS, ModelConfig, config_names, config_sha256, load_config
 
 KODAK_PIXELS = 768 * 512
 
@@ -382,3 +382,16 @@ def test_every_packaged_decoder_counts_as_torch_counts(name: str) -> None:
         for run in parts.values():
             run()
     assert reference.get_total_flops() == 2 * sum(part.macs for part in count_parts(parts, KODAK_PIXELS))
+
+
+@pytest.mark.parametrize("name", config_names())
+def test_packaged_counts_are_what_is_counted(name: str) -> None:
+    """`python scripts/counts.py` writes them anew."""
+    config = load_config(CONFIGS / f"{name}.toml")
+    assert packaged_counts()[config_sha256(config)] == count_config(config)
+
+
+def test_other_configurations_are_counted() -> None:
+    config = load_config(CONFIGS / "J.toml").model_copy(update={"summary": "another"})
+    assert config_sha256(config) not in packaged_counts()
+    assert count_model(config) == count_model(load_config(CONFIGS / "J.toml"))

@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from rdcodec.errors import UsageError
 from rdcodec.export.tables import build_gaussian_tables
 from rdcodec.export.weights import QUANTISERS
-from rdcodec.measure.flops import count_parts, total
+from rdcodec.measure.cost import total
+from rdcodec.measure.flops import count_parts
 from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.config import CONFIGS, ModelConfig, config_names, load_config
 from rdcodec.models.entropy.charm import CharmModel

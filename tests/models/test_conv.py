@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from rdcodec.measure.flops import count_model, count_parts, total
+from rdcodec.measure.cost import count_model, total
+from rdcodec.measure.flops import count_parts
 from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.blocks import down, up
 from rdcodec.models.config import CONFIGS, ModelConfig, load_config

@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.nn.utils import clip_grad_norm_
 from torch.utils.flop_counter import FlopCounterMode
 
-from rdcodec.measure.flops import count_parts, total
+from rdcodec.measure.cost import total
+from rdcodec.measure.flops import count_parts
 from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.blocks import pad_to_multiple
 from rdcodec.models.config import CONFIGS, ModelConfig, load_config

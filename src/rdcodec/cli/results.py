@@ -165,7 +165,7 @@ def _query(store: Path, kind: "Kind | None", codec: str | None, dataset: str | N
 
 def _counted(model: str) -> "Result":
     """Parameters and operations of a model. No time and machine: the same configuration is the same result."""
-    from rdcodec.measure.flops import count_model, total
+    from rdcodec.measure.cost import count_model, total
     from rdcodec.models.base import blueprint
     from rdcodec.models.config import config_sha256
     from rdcodec.models.weights import find_config

@@ -13,8 +13,7 @@ from rdcodec.errors import NeedsModel, UsageError
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from rdcodec.measure.flops import LayerCost, ModelCount, Term
-    from rdcodec.models.config import ModelConfig
+    from rdcodec.measure.flops import LayerCost, Term
 
 LAYER_COLUMNS = 120  # of the terminal: layers have long names
 
@@ -68,8 +67,6 @@ def models(
         first = f"  {record['name']:{width}}  "
         lines = textwrap.wrap(record["summary"], 79, initial_indent=first, subsequent_indent=" " * len(first))
         io.write_text("\n".join(lines) + "\n")
-    if any(record["parameters"] is None for record in records):
-        io.write_text("\nParameters and kFLOPs/px are counted with torch: pip install 'rdcodec[train]'\n")
 
 
 def _get(names: Sequence[str], as_json: bool, show_progress: bool) -> None:
@@ -139,7 +136,8 @@ def _by_component(layers: Sequence["LayerCost"]) -> list["LayerCost"]:
 
 
 def _sum(component: str, name: str, layers: Sequence["LayerCost"]) -> "LayerCost":
-    from rdcodec.measure.flops import LayerCost, total
+    from rdcodec.measure.cost import total
+    from rdcodec.measure.flops import LayerCost
 
     parameters = sum(layer.parameters for layer in layers)
     return LayerCost(component, "", (), parameters, total((layer.cost for layer in layers), name))
@@ -219,35 +217,25 @@ def parse_size(text: str) -> tuple[int, int]:
 
 
 def _model_record(name: str) -> dict[str, Any]:
+    from rdcodec.measure.cost import count_model
     from rdcodec.measure.published import table_1
     from rdcodec.models.weights import find_config
 
     config = find_config(name)
     published = table_1().get(name)
-    counted = _count(config)
+    counted = count_model(config)
     return {
         "name": name,
         "tag": _newest_tag(name),
-        "parameters": counted and counted.parameters,
-        "parameters_without_analysis": counted and counted.parameters - counted.analysis_parameters,
-        "kflops_per_px": counted and round(counted.kflops_per_px, 1),
+        "parameters": counted.parameters,
+        "parameters_without_analysis": counted.parameters - counted.analysis_parameters,
+        "kflops_per_px": round(counted.kflops_per_px, 1),
         "table_1_row": published and published.row,
         "table_1_parameters_m": published and published.parameters_m,
         "table_1_kflops_per_px": published and published.kflops_per_px,
         "table_1_relative_rate_percent": published and published.relative_rate_percent,
         "summary": config.summary,
     }
-
-
-def _count(config: "ModelConfig") -> "ModelCount | None":
-    """None without torch, which is what counts."""
-    try:
-        from rdcodec.measure.flops import count_model
-    except ModuleNotFoundError as error:
-        if error.name != "torch":
-            raise
-        return None
-    return count_model(config)
 
 
 def _newest_tag(name: str) -> str | None:

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
-from functools import cache
 from math import prod
 from typing import TYPE_CHECKING, Any
 
@@ -28,6 +27,7 @@ from torch._ops import OpOverload
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from rdcodec.errors import RdcError, UsageError
+from rdcodec.measure.cost import ModelCount, PartCost
 
 if TYPE_CHECKING:
     from rdcodec.models.base import ImageModel
@@ -41,38 +41,6 @@ Owner = Callable[[Mapping[str, Any]], str]
 
 class UncountedOpError(RdcError):
     """An operation that the counter has no rule for."""
-
-
-@dataclass(frozen=True)
-class PartCost:
-    """Computation of one part of a network on one image of `pixels` true pixels."""
-
-    name: str
-    pixels: int
-    macs: int
-    biases: int
-    products: int
-    elementwise: int
-
-    @property
-    def flops(self) -> int:
-        """The headline: 2 per multiply-accumulate, 1 per bias, 1 per product of two activations."""
-        return 2 * self.macs + self.biases + self.products
-
-    @property
-    def kflops_per_px(self) -> float:
-        """Headline in thousands per pixel."""
-        return self.flops / self.pixels / 1000
-
-    @property
-    def kmacs_per_px(self) -> float:
-        """Multiply-accumulates in thousands per pixel; twice this is the pure 2 x MAC figure."""
-        return self.macs / self.pixels / 1000
-
-    @property
-    def elementwise_per_px(self) -> float:
-        """Elementwise operations outside the headline, per pixel (not thousands)."""
-        return self.elementwise / self.pixels
 
 
 @dataclass(frozen=True)
@@ -105,23 +73,8 @@ class Term:
         return self.flops_per_padded_px * padded
 
 
-@dataclass(frozen=True)
-class ModelCount:
-    """A configuration's parameters, those of its analysis among them, and its decoder's parts on a 768x512 picture."""
-
-    parameters: int
-    analysis_parameters: int
-    parts: tuple[PartCost, ...]
-
-    @property
-    def kflops_per_px(self) -> float:
-        """Headline figure of the decoder."""
-        return total(self.parts).kflops_per_px
-
-
-@cache
-def count_model(config: ModelConfig) -> ModelCount:
-    """Counted without numbers, once in a process: it takes seconds. Raises UncountedOpError."""
+def count_config(config: ModelConfig) -> ModelCount:
+    """Counted without numbers, in seconds; `cost.count_model` knows the packaged ones. Raises UncountedOpError."""
     from rdcodec.models.base import blueprint
 
     model = blueprint(config)
@@ -132,21 +85,6 @@ def count_model(config: ModelConfig) -> ModelCount:
 def count_parts(parts: Mapping[str, Callable[[], Any]], pixels: int) -> list[PartCost]:
     """Cost of each part, run once under the counter. Raises UncountedOpError naming what has no rule."""
     return [_count_part(name, run, pixels) for name, run in parts.items()]
-
-
-def total(costs: Iterable[PartCost], name: str = "total") -> PartCost:
-    """Sum of the parts of one image. Raises ValueError for none, or for different images."""
-    costs = list(costs)
-    if len({cost.pixels for cost in costs}) != 1:
-        raise ValueError("a total needs parts of one and the same image")
-    return PartCost(
-        name,
-        costs[0].pixels,
-        macs=sum(cost.macs for cost in costs),
-        biases=sum(cost.biases for cost in costs),
-        products=sum(cost.products for cost in costs),
-        elementwise=sum(cost.elementwise for cost in costs),
-    )
 
 
 def count_layers(model: ImageModel, width: int, height: int) -> list[LayerCost]:

@@ -33,7 +33,8 @@ from rdcodec.codec.pipeline import DEFAULT_QUALITY, Codec
 from rdcodec.errors import RdcError, UsageError, is_out_of_memory
 from rdcodec.exact.arithmetic import exact_arithmetic
 from rdcodec.measure.bench import roofline, seconds_per_call, summarise, timed
-from rdcodec.measure.flops import count_model, count_parts
+from rdcodec.measure.cost import count_model
+from rdcodec.measure.flops import count_parts
 from rdcodec.measure.rd import ImageFolder, fingerprint
 from rdcodec.measure.speed import Peak, Setting, Task
 from rdcodec.models.base import ImageModel, blueprint

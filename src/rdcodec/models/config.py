@@ -44,7 +44,7 @@ class ModelConfig(Record):
 
 def config_sha256(config: ModelConfig | Mapping[str, Any]) -> str:
     """Of a configuration, or of its record as JSON gave it back, hexadecimal; the order of keys plays no part."""
-    record = config.model_dump(mode="json") if isinstance(config, ModelConfig) else config
+    record = config.model_dump(mode="json", warnings=False) if isinstance(config, ModelConfig) else config
     return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from rdcodec.measure.flops import count_model
+from rdcodec.measure.cost import count_model
 from rdcodec.models.base import blueprint
 from rdcodec.models.config import ModelConfig
 

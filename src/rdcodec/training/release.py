@@ -9,7 +9,7 @@ from typing import Any
 
 from rdcodec.errors import BadInput, UsageError
 from rdcodec.measure.bdrate import Curve, bd_rate, excess_at_one_rate, relative_rate
-from rdcodec.measure.flops import count_model
+from rdcodec.measure.cost import count_model
 from rdcodec.measure.machine import machine
 from rdcodec.measure.rd import Evaluation
 from rdcodec.measure.reading import load_curve

@@ -17,7 +17,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import Field, PositiveInt, model_validator
 
 from rdcodec.errors import UsageError
-from rdcodec.measure.flops import count_model
+from rdcodec.measure.cost import count_model
 from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.records import Record, parse_record

@@ -136,7 +136,7 @@ def read_results(job: Job) -> list[Result]:
 
 def results_of(job: Job) -> list[Result]:
     """Results of a trial that is trained. Rates are estimated: values["estimated"] says so."""
-    from rdcodec.measure.flops import count_model
+    from rdcodec.measure.cost import count_model
     from rdcodec.training.record import finite
     from rdcodec.training.validation import PICTURES
 
