@@ -14,17 +14,8 @@ import json
 from pathlib import Path
 from statistics import fmean
 
+import compressai_import
 import torch
-
-try:
-    import torchvision  # noqa: F401
-except RuntimeError:
-    # PyPI's torchvision comes compiled for torch with CUDA; its Python part loads once the operators are declared.
-    declared = torch.library.Library("torchvision", "DEF")
-    for operator in ("nms", "qnms"):
-        declared.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-
-import compressai
 from compressai.utils.eval_model.__main__ import eval_model
 from compressai.zoo import image_models
 
@@ -49,7 +40,7 @@ def main() -> None:
     codec = example.Codec(random_model)
     rows = evaluate(codec, images, codec.settings)
     record = {
-        "model": f"{MODEL} of CompressAI {compressai.__version__}, random weights, seed = quality",
+        "model": f"{MODEL} of CompressAI {compressai_import.compressai.__version__}, random weights, seed = quality",
         "torch": torch.__version__,
         "pictures": {"names": list(images), "sha256": fingerprint(images)},
         "header_bytes": HEADER_BYTES,

@@ -12,21 +12,10 @@ import warnings
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
-
 warnings.simplefilter("ignore")
 
-try:
-    import torchvision
-except RuntimeError:
-    # PyPI's torchvision comes compiled for torch with CUDA. Beside a CPU build its Python part, all that is needed
-    # here, loads once the operators are declared.
-    declared = torch.library.Library("torchvision", "DEF")
-    for name in ("nms", "qnms"):
-        declared.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    import torchvision
-
-import compressai  # noqa: E402
+import compressai_import  # noqa: E402
+import torch  # noqa: E402
 from compressai.datasets import ImageFolder  # noqa: E402
 from compressai.losses import RateDistortionLoss  # noqa: E402
 from compressai.optimizers import net_aux_optimizer  # noqa: E402
@@ -56,9 +45,9 @@ def main() -> None:
     random.seed(arguments.seed)
     net = image_models[arguments.model](quality=arguments.quality)
     print_line(
-        compressai=compressai.__version__,
+        compressai=compressai_import.compressai.__version__,
         torch=torch.__version__,
-        torchvision=torchvision.__version__,
+        torchvision=compressai_import.torchvision.__version__,
         parameters=sum(parameter.numel() for parameter in net.parameters()),
     )
     for seconds, data_seconds in timed_steps(net, batches(arguments), arguments.lmbda, arguments.steps):
