@@ -11,7 +11,7 @@ PIP_OPTIONS ?=
 COMPILER = $(if $(shell command -v c++),,CXX=$(abspath $(BIN)/zig-c++))
 
 .DEFAULT_GOAL = help
-.PHONY: help demo test test-slow lint results format clean
+.PHONY: help demo web test test-slow lint results format clean
 
 help: ## print the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed 's/:.*## /\t/' | expand -t 12
@@ -29,6 +29,10 @@ $(BIN)/.rdcodec-dev: $(BIN)/.rdcodec
 
 demo: $(BIN)/.rdcodec ## compress and decode a photo beside JPEG and WebP, and draw the three side by side
 	$(BIN)/rdc demo -o demo --force
+
+web: $(BIN)/.rdcodec-dev ## build what pages run into src/rdcodec/web: the core as WebAssembly, and with npm TypeScript
+	./native/wasm.sh $(BIN)/python src/rdcodec/web/rdc.wasm
+	cd web && npm install --no-audit --no-fund --silent && npx tsc
 
 test: $(BIN)/.rdcodec-dev lint ## lint, types, import rules and tests; under ten minutes
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2

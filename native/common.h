@@ -3,7 +3,6 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
-#include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <new>
@@ -24,14 +23,17 @@ struct Misfit : std::runtime_error {
     using std::runtime_error::runtime_error;
 };
 
-// Throw an error; a compiler without exceptions, as those for WebAssembly, ends the program after the same words.
+#if !defined(__cpp_exceptions)
+[[noreturn]] void give_up(const char* why);  // of the program that the core is part of
+#endif
+
+// Throw an error; where the compiler has no exceptions, as for WebAssembly, the program ends.
 template <class Error>
 [[noreturn]] void fail(const std::string& what) {
 #if defined(__cpp_exceptions)
     throw Error(what);
 #else
-    std::fprintf(stderr, "%s\n", what.c_str());
-    std::abort();
+    give_up(what.c_str());
 #endif
 }
 

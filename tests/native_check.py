@@ -24,7 +24,6 @@ NATIVE = Path(__file__).parents[1] / "native"
 SOURCES = ("cpu", "rans", "layers", "light", "checkerboard", "kernels")
 ARM = ("-target", "aarch64-linux-musl", "-static")
 WASM = ("-target", "wasm32-wasi", "-mcpu=generic+simd128", "-fno-exceptions")
-LIBRARY = (*WASM, "-mexec-model=reactor")  # without a main of its own
 
 
 def write_case(
@@ -32,7 +31,6 @@ def write_case(
 ) -> None:
     """Files of these weights, and what `codec` makes of them. no_pictures: numbers of files whose pixels may be any."""
     arrays = of_weights(weights)
-    arrays["shape"] = np.append(arrays["shape"], np.array(light_shape(weights.config.analysis), np.int32))
     for part in ("analysis.", "entropy.hyper_analysis."):
         arrays |= {part.removeprefix("entropy.") + name: array for name, array in weights.floats(part).items()}
     for number, data in enumerate(files):
@@ -51,10 +49,12 @@ def of_weights(weights: Weights) -> dict[str, NDArray[np.generic]]:
     shape = [
         *(weights.config.latent_channels, entropy.hyper_channels, entropy.features, entropy.hidden),  # type: ignore[attr-defined]
         *(*light_shape(weights.config.synthesis), len(tables.radius), tables.skip_below),
+        *light_shape(weights.config.analysis),
     ]
     return {
         "shape": np.array(shape, np.int32),
         **{"edges": tables.edges, "edge_start": tables.edge_start, "radius": tables.radius, "bucket": tables.bucket},
+        "savings": tables.savings,
         **{f"exact.{name}": array for name, array in weights.entropy.items()},
         **{f"synthesis.{name}": array for name, array in weights.floats("synthesis.").items()},
     }
@@ -97,10 +97,10 @@ def run(*command: str | Path) -> str:
     return done.stdout
 
 
-def cross_compiled(program: Path, target: Sequence[str], main: str = "tests/check") -> Path:
-    """A program for another processor, the check unless another is named; it needs the package ziglang."""
+def cross_compiled(program: Path, target: Sequence[str]) -> Path:
+    """The check for another processor; it needs the package ziglang."""
     options = ("-std=c++17", "-O2", "-ffp-contract=fast", "-DRDC_TARGET=baseline", "-o", program)
-    sources = [NATIVE / f"{name}.cpp" for name in (*SOURCES, main)]
+    sources = [NATIVE / f"{name}.cpp" for name in (*SOURCES, "tests/check")]
     run(sys.executable, "-m", "ziglang", "c++", *target, *options, *sources)
     return program
 
@@ -138,6 +138,11 @@ class Wasm:
     @property
     def wrong(self) -> str:
         return self._wrong.read_text()
+
+    @property
+    def why(self) -> str:
+        """What the codec's module says after a trap."""
+        return self.get(self.call("rdc_error"), 256).partition(b"\0")[0].decode()
 
     def put(self, data: bytes) -> tuple[int, int]:
         """Into memory that it gives: address and size."""

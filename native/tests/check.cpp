@@ -13,6 +13,10 @@
 
 using namespace rdc;
 
+#if !defined(__cpp_exceptions)
+void rdc::give_up(const char* why) { std::exit((std::fprintf(stderr, "%s\n", why), 1)); }
+#endif
+
 namespace {
 
 void require(bool holds, const char* what) {

@@ -1,0 +1,133 @@
+/** Pictures to `.rdc` files and back, in this thread. `index.ts` has the same in a worker. */
+import * as container from "./container.js";
+import { checkPixels, pack, unpack } from "./container.js";
+import { Core, damaged } from "./core.js";
+import { BadInput, NeedsModel, RdcError } from "./errors.js";
+import { Named } from "./weights.js";
+export const DEFAULT_QUALITY = 50;
+/** A model with its weights. */
+export class Codec {
+    weights;
+    core;
+    constructor(module, weights) {
+        this.weights = weights;
+        this.core = new Core(module, weights);
+    }
+    /** The colours of a file, opaque. BadInput for damage, or more than `maxPixels`; NeedsModel for other weights. */
+    decode(data, maxPixels = container.MAX_PIXELS) {
+        const { header, stream } = unpack(data, maxPixels);
+        this.checkWeights(header);
+        const { width, height, tenths } = header;
+        const { hyperRows, offset } = this.weights.rows(tenths);
+        const arrays = new Named()
+            .put("stream", stream)
+            .put("crc", Uint32Array.of(header.symbolsCrc))
+            .put("hyper_rows", hyperRows)
+            .put("offset", offset)
+            .put("unit", this.weights.gain(tenths).map((gain) => 1 / gain))
+            .put("tint", this.weights.tint(tenths));
+        return this.core.run(damaged, (memory, model) => {
+            const decode = (address, bytes) => memory.exports.rdc_decode(model, height, width, address, bytes);
+            const address = memory.with(arrays, decode);
+            const picture = { width, height, data: opaque(memory.bytes(address, 3 * width * height)) };
+            memory.exports.rdc_free(address);
+            return picture;
+        });
+    }
+    /** The bytes of a file. Alpha is not looked at: `sections` hold it. */
+    encode(picture, target = {}, sections = []) {
+        const { width, height } = picture;
+        checkPicture(picture);
+        checkTarget(target);
+        if (!this.weights.encodes)
+            throw new NeedsModel(`weights ${this.weights.tag} are here for decoding only`);
+        const failed = (why) => new RdcError(`the picture could not be coded (${why})`);
+        return this.core.run(failed, (memory, model) => {
+            const image = memory.exports.rdc_allocate(3 * width * height);
+            dropAlpha(picture.data, memory.bytes(image, 3 * width * height));
+            const y = memory.exports.rdc_analyse(model, image, height, width);
+            memory.exports.rdc_free(image);
+            const at = (tenths) => ({
+                data: this.coded(memory, model, y, picture, tenths, sections),
+                quality: tenths / 10,
+            });
+            try {
+                if (target.bytes === undefined)
+                    return at(Math.round(10 * (target.quality ?? DEFAULT_QUALITY)));
+                return largestWithin(target.bytes, at);
+            }
+            finally {
+                memory.exports.rdc_free(y);
+            }
+        });
+    }
+    coded(memory, model, y, { width, height }, tenths, sections) {
+        const { hyperRows, offset } = this.weights.rows(tenths);
+        const arrays = new Named()
+            .put("gain", this.weights.gain(tenths))
+            .put("shift", this.weights.hyperShift(tenths))
+            .put("hyper_rows", hyperRows)
+            .put("offset", offset)
+            .put("worth", this.weights.worth(tenths));
+        const encode = (address, bytes) => memory.exports.rdc_encode(model, y, height, width, address, bytes);
+        const address = memory.with(arrays, encode);
+        const head = memory.bytes(address, 8).slice();
+        const [length, symbolsCrc] = new Uint32Array(head.buffer);
+        const stream = memory.bytes(address + 8, length).slice();
+        memory.exports.rdc_free(address);
+        const { tables, entropy, synthesis } = this.weights.hashes;
+        const hashes = { tablesHash: tables, entropyHash: entropy, synthesisHash: synthesis };
+        return pack({ tag: this.weights.tag, width, height, tenths, ...hashes, symbolsCrc, sections }, stream);
+    }
+    checkWeights(header) {
+        const { tables, entropy, synthesis } = this.weights.hashes;
+        if (header.tablesHash !== tables || header.entropyHash !== entropy || header.synthesisHash !== synthesis)
+            throw new NeedsModel(`the file was made with other weights ${header.tag} than those here`);
+        if (header.tenths === container.SINGLE_RATE)
+            throw new BadInput(`no quality in the file, but rates in ${header.tag}: get the file again from its source`);
+    }
+}
+/** The best of the coded pictures that take no more than so many bytes. Sizes grow with quality, nearly always. */
+function largestWithin(bytes, at) {
+    let best = at(0);
+    if (best.data.length > bytes)
+        throw new RdcError(`no file of ${bytes} bytes: the smallest of this picture has ${best.data.length}`);
+    for (let low = 0, high = 1000; low < high;) {
+        const middle = Math.ceil((low + high) / 2);
+        const coded = at(middle);
+        if (coded.data.length > bytes)
+            high = middle - 1;
+        else
+            [low, best] = [middle, coded];
+    }
+    return best;
+}
+function checkPicture({ width, height, data }) {
+    const whole = [width, height].every((side) => Number.isInteger(side) && side >= 1 && side <= container.MAX_SIDE);
+    if (!whole || data.length !== 4 * width * height)
+        throw new RdcError(`a picture of ${width} × ${height} pixels with ${data.length} samples: it needs four a pixel`);
+    checkPixels(width, height, Math.max(container.MAX_PIXELS, width * height));
+}
+function checkTarget({ quality, bytes }) {
+    if (quality !== undefined && !(quality >= 0 && quality <= 100))
+        throw new RdcError(`quality ${quality} is no number from 0 to 100`);
+    if (bytes !== undefined && !(bytes > 0))
+        throw new RdcError(`${bytes} bytes are no size of a file`);
+}
+function opaque(rgb) {
+    const rgba = new Uint8ClampedArray((rgb.length / 3) * 4);
+    for (let from = 0, to = 0; from < rgb.length; from += 3, to += 4) {
+        rgba[to] = rgb[from];
+        rgba[to + 1] = rgb[from + 1];
+        rgba[to + 2] = rgb[from + 2];
+        rgba[to + 3] = 255;
+    }
+    return rgba;
+}
+function dropAlpha(rgba, rgb) {
+    for (let from = 0, to = 0; from < rgba.length; from += 4, to += 3) {
+        rgb[to] = rgba[from];
+        rgb[to + 1] = rgba[from + 1];
+        rgb[to + 2] = rgba[from + 2];
+    }
+}

@@ -1,0 +1,122 @@
+"""The codec for web pages (`web/`, built into src/rdcodec/web): the same symbols, pixels within the promise."""
+
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rdcodec.codec.container import unpack
+from rdcodec.codec.pipeline import Codec, load
+from rdcodec.models.weights import read_weights, released
+
+ROOT = Path(__file__).parents[1]
+WEB = ROOT / "web"
+BUILT = ROOT / "src" / "rdcodec" / "web"
+GOLDEN = ROOT / "tests" / "golden"
+NODE = shutil.which("node")
+TSC = WEB / "node_modules" / ".bin" / "tsc"
+needs_node = pytest.mark.skipif(NODE is None, reason="no node to run JavaScript")
+
+
+def node(*arguments: str | Path, **environment: str) -> str:
+    done = subprocess.run([str(NODE), *arguments], capture_output=True, text=True, env={**os.environ, **environment})
+    assert done.returncode == 0, done.stdout[-8000:] + done.stderr
+    return done.stdout
+
+
+def test_the_module_is_the_one_that_was_hashed() -> None:
+    module = (BUILT / "rdc.wasm").read_bytes()
+    assert hashlib.sha256(module).hexdigest() == (BUILT / "rdc.wasm.sha256").read_text().strip()
+    assert len(module) < 400_000
+
+
+@needs_node
+def test_the_core_in_node() -> None:
+    node("--test", WEB / "tests" / "codec.test.mjs")
+
+
+@needs_node
+@pytest.mark.slow
+def test_ten_thousand_damaged_files() -> None:
+    node("--test", WEB / "tests" / "codec.test.mjs", RDCODEC_MUTATIONS="10000")
+
+
+def both_ways(codec: Codec, weights: Path, files: dict[str, bytes], pixels: list[np.ndarray], folder: Path) -> None:
+    """Files decode in node as here, and what node codes decodes here as there."""
+    cases: dict[str, object] = {"web": str(BUILT), "weights": str(weights), "files": [], "pictures": []}
+    for name, data in files.items():
+        (folder / f"{name}.rdc").write_bytes(data)
+    for number, picture in enumerate(pixels):
+        (folder / f"{number}.rgb").write_bytes(picture.tobytes())
+    cases |= {"files": list(files), "pictures": [picture.shape[:2] for picture in pixels], "quality": 40}
+    (folder / "cases.json").write_text(json.dumps(cases))
+    node(WEB / "tests" / "both_ways.mjs", folder)
+    for name, data in files.items():
+        close((folder / f"{name}.rgb").read_bytes(), codec.decompress(data))
+    for number, picture in enumerate(pixels):
+        coded = (folder / f"{number}.rdc").read_bytes()
+        assert unpack(coded)[0].quality == 400
+        decoded = codec.decompress(coded)
+        close((folder / f"{number}.decoded").read_bytes(), decoded)
+        ours = codec.compress(picture, 40)
+        assert abs(len(coded) - len(ours)) <= 8 + len(ours) // 100
+        errors = [np.mean((picture.astype(float) - other) ** 2) for other in (decoded, codec.decompress(ours))]
+        assert errors[0] <= 1.02 * errors[1] + 0.1
+
+
+def close(got: bytes, expected: np.ndarray) -> None:
+    off = np.abs(np.frombuffer(got, np.uint8).reshape(expected.shape).astype(int) - expected)
+    assert off.max() <= 2 and np.mean(off > 1) <= 0.001
+
+
+@needs_node
+def test_golden_files_both_ways(tmp_path: Path) -> None:
+    codec = Codec(read_weights(GOLDEN / "Golden.1.safetensors"))
+    names = ("one-pixel", "small", "odd", "lowest", "highest", "flat", "noise", "sections")
+    rng = np.random.default_rng(5)
+    pixels = [rng.integers(0, 256, size, np.uint8) for size in ((1, 1, 3), (40, 23, 3))]
+    files = {name: (GOLDEN / f"{name}.rdc").read_bytes() for name in names}
+    both_ways(codec, GOLDEN / "Golden.1.safetensors", files, pixels, tmp_path)
+
+
+@needs_node
+@pytest.mark.parametrize("name", ["I", "J"])
+def test_released_weights_both_ways(name: str, tmp_path: Path) -> None:
+    tag = max((tag for tag in released() if tag.startswith(f"{name}.")), default=None)
+    if tag is None:
+        pytest.skip(f"weights of {name} are not in this checkout")
+    from PIL import Image
+
+    with Image.open(ROOT / "src" / "rdcodec" / "data" / "astronaut.png") as image:
+        photo = np.asarray(image.convert("RGB"))[100:297, 150:361]
+    codec = load(tag)
+    files = {f"q{quality}": codec.compress(photo, quality) for quality in (0, 33.3, 80)}
+    both_ways(codec, released()[tag], files, [photo], tmp_path)
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not TSC.exists(), reason="no TypeScript: npm install in web/")
+def test_what_is_built_is_of_these_sources(tmp_path: Path) -> None:
+    subprocess.run([TSC, "-p", WEB, "--outDir", tmp_path], check=True)
+    for path in tmp_path.glob("*.js"):
+        assert path.read_text() == (BUILT / path.name).read_text(), f"{path.name}: run `make web`"
+
+
+@pytest.mark.slow
+def test_the_module_is_of_these_sources(tmp_path: Path) -> None:
+    """Byte for byte where the compiler is the same version; another's has to behave alike."""
+    pytest.importorskip("ziglang", reason="the package ziglang is the compiler")
+    pytest.importorskip("wasmtime", reason="the package wasmtime runs WebAssembly")
+    from test_native import check_decoder
+
+    environment = {"ZIG_GLOBAL_CACHE_DIR": str(tmp_path.parent.parent / "zig"), **os.environ}
+    built = tmp_path / "rdc.wasm"
+    subprocess.run([ROOT / "native" / "wasm.sh", sys.executable, built], check=True, env=environment)
+    check_decoder(built)
+    assert abs(built.stat().st_size - (BUILT / "rdc.wasm").stat().st_size) < 20_000

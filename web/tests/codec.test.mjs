@@ -1,0 +1,110 @@
+// The core in node, without a browser, on the files that never change. tests/test_web.py compares pixels with the codec in
+// Python; here stand the laws that need nothing but this folder and tests/golden.
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+
+const built = new URL(`${process.env.RDCODEC_WEB ?? "../../src/rdcodec/web"}/`, import.meta.url);
+const golden = new URL("../../tests/golden/", import.meta.url);
+const { Codec } = await import(new URL("codec.js", built));
+const { Weights } = await import(new URL("weights.js", built));
+const { pack, unpack } = await import(new URL("container.js", built));
+const { RdcError } = await import(new URL("errors.js", built));
+
+const module = new WebAssembly.Module(readFileSync(new URL("rdc.wasm", built)));
+const weights = await Weights.read(new Uint8Array(readFileSync(new URL("Golden.1.safetensors", golden))));
+const codec = new Codec(module, weights);
+const file = (name) => new Uint8Array(readFileSync(new URL(`${name}.rdc`, golden)));
+
+/** Numbers from a seed (xorshift32). */
+function random(seed) {
+  return () => {
+    for (const [left, by] of [[1, 13], [0, 17], [1, 5]]) seed ^= left ? seed << by : seed >>> by;
+    return (seed >>> 0) / 2 ** 32;
+  };
+}
+
+function noise(width, height, next = random(7)) {
+  const data = new Uint8ClampedArray(4 * width * height);
+  for (let at = 0; at < data.length; at++) data[at] = at % 4 === 3 ? 255 : 128 + 100 * Math.sin(at / 97) + 20 * next();
+  return { width, height, data };
+}
+
+test("the module imports nothing and is small", () => {
+  assert.deepEqual(WebAssembly.Module.imports(module), []);
+  assert.ok(readFileSync(new URL("rdc.wasm", built)).length < 400_000);
+});
+
+test("golden files decode to the symbols that were coded", () => {
+  for (const name of ["one-pixel", "small", "square", "odd", "lowest", "highest", "noise", "flat", "sections", "extremes"]) {
+    const { header } = unpack(file(name));
+    const picture = codec.decode(file(name)); // compares the checksum of the symbols
+    assert.deepEqual([picture.width, picture.height], [header.width, header.height]);
+  }
+});
+
+test("what is coded decodes, to the same at any size and quality", () => {
+  for (const [width, height] of [[1, 1], [3, 17], [16, 16], [33, 70], [129, 65]])
+    for (const quality of [0, 12.3, 50, 100]) {
+      const { data } = codec.encode(noise(width, height), { quality });
+      const picture = codec.decode(data);
+      assert.equal(picture.data.length, 4 * width * height);
+      const { header, stream } = unpack(data);
+      assert.equal(header.tenths, 10 * quality);
+      assert.deepEqual(pack(header, stream), data);
+    }
+});
+
+test("a target in bytes is met, or said to be out of reach", () => {
+  const picture = noise(96, 64);
+  const { data, quality } = codec.encode(picture, { bytes: 700 });
+  assert.ok(data.length <= 700);
+  assert.ok(quality === 100 || codec.encode(picture, { quality: quality + 0.1 }).data.length > 700);
+  assert.throws(() => codec.encode(picture, { bytes: 10 }), /smallest of this picture has/);
+});
+
+test("impossible requests are errors in words", () => {
+  const picture = noise(8, 8);
+  assert.throws(() => codec.encode(picture, { quality: 101 }), /no number from 0 to 100/);
+  assert.throws(() => codec.encode({ ...picture, width: 9 }), /needs four a pixel/);
+  assert.throws(() => codec.decode(file("square"), 10), /allowed here/);
+  assert.throws(() => codec.decode(file("released-I.4")), /other weights/);
+  assert.throws(() => codec.decode(new Uint8Array([1, 2, 3])), /not an .rdc file/);
+});
+
+test("damaged files are errors in words, and leave the codec sound", () => {
+  const count = Number(process.env.RDCODEC_MUTATIONS ?? 500);
+  const next = random(33), names = ["small", "square", "odd", "lowest", "highest", "extremes"];
+  const files = names.map((name) => ({ data: file(name), ...unpack(file(name)) }));
+  let decoded = 0, memory = 0;
+  for (let k = 0; k < count; k++) {
+    const { data, header, stream } = files[k % files.length];
+    const wrong = (k % 2 ? stream : data).slice();
+    for (let left = 1 + Math.floor(next() * 3); left > 0; left--)
+      wrong[Math.floor(next() * wrong.length)] ^= 1 << Math.floor(next() * 8);
+    const cut = k % 5 ? wrong : wrong.slice(0, Math.floor(next() * wrong.length));
+    try {
+      codec.decode(k % 2 ? pack(header, cut) : cut); // every other one with right checksums around it
+      decoded++;
+    } catch (error) {
+      assert.ok(error instanceof RdcError, String(error?.stack ?? error));
+      assert.match(error.message, /^[ -~×]{10,200}$/);
+    }
+    memory = Math.max(memory, codec.core.live?.exports.memory.buffer.byteLength ?? 0);
+  }
+  assert.ok(decoded <= count / 1000, `${decoded} damaged files were decoded`); // bits that cancel one another
+  assert.ok(memory < 64 << 20);
+  assert.equal(codec.decode(file("odd")).data.length > 0, true);
+});
+
+test("damaged weights are errors in words", async () => {
+  const bytes = new Uint8Array(readFileSync(new URL("Golden.1.safetensors", golden)));
+  await assert.rejects(Weights.read(bytes.slice(0, 5000)), /damaged weights/);
+  await assert.rejects(Weights.read(new Uint8Array(100)), /damaged weights/);
+  const charm = new Uint8Array(readFileSync(new URL("Golden-charm.1.safetensors", golden)));
+  await assert.rejects(Weights.read(charm), RdcError);
+  const altered = bytes.slice();
+  altered[altered.length - 1] ^= 1;
+  const other = new Codec(module, await Weights.read(altered));
+  assert.throws(() => other.decode(file("odd")), /other weights/);
+});
