@@ -10,11 +10,13 @@ import numpy as np
 import pytest
 
 from rdcodec.cli.main import main
+from rdcodec.codec.pipeline import search_steps
 from rdcodec.errors import UsageError
-from rdcodec.measure.bdrate import psnr_at, rate_at
+from rdcodec.measure.bdrate import psnr_at, rate_at, relative_rate_at
+from rdcodec.measure.published import decoders
 from rdcodec.measure.reading import load_curve
 from rdcodec.report import figures
-from rdcodec.report.charts import Chart, Missing
+from rdcodec.report.charts import Chart, Missing, label_points, new_axes
 from rdcodec.report.crops import Version, contact_sheet, parse_box
 from rdcodec.report.families import families, family, loss_by_flops
 from rdcodec.report.figures import Figure, study_charts
@@ -26,6 +28,7 @@ from rdcodec.report.relative import (
     relative_by_speed,
     relative_by_training,
 )
+from rdcodec.report.standings import encoder_kflops_per_px
 from rdcodec.report.study import Laboratory, read_laboratory, read_studies
 from rdcodec.report.tables import paper_table, results_page
 from rdcodec.report.times import time_by_flops
@@ -56,7 +59,9 @@ def store_results() -> list[Result]:
     found += [quality(name, 0.46, 33.0 + n, None) for n, name in enumerate("GB")]
     machine = {"cpu": "a CPU"}
     for codec, flops in FLOPS.items():
-        found.append(Result("count", codec, codec, {"parameters": 2e6, "kflops_per_px": flops}, Provenance("rdcodec")))
+        counts = {"parameters": 2e6, "kflops_per_px": flops, "training_flops_per_px": 6e3 * flops}
+        parts = ({"part": "synthesis", "kflops_per_px": flops / 2},)
+        found.append(Result("count", codec, codec, counts, Provenance("rdcodec"), rows=parts))
         for threads in (1, 2):
             rate = threads * 1000 / MILLISECONDS[codec]
             values = {"device": "cpu", "threads": threads, "dtype": "fp32", "decode_networks_mpx_per_s": rate}
@@ -127,7 +132,7 @@ def test_relative_rates_are_those_of_the_curves(lab: Laboratory) -> None:
 
 def test_frontiers(lab: Laboratory) -> None:
     rows = data(relative_by_flops(lab, lab.studies[0]))
-    on = {(row["by"], row["codec"]) for row in rows if row["on_frontier"] == "1"}
+    on = {(row["by"], row["codec"]) for row in rows if row["on_frontier"] == "1" and row["by"] != "published"}
     assert on == {("paper", name) for name in "ABCDEFG"} | {("rdcodec", f"{name}.1") for name in "IGB"}
     speeds = [row for row in data(relative_by_speed(lab, lab.studies[0])) if row["series"].startswith("CPU, 1 thread")]
     assert [row["codec"] for row in speeds if row["on_frontier"] == "1"] == ["I.1", "G.1", "B.1"]
@@ -357,7 +362,7 @@ def test_many_results_leave_the_newest_weights_in_figures() -> None:
 def test_what_is_missing_is_said(lab: Laboratory) -> None:
     bare = laboratory(below("I", 1.0))
     charts = study_charts(bare, bare.studies[0])
-    assert [type(chart) for chart in charts] == [Missing, Chart, Chart, Missing, Missing]
+    assert [type(chart) for chart in charts] == [Missing, Missing, Chart, Chart, Missing, Missing]
     assert all("`rdc " in chart.reason for chart in charts if isinstance(chart, Missing))
     assert isinstance(time_by_flops(bare), Missing)
     other = [Result("quality", "x", "1", {"bpp": 1.0, "psnr_db": 30.0}, Provenance("rdcodec"), "photos")]
@@ -380,7 +385,15 @@ def test_the_command_writes_every_figure(tmp_path: Path, capsys: pytest.CaptureF
     with Store(path) as store:
         store.add(store_results())
     assert main(["report", "--store", str(path), "-o", str(tmp_path / "out")]) == 0
-    stems = ["rd", "families", "relative-flops", "relative-rate", "relative-speed", "relative-training"]
+    stems = [
+        "rd",
+        "families",
+        "relative-flops",
+        "relative-encoder",
+        "relative-rate",
+        "relative-speed",
+        "relative-training",
+    ]
     names = {f"{stem}-kodak.{form}" for stem in stems for form in ("svg", "png", "csv")}
     names |= {f"time-flops.{form}" for form in ("svg", "png", "csv")} | {
         f"table1-kodak.{f}" for f in ("csv", "md", "tex")
@@ -401,3 +414,39 @@ def test_crops_are_parts_of_the_pictures() -> None:
     for wrong in ("", "1,2,3", "0,0,61,1", "0,0,0,5", "-1,0,5,5"):
         with pytest.raises(UsageError, match="--box"):
             parse_box(wrong, 60, 40)
+
+
+def test_decoders_of_others_stand_by_their_curves(lab: Laboratory) -> None:
+    (study,) = lab.studies
+    rows = {row["codec"]: row for row in data(relative_by_flops(lab, study)) if row["by"] == "published"}
+    for decoder in decoders():
+        assert decoder.kflops_per_px > 0 and decoder.source and decoder.basis in ("published", "counted here")
+        row = rows[decoder.label]
+        assert float(row["kflops_per_px"]) == decoder.kflops_per_px
+        if decoder.curve:
+            expected = relative_rate_at(load_curve(decoder.curve), BPG, 0.46)
+            assert float(row["relative_rate_percent"]) == pytest.approx(expected, abs=1e-3)
+    estimate = next(decoder for decoder in decoders() if decoder.curve is None)
+    vtm = relative_rate_at(load_curve("vtm_18.0"), BPG, 0.46)
+    expected = 100 * ((1 + float(estimate.bd_rate["percent"]) / 100) * (1 + vtm / 100) - 1)
+    assert float(rows[estimate.label]["relative_rate_percent"]) == pytest.approx(expected, abs=1e-3)
+
+
+def test_an_encoder_runs_all_but_the_synthesis_and_its_search() -> None:
+    rows = ({"part": "hyper_synthesis", "kflops_per_px": 2.0}, {"part": "synthesis", "kflops_per_px": 18.0})
+    values = {"parameters": 2e6, "kflops_per_px": 20.0, "training_flops_per_px": 3 * 50e3}
+    count = Result("count", "I", "I", values, Provenance("rdcodec"), rows=rows)
+    found = replace(laboratory(store_results()), counts=(count,))
+    assert encoder_kflops_per_px(found, "I") == pytest.approx(50 - 18)
+    assert encoder_kflops_per_px(found, "I.3 effort 4") == pytest.approx(50 - 18 + 3 * search_steps(4) * 20)
+    assert encoder_kflops_per_px(found, "jpeg") is None
+
+
+def test_names_of_close_points_do_not_overlap() -> None:
+    figure, axes = new_axes()
+    axes.set(xlim=(0, 10), ylim=(0, 10))
+    label_points(axes, [(5 + 0.05 * n, 5 + 0.4 * n, f"codec {n}", bool(n % 2)) for n in range(5)])
+    figure.canvas.draw()
+    boxes = [text.get_window_extent() for text in axes.texts]
+    assert len(boxes) == 5
+    assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[:n])

@@ -243,7 +243,7 @@ def test_the_command(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == sorted(names)
     page = (tmp_path / "out" / "results.md").read_text()
     assert "![Rate and distortion on Kodak](rd-kodak.svg)" in page
-    assert page.count("Not drawn: no measured model is") == 3 and "rdc results count MODEL --store DB" in page
+    assert page.count("Not drawn: no measured model is") == 4 and "rdc results count MODEL --store DB" in page
 
     points = list(csv.DictReader((tmp_path / "out" / "rd-kodak.csv").open()))
     assert sum(point["role"] == "result" for point in points) == 4

@@ -1,12 +1,13 @@
-"""Table 1 of the paper, and which of our configurations stands for which of its rows."""
+"""Figures that others published: Table 1 of the paper, and what the decoders behind the built-in curves cost."""
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 TABLE_1 = Path(__file__).parent / "paper" / "table1.json"
+DECODERS = Path(__file__).parent / "curves" / "decoders.json"
 
 
 @dataclass(frozen=True)
@@ -33,3 +34,31 @@ def table_1() -> dict[str, Published]:
         name: Published(reading["row"], **data["rows"][reading["row"]], with_analysis=reading["with_analysis"])
         for name, reading in data["readings"].items()
     }
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """What the networks of a codec cost: kFLOPs/px (2 a multiply-add) and millions of parameters; None: not known.
+
+    curve: of the built-in curves on Kodak, None where there is none; then bd_rate has `percent` against the curve
+    `anchor`. encoder_kflops_per_px: of all that an encoder runs. basis: "published", or "counted here" from the shapes
+    of its layers. one_optimisation_per_picture: the encoder trains for each picture.
+    """
+
+    curve: str | None
+    label: str
+    kflops_per_px: float
+    encoder_kflops_per_px: float | None
+    parameters_m: float | None
+    one_optimisation_per_picture: bool
+    training: str
+    basis: str
+    source: str
+    note: str = ""
+    bd_rate: Mapping[str, float | str] = field(default_factory=dict)
+
+
+@cache
+def decoders() -> tuple[Decoder, ...]:
+    """Codecs of others with what they cost, each with its source."""
+    return tuple(Decoder(**record) for record in json.loads(DECODERS.read_text(encoding="utf-8"))["codecs"])

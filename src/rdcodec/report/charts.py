@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 
 SAMPLES = 80
 Row = Mapping[str, Any]
+Box = tuple[float, float, float, float]
+PLACES = ((0, 1), (0, -1), (1, 0), (-1, 0), (1, 1), (-1, 1), (1, -1), (-1, -1), (2, 2), (-2, 2), (2, -2), (-2, -2))
+"""Where a name may stand beside its point, the best first; from `FAR` on, a line leads to it."""
+FAR = 8
 
 
 @dataclass(frozen=True)
@@ -92,26 +96,67 @@ def name_levels(axes: "Axes", levels: Sequence[tuple[float, str]]) -> None:
         axes.annotate(name, (1.01, height), color=TEXT, fontsize=8, **place)  # type: ignore[arg-type]
 
 
-def label_points(axes: "Axes", points: Sequence[tuple[float, float, str, bool]]) -> None:
-    """Names beside their points: the paper's above, ours below."""
+def label_points(
+    axes: "Axes", points: Sequence[tuple[float, float, str, bool]], avoid: Sequence[tuple[float, float]] = ()
+) -> None:
+    """Names beside their points, where they meet fewest others; the limits of the axes must be set before.
+
+    points: x, y, name, and whether it is another's: those are thin, ours bold. avoid: what else is drawn.
+    """
     from matplotlib.patheffects import withStroke
 
-    for x, y, name, above in points:
+    scale = 72 / axes.figure.dpi
+    at = [axes.transData.transform((x, y)) * scale for x, y, _, _ in points]
+    frame = [edge * scale for edge in axes.bbox.extents]
+    drawn = [*at, *(axes.transData.transform(place) * scale for place in avoid)]
+    taken = [(x - 4, y - 4, x + 4, y + 4) for x, y in drawn]
+    for (x, y), (*place, name, others) in sorted(zip(at, points, strict=True), key=lambda item: item[1][3]):
+        size = 7.5 if others else 9
+        width, height = 0.56 * size * len(name), 1.1 * size
+        boxes = [_label_box(x, y, dx, dy, width, height) for dx, dy in PLACES]
+        worst = [sum(_overlap(box, other) for other in taken) + 9 * _outside(box, frame) for box in boxes]
+        index = min(range(len(PLACES)), key=lambda i: (worst[i], i))
+        left, low, right, high = boxes[index]
+        taken.append(boxes[index])
+        middle = ((left + right) / 2 - x, (low + high) / 2 - y)
         axes.annotate(
             name,
-            (x, y),
-            (0, 7 if above else -15),
+            (place[0], place[1]),
+            middle,
             textcoords="offset points",
             ha="center",
+            va="center",
             color=TEXT,
-            fontsize=9,
-            fontweight="normal" if above else "bold",
-            path_effects=[withStroke(linewidth=2.5, foreground="white")],  # lines run through the names of close points
+            fontsize=size,
+            fontweight="normal" if others else "bold",
+            path_effects=[withStroke(linewidth=2.0, foreground="white")],  # lines run through the names
+            zorder=4,
+            arrowprops={"arrowstyle": "-", "color": "#999999", "linewidth": 0.6, "shrinkB": 4}
+            if index >= FAR
+            else None,
         )
 
 
+def _label_box(x: float, y: float, dx: float, dy: float, width: float, height: float) -> Box:
+    """Of a name beside (x, y) in the direction dx, dy, in points of 1/72 inch."""
+    distance = 4 + 3 * max(abs(dx), abs(dy)) ** 2
+    left = x + (distance if dx > 0 else -distance - width if dx < 0 else -width / 2)
+    low = y + (distance if dy > 0 else -distance - height if dy < 0 else -height / 2)
+    return left, low, left + width, low + height
+
+
+def _overlap(a: Box, b: Box) -> float:
+    return max(0.0, min(a[2], b[2]) - max(a[0], b[0])) * max(0.0, min(a[3], b[3]) - max(a[1], b[1]))
+
+
+def _outside(box: Box, frame: Sequence[float]) -> float:
+    """Area of a box that is not within the frame."""
+    whole = (box[2] - box[0]) * (box[3] - box[1])
+    return whole - _overlap(box, (frame[0], frame[1], frame[2], frame[3]))
+
+
 def plain_log_axis(axes: "Axes", values: Sequence[float], vertical: bool = False) -> None:
-    """Ticks at 1, 2 and 5 with plain numbers, and room at both ends."""
+    """Ticks at 1, 2 and 5, over many decades at 1, with plain numbers, and room at both ends."""
     from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
     axis = axes.yaxis if vertical else axes.xaxis
@@ -119,7 +164,8 @@ def plain_log_axis(axes: "Axes", values: Sequence[float], vertical: bool = False
     low, high = min(values) / room, max(values) * room
     (axes.set_ylim if vertical else axes.set_xlim)(low, high)
     powers = range(int(np.floor(np.log10(low))), int(np.ceil(np.log10(high))) + 1)
-    ticks = [digit * 10.0**power for power in powers for digit in (1, 2, 5)]
+    digits = (1, 2, 5) if len(powers) <= 5 else (1,)
+    ticks = [digit * 10.0**power for power in powers for digit in digits]
     axis.set_major_locator(FixedLocator([tick for tick in ticks if low <= tick <= high]))
-    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.12g}"))
     axis.set_minor_locator(NullLocator())

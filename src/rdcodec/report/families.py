@@ -11,6 +11,7 @@ from rdcodec.report.charts import (
     Missing,
     Row,
     eval_hint,
+    label_points,
     looks,
     names_of,
     new_axes,
@@ -70,27 +71,17 @@ def family_figure(study: Study, rows: Sequence[Row]) -> "Figure":
     """A colour and a marker for each family, letters at single points, published curves as thin lines."""
     figure, axes = new_axes()
     ours = [row for row in rows if row["role"] == "result"]
-    lefts = 0  # names of single points alternate: their points lie close
+    ends: list[tuple[float, float, str, bool]] = []
     styles = dict(zip(dict.fromkeys(row["family"] for row in ours), looks(), strict=False))
     for curve in dict.fromkeys(row["curve"] for row in ours):
         points = [row for row in ours if row["curve"] == curve]
         colour, marker = styles[points[0]["family"]]
         xy = ([p["bpp"] for p in points], [p["psnr_db"] for p in points])
         axes.plot(*xy, marker=marker, color=colour, linewidth=1.6, markersize=6, markeredgecolor="white", zorder=3)
-        end, single = points[-1], len(points) == 1
-        lefts += single
-        left = bool(single and lefts % 2)
-        axes.annotate(
-            end["letter"],
-            (end["bpp"], end["psnr_db"]),
-            (-7 if left else 7, -3),
-            textcoords="offset points",
-            ha="right" if left else "left",
-            color=colour,
-            zorder=4,
-        )
+        ends.append((points[-1]["bpp"], points[-1]["psnr_db"], points[-1]["letter"], False))
     for (colour, marker), name in ((style, name) for name, style in styles.items()):
-        axes.plot([], [], marker=marker, color=colour, label=name)
+        single = all(len(points) == 1 for points in _curves(ours, name))
+        axes.plot([], [], marker=marker, color=colour, linestyle="none" if single else "-", label=name)
     low, high = min(row["psnr_db"] for row in ours) - 1, max(row["psnr_db"] for row in ours) + 3
     for dashes, curve in zip(itertools.cycle(DASHES), names_of(rows, "published"), strict=False):
         points = [row for row in rows if row["curve"] == curve]
@@ -99,6 +90,7 @@ def family_figure(study: Study, rows: Sequence[Row]) -> "Figure":
             axes.plot(*xy, color="#555555", linestyle=dashes, linewidth=1.0, label=curve, zorder=2)
     axes.set_xlim(0, 1.05 * max(row["bpp"] for row in ours))
     axes.set_ylim(low, high)
+    label_points(axes, [end for end in ends if end[2]], [(row["bpp"], row["psnr_db"]) for row in rows])
     axes.set(xlabel=rate_axis(study), ylabel="PSNR (dB, RGB)")
     axes.set_title(pictures(study), loc="left", fontsize=10)
     if len(styles) <= INSIDE:
@@ -106,6 +98,12 @@ def family_figure(study: Study, rows: Sequence[Row]) -> "Figure":
     else:
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
     return figure
+
+
+def _curves(rows: Sequence[Row], name: str) -> list[list[Row]]:
+    """The points of each model of a family."""
+    mine = [row for row in rows if row["family"] == name]
+    return [[row for row in mine if row["curve"] == curve] for curve in dict.fromkeys(row["curve"] for row in mine)]
 
 
 def loss_by_flops(laboratory: Laboratory, study: Study) -> Chart | Missing:
@@ -147,9 +145,8 @@ def loss_figure(study: Study, rows: Sequence[Row]) -> "Figure":
         axes.plot(*points, marker, color=colour, markersize=7, markeredgecolor="white", label=name or None, zorder=3)
     plain_log_axis(axes, [row["kflops_per_px"] for row in rows])
     axes.margins(y=0.12)
-    for row in on:
-        at = (row["kflops_per_px"], row["loss"])
-        axes.annotate(row["codec"], at, (0, -11), textcoords="offset points", ha="center", fontsize=8, zorder=4)
+    names = [(row["kflops_per_px"], row["loss"], row["codec"], False) for row in on]
+    label_points(axes, names, [(row["kflops_per_px"], row["loss"]) for row in rows])
     axes.set(xlabel="decoder (kFLOPs per pixel, log scale)", ylabel="loss (bpp + lmbda * MSE)")
     axes.set_title(pictures(study), loc="left", fontsize=10)
     if len(families) > 1:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from rdcodec.report.charts import Chart, Missing
 from rdcodec.report.families import families, loss_by_flops
 from rdcodec.report.relative import (
+    relative_by_encoder,
     relative_by_flops,
     relative_by_rate,
     relative_by_speed,
@@ -29,6 +30,7 @@ class Figure:
 FIGURES = (
     Figure(loss_by_flops, of_files=False, of_estimates=True),
     Figure(relative_by_flops, needs_reference=True),
+    Figure(relative_by_encoder, needs_reference=True),
     Figure(families, of_estimates=True),
     Figure(relative_by_rate, needs_reference=True),
     Figure(relative_by_speed, needs_reference=True),

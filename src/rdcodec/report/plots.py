@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from rdcodec.errors import NeedsModel
-from rdcodec.measure.bdrate import Array, Curve, pchip
+from rdcodec.errors import NeedsModel, UsageError
+from rdcodec.measure.bdrate import Array, Curve, bd_rate, pchip
 from rdcodec.report.study import Study
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ STYLE = {
 FORMATS: dict[str, dict[str, Any]] = {"svg": {"metadata": {"Date": None}}, "png": {"dpi": 200}}
 NEAR = 0.85  # of the largest rate: ends beyond it can be named in the margin
 MOST_BESIDE = 11  # more names than these would stand far from their ends
+MOST_TRIALS = 6  # of a sweep in the figure of rate and distortion, before it shows the best and the worst
 LABEL_GAP = 0.055  # of the height of the axes, between the middles of two labels
 
 
@@ -64,11 +65,19 @@ def rd_figure(study: Study) -> "Figure":
     from matplotlib.figure import Figure
 
     results = [result.curve for result in study.shown]
+    results, others = _best_and_worst(results) if study.estimated and len(results) > MOST_TRIALS else (results, [])
     most = 1.03 * max(curve.bpp[-1] for curve in results)
     least_db = min(curve.psnr_db[0] for curve in results) - 1
     figure = Figure(figsize=(7.0, 4.4))
     axes = figure.subplots()
     ends: list[End] = []
+    for index, curve in enumerate(others):
+        label = f"{len(others)} trials between them" if not index else None
+        style: dict[str, Any] = {"color": "#bbbbbb", "linewidth": 1.0}
+        bpp, psnr_db = smooth(curve, most, least_db)
+        axes.plot(bpp, psnr_db, **style, zorder=1)
+        if label:
+            ends.append(End(label, bpp[-1], psnr_db[-1], style))
     for curve, style in styled(results, study.anchors):
         bpp, psnr_db = smooth(curve, most, least_db)
         if not len(bpp):
@@ -86,6 +95,19 @@ def rd_figure(study: Study) -> "Figure":
     axes.set_title(pictures(study), loc="left", fontsize=10)
     _name(axes, sorted(ends, key=lambda end: end.psnr_db))
     return figure
+
+
+def _best_and_worst(curves: Sequence[Curve]) -> tuple[list[Curve], list[Curve]]:
+    """Of a sweep's trials, which lie close, the ones of least and of most rate; and the others."""
+
+    def rate(curve: Curve) -> float:
+        try:
+            return bd_rate(curve, curves[0]).value
+        except UsageError:
+            return 0.0
+
+    first, *between, last = sorted(curves, key=rate)
+    return [first, last], between
 
 
 def rate_axis(study: Study) -> str:
@@ -119,10 +141,11 @@ def styled(results: Sequence[Curve], anchors: Sequence[Curve]) -> Iterator[tuple
     colours = cycle(COLOURS)
     bold: dict[str, Any] = {"linewidth": 2.4, "markersize": 6, "markeredgecolor": "white", "zorder": 3}
     for curve, marker in zip(results, cycle(MARKERS), strict=False):
-        yield curve, {"color": next(colours), "marker": marker, **bold}
+        line = {"linestyle": "none"} if len(curve.bpp) == 1 else {}
+        yield curve, {"color": next(colours), "marker": marker, **bold, **line}
     others = cycle(COLOURS[len(results) :] or COLOURS)  # no anchor looks like a result
     for curve, dashes in zip(anchors, cycle(DASHES), strict=False):
-        yield curve, {"color": next(others), "linestyle": dashes, "linewidth": 1.1}
+        yield curve, {"color": next(others), "linestyle": dashes, "linewidth": 1.1, "zorder": 4}
 
 
 def smooth(curve: Curve, most: float, least_db: float, samples: int = 400) -> tuple[Array, Array]:

@@ -10,6 +10,8 @@ from rdcodec.errors import UsageError
 from rdcodec.measure.bdrate import Curve, psnr_at, relative_rate
 from rdcodec.measure.codecs import search_of
 from rdcodec.measure.frontier import frontier
+from rdcodec.measure.published import Decoder
+from rdcodec.measure.reading import load_curve
 from rdcodec.report.charts import (
     SAMPLES,
     Chart,
@@ -29,6 +31,8 @@ from rdcodec.report.plots import COLOURS, DASHES, MARKERS, pictures, rate_axis
 from rdcodec.report.standings import (
     POINT_BPP,
     Standing,
+    decoder_standings,
+    encoder_kflops_per_px,
     kflops_per_px,
     paper_standings,
     published_curves,
@@ -37,12 +41,14 @@ from rdcodec.report.standings import (
     standings,
     training_eflop,
 )
-from rdcodec.report.study import KODAK, PAPER, SPEED_QUALITY, Laboratory, Study
+from rdcodec.report.study import KODAK, PAPER, PUBLISHED, SPEED_QUALITY, Laboratory, Study
 from rdcodec.report.times import way
 
 if TYPE_CHECKING:
+    from matplotlib.axes import Axes
     from matplotlib.figure import Figure
 
+OPTIMISED = "published, optimised for each picture"
 MOST = 60.0  # percent: above it the figure of relative rates over the rate would be all JPEG
 
 
@@ -60,22 +66,60 @@ def relative_by_flops(laboratory: Laboratory, study: Study) -> Chart | Missing:
     if not counted:
         return Missing(title, nothing(study, "counted", "`rdc results count MODEL --store DB` counts it"))
     counted += [(s, flops, "") for s, flops in paper_standings(study).items()]
+    others = decoder_standings(study)
+    counted += [(s, decoder.kflops_per_px, _kind(decoder)) for s, decoder in others]
     if _is_alone(study, counted):
         return Missing(title, _alone(counted[0][0]))
     rows = _cost_rows(counted, "kflops_per_px", less_is_better=True)
-    rows += [_cost_row(s, None, "", "kflops_per_px", False) for s in published_standings(study)]
+    placed = {load_curve(decoder.curve).name for _, decoder in others if decoder.curve}
+    levels = [s for s in published_standings(study) if s.label not in placed]
+    rows += [_cost_row(s, None, "", "kflops_per_px", False) for s in levels]
     axis = "decoder (kFLOPs per pixel, log scale)"
     return Chart(
         f"relative-flops-{study.slug}",
         title,
         _cost_columns("kflops_per_px"),
         tuple(rows),
-        lambda rows: cost_figure(study, rows, "kflops_per_px", axis),
-        "Lines join the models that no other of the same source beats in both. The paper's figures are those of its "
-        f"Table 1; models of many rates stand at {POINT_BPP} bpp, models of one rate at their own."
+        lambda rows: cost_figure(study, rows, "kflops_per_px", axis, whole=True),
+        "Coloured lines join the models that no other of the same source beats in both; grey ones are the frontier of "
+        "all, with the codecs that are optimised for each picture (dashed) and without them. The paper's figures are "
+        f"those of its Table 1; models of many rates stand at {POINT_BPP} bpp, models of one rate at their own. "
+        "Of the others, rates are those of the built-in curves; their counts, some published and some made here, come "
+        "with their sources in `measure/curves/decoders.json`, and can differ by half between two sources."
         if study.identity == KODAK
         else "",
     )
+
+
+def relative_by_encoder(laboratory: Laboratory, study: Study) -> Chart | Missing:
+    """What the encoder pays: codecs that are optimised for each picture decode with little."""
+    title = "Relative rate over encode computation"
+    points = [(s, encoder_kflops_per_px(laboratory, s.codec), _series(s)) for s in standings(study)]
+    found = [(s, flops, series) for s, flops, series in points if flops]
+    if not found:
+        return Missing(title, nothing(study, "counted", "`rdc results count MODEL --store DB` counts it"))
+    for s, decoder in decoder_standings(study):
+        if decoder.encoder_kflops_per_px:
+            found.append((s, decoder.encoder_kflops_per_px, _kind(decoder)))
+    if _is_alone(study, found):
+        return Missing(title, _alone(found[0][0]))
+    cost, axis = "encoder_kflops_per_px", "encoder (kFLOPs per pixel, log scale)"
+    return Chart(
+        f"relative-encoder-{study.slug}",
+        title,
+        _cost_columns(cost),
+        tuple(_cost_rows(found, cost, less_is_better=True)),
+        lambda rows: cost_figure(study, rows, cost, axis, whole=True),
+        "All networks that an encoder runs. Estimates: a step of a search or of an optimisation counts as three passes "
+        "of the decoder. Grey lines as in Fig. 1. Of the others, only those with a count or known steps are here.",
+    )
+
+
+def _kind(decoder: Decoder) -> str:
+    """The series of a codec of others."""
+    if decoder.curve is None:
+        return "published, placed by its BD-rate against VTM"
+    return OPTIMISED if decoder.one_optimisation_per_picture else "published, one model for all pictures"
 
 
 def relative_by_speed(laboratory: Laboratory, study: Study) -> Chart | Missing:
@@ -129,9 +173,14 @@ def relative_by_training(laboratory: Laboratory, study: Study) -> Chart | Missin
     )
 
 
-def cost_figure(study: Study, rows: Sequence[Row], cost: str, axis: str) -> "Figure":
-    """Relative rates over a cost, a frontier for each source and series; codecs without the cost are level lines."""
+def cost_figure(study: Study, rows: Sequence[Row], cost: str, axis: str, whole: bool = False) -> "Figure":
+    """Relative rates over a cost, a frontier for each source and series; codecs without the cost are level lines.
+
+    whole: with the frontier of all sources together, of which less of the cost is better.
+    """
     figure, axes = new_axes()
+    if whole:
+        figure.set_size_inches(8.4, 6.0)
     axes.set_xscale("log")
     drawn = [row for row in rows if row[cost] is not None]
     groups: dict[tuple[str, str], list[Row]] = {}
@@ -142,14 +191,15 @@ def cost_figure(study: Study, rows: Sequence[Row], cost: str, axis: str) -> "Fig
         paper = by == PAPER
         colour, marker = ("#000000", "o") if paper else (next(colours), next(markers))
         on = [row for row in group if row["on_frontier"]]
-        axes.plot(
-            [r[cost] for r in on], [r["relative_rate_percent"] for r in on], color=colour, linewidth=1.2, zorder=2
-        )
         face = "white" if paper else colour
         name = "paper, Table 1" if paper else (series or by)
         points = ([r[cost] for r in group], [r["relative_rate_percent"] for r in group])
         axes.plot(*points, marker, color=colour, markerfacecolor=face, markersize=7, label=name, zorder=3)
-    label_points(axes, [(r[cost], r["relative_rate_percent"], r["codec"], r["by"] == PAPER) for r in drawn])
+        if by == PUBLISHED:
+            continue
+        axes.plot([r[cost] for r in on], [r["relative_rate_percent"] for r in on], color=colour, linewidth=1.2)
+    if whole and len(groups) > 1:
+        _whole_frontiers(axes, drawn, cost)
     for row, dashes in zip((r for r in rows if r[cost] is None), itertools.cycle(DASHES[1:]), strict=False):
         axes.axhline(row["relative_rate_percent"], color="#777777", linewidth=1.0, linestyle=dashes, zorder=1)
     axes.axhline(0, color="#777777", linewidth=1.0, zorder=1)
@@ -160,10 +210,26 @@ def cost_figure(study: Study, rows: Sequence[Row], cost: str, axis: str) -> "Fig
     name_levels(axes, [*levels, (0, reference(study).name)])
     axes.set(xlabel=axis, ylabel=rate_label(study))
     plain_log_axis(axes, [row[cost] for row in drawn])
+    others = (PAPER, PUBLISHED)
+    label_points(axes, [(r[cost], r["relative_rate_percent"], r["codec"], r["by"] in others) for r in drawn])
     axes.set_title(_shown(study), loc="left", fontsize=10)
     if len(groups) > 1:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)
     return figure
+
+
+def _whole_frontiers(axes: "Axes", rows: Sequence[Row], cost: str) -> None:
+    """The frontier of all codecs, and that of those which are not optimised for each picture."""
+    single = [row for row in rows if row["series"] != OPTIMISED]
+    paths = []
+    for group in (rows, single):
+        on = frontier([r[cost] for r in group], [-r["relative_rate_percent"] for r in group])
+        paths.append([(group[i][cost], group[i]["relative_rate_percent"]) for i in on])
+    whole, without = paths
+    label = "frontier of all" if whole == without else "frontier of those that are not optimised for each picture"
+    axes.plot(*zip(*without, strict=True), color="#cccccc", linewidth=5, label=label, zorder=0.5)
+    if whole != without:
+        axes.plot(*zip(*whole, strict=True), color="#999999", linestyle=DASHES[1], label="frontier of all", zorder=0.6)
 
 
 def relative_by_rate(_laboratory: Laboratory, study: Study) -> Chart | Missing:

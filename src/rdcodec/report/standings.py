@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rdcodec.codec.pipeline import search_steps
 from rdcodec.errors import UsageError
-from rdcodec.measure.bdrate import MIN_POINTS, Curve, psnr_at, relative_rate
+from rdcodec.measure.bdrate import MIN_POINTS, Curve, psnr_at, relative_rate, relative_rate_at
 from rdcodec.measure.codecs import model_of, search_of, tag_of
-from rdcodec.measure.published import table_1
+from rdcodec.measure.published import Decoder, decoders, table_1
 from rdcodec.measure.reading import load_curve
 from rdcodec.measure.uncertainty import rank_text, ranks
 from rdcodec.report.study import KODAK, PAPER, PUBLISHED, Laboratory, Measured, Study
@@ -78,6 +79,27 @@ def published_standings(study: Study) -> list[Standing]:
     ]
 
 
+def decoder_standings(study: Study) -> list[tuple[Standing, Decoder]]:
+    """Where the codecs of others stand whose decoders have a count; nothing on other pictures than Kodak's.
+
+    A codec without a curve stands where its BD-rate against another curve would put it: an estimate.
+    """
+    found = []
+    for decoder in decoders() if study.identity == KODAK else ():
+        if decoder.curve is None:
+            anchor = load_curve(str(decoder.bd_rate["anchor"]))
+            beside = relative_rate_at(anchor, reference(study), POINT_BPP)
+            percent = 100 * ((1 + float(decoder.bd_rate["percent"]) / 100) * (1 + beside / 100) - 1)
+            bpp = psnr_db = None
+        else:
+            curve = load_curve(decoder.curve)
+            bpp, psnr_db = POINT_BPP, psnr_at(curve, POINT_BPP)
+            percent = relative_rate(bpp, psnr_db, reference(study))
+        standing = Standing(decoder.label, PUBLISHED, decoder.label, decoder.basis, bpp, psnr_db, percent)
+        found.append((standing, decoder))
+    return found
+
+
 def ranks_of(study: Study) -> dict[str, str]:
     """Rank of each result by label, as `uncertainty.ranks` has it: "1", or "2=" for ties.
 
@@ -103,6 +125,21 @@ def kflops_per_px(laboratory: Laboratory, codec: str) -> float | None:
         value = result.values.get("kflops_per_px")
         if result.codec == model_of(codec) and value is not None:
             return float(value)
+    return None
+
+
+def encoder_kflops_per_px(laboratory: Laboratory, codec: str) -> float | None:
+    """Count of an encoder's networks in one pass: all but the synthesis. Of a search, its steps are added.
+
+    A training step is three passes of all networks, and so is a step of a search of the decoder's.
+    """
+    for result in laboratory.counts:
+        training, decoder = (result.values.get(key) for key in ("training_flops_per_px", "kflops_per_px"))
+        synthesis = next((row["kflops_per_px"] for row in result.rows if row.get("part") == "synthesis"), None)
+        if result.codec == model_of(codec) and training and decoder and synthesis:
+            effort = search_of(codec).removeprefix("effort ")
+            steps = search_steps(int(effort)) if effort else 0
+            return float(training) / 3000 - float(synthesis) + 3 * steps * float(decoder)
     return None
 
 
