@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from dataclasses import fields
+from dataclasses import fields, replace
 from importlib import resources
 from typing import Any
 
@@ -15,6 +15,7 @@ from rdcodec.errors import BadInput
 from rdcodec.metrics import METRICS
 from rdcodec.store.files import (
     SCHEMA,
+    codec_compare_record,
     compressai_record,
     dump_results,
     result_from_dict,
@@ -167,3 +168,22 @@ def test_the_published_schema_takes_what_is_written_and_refuses_what_is_not_read
     for wrong in ({"kind": "x"}, {"values": {"bpp": "0.5"}}, {"more": 1}, {"provenance": {}}):
         with pytest.raises(jsonschema.ValidationError):
             jsonschema.validate({"schema": SCHEMA, "results": [RECORD | wrong]}, schema)
+
+
+def test_codec_compare_has_a_line_for_each_picture() -> None:
+    rows = [{"image": f"{n}.png", "width": 8, "height": 4, "file_bytes": 9 + n, "psnr_db": 30.0 + n} for n in range(2)]
+    values = {"bpp": 1.0, "psnr_db": 30.5}
+    found = [
+        Result("quality", "x", "x 1", values, Provenance("rdcodec"), "photos", setting, tuple(rows))
+        for setting in (1, 2)
+    ]
+    record = codec_compare_record(found)
+    assert set(record) == {"constant_descriptions", "constant_values", "field_descriptions", "field_values"}
+    assert len(record["constant_descriptions"]) == len(record["constant_values"])
+    names = [name for field in record["field_descriptions"] for name in field]
+    assert names == ["original_name", "width", "height", "quality", "encoded_size", "psnr"]
+    assert [dict(zip(names, line, strict=True))["quality"] for line in record["field_values"]] == [1, 1, 2, 2]
+    assert record["field_values"][1] == ["1.png", 8, 4, 1, 10, 31.0]
+    for wrong in ([replace(found[0], codec="y"), found[1]], [replace(found[0], rows=())]):
+        with pytest.raises(ValueError, match="Codec-Compare"):
+            codec_compare_record(wrong)

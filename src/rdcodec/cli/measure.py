@@ -334,10 +334,16 @@ def _keep(
     if output is not None:
         result.save(output)
     if store is not None:
+        from rdcodec.measure.foreign import results_beside
         from rdcodec.store.db import Store
 
+        foreign = subject.weights_sha256 is None  # `rdc bench` times ours
+        first = images[next(iter(images))] if isinstance(images, Mapping) else images[0]
+        beside = results_beside(result, subject.coder, [first]) if foreign else []
         with Store(store) as opened:
-            opened.add(result.results())
+            opened.add([*result.results(), *beside])
+        for count in (one for one in beside if one.kind == "count"):
+            io.write_text(f"decoder: {count.values['kflops_per_px']:.1f} kFLOPs/px\n")
 
 
 def _measure(

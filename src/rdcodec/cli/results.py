@@ -1,6 +1,7 @@
 """results: what the store holds, and the ways into it and out of it."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -64,7 +65,10 @@ def export(
     output: Annotated[
         str, typer.Option("-o", "--output", metavar="FILE", help="File to write; '-' is standard output.")
     ] = io.STREAM,
-    form: Annotated[Literal["json", "csv", "compressai"], typer.Option("--format", help="Form of the file.")] = "json",
+    form: Annotated[
+        Literal["json", "csv", "latex", "compressai", "codec-compare"],
+        typer.Option("--format", help="Form of the file."),
+    ] = "json",
     kind: KindOption = None,
     codec: Codec = None,
     dataset: Dataset = None,
@@ -72,31 +76,41 @@ def export(
     force: io.Force = False,
     verbose: io.Verbose = 0,
 ) -> None:
-    """Write results as JSON (which import reads), as CSV, or one codec's as CompressAI's JSON.
+    """Write results as JSON (which import reads) or CSV, or quality as a LaTeX table.
+
+    One codec's quality can be written as CompressAI's JSON, or for the viewer Codec-Compare.
 
     Example: [bold]rdc results export -o results.json[/bold]
     """
     target = None if output == io.STREAM else Path(output)
     if target is not None:
         io.refuse_existing(target, force)
-    from rdcodec.store.files import compressai_record, dump_results, results_csv
-
-    found = _query(store, "quality" if form == "compressai" else kind, codec, dataset)
+    found = _query(store, kind if form in ("json", "csv") else "quality", codec, dataset)
     if not found:
         raise RdcError(f"{store}: holds no such result; see rdc results list")
-    if form == "json":
-        text = dump_results(found)
-    elif form == "csv":
-        text = results_csv(found)
-    else:
-        try:
-            text = json.dumps(compressai_record(found), indent=2) + "\n"
-        except ValueError as error:
-            raise UsageError(f"--format compressai: {error}: choose with --codec and --dataset") from error
+    text = _exported(found, form)
     if target is None:
         io.write_text(text)
     else:
         io.write_output(target, text.encode(), force)
+
+
+def _exported(found: "list[Result]", form: str) -> str:
+    """Results in one of the forms; UsageError for a form that does not hold them."""
+    from rdcodec.report.tables import quality_table
+    from rdcodec.store.files import codec_compare_record, compressai_record, dump_results, results_csv
+
+    writers: dict[str, Callable[[list[Result]], str]] = {
+        "json": dump_results,
+        "csv": results_csv,
+        "latex": lambda results: quality_table(results).latex(),
+        "compressai": lambda results: json.dumps(compressai_record(results), indent=2) + "\n",
+        "codec-compare": lambda results: json.dumps(codec_compare_record(results), indent=1) + "\n",
+    }
+    try:
+        return writers[form](found)
+    except ValueError as error:
+        raise UsageError(f"--format {form}: {error}: choose with --codec and --dataset") from error
 
 
 @results.command("list")

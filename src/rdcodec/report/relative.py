@@ -41,7 +41,7 @@ from rdcodec.report.standings import (
     standings,
     training_eflop,
 )
-from rdcodec.report.study import KODAK, PAPER, PUBLISHED, SPEED_QUALITY, Laboratory, Study
+from rdcodec.report.study import KODAK, OTHER, PAPER, PUBLISHED, SPEED_QUALITY, Laboratory, Study
 from rdcodec.report.times import way
 
 if TYPE_CHECKING:
@@ -131,6 +131,8 @@ def relative_by_speed(laboratory: Laboratory, study: Study) -> Chart | Missing:
             rate = speed.values.get("decode_mpx_per_s")
             if speed.codec == standing.codec and speed.tag in (standing.tag, standing.codec) and rate:
                 found.append((standing, float(rate), way(speed, laboratory.speeds)))
+    if found:
+        found += _timed_anchors(laboratory, study)
     if not found:
         return Missing(title, nothing(study, "timed", "`rdc bench MODEL -o FILE` and `rdc results import FILE` do it"))
     if _is_alone(study, found):
@@ -146,6 +148,20 @@ def relative_by_speed(laboratory: Laboratory, study: Study) -> Chart | Missing:
         f"Files of quality {SPEED_QUALITY:g}, or of a model's only rate. "
         "Lines join the models that no other beats in both.",
     )
+
+
+def _timed_anchors(laboratory: Laboratory, study: Study) -> list[tuple[Standing, float, str]]:
+    """Other codecs that were timed on the same machines as ours, by the names of their curves."""
+    places = []
+    for curve in study.anchors:
+        for speed in laboratory.speeds:
+            rate = speed.values.get("decode_mpx_per_s")
+            if speed.codec == curve.name and rate and curve.bpp[0] <= POINT_BPP <= curve.bpp[-1]:
+                psnr_db = psnr_at(curve, POINT_BPP)
+                percent = relative_rate(POINT_BPP, psnr_db, reference(study))
+                standing = Standing(curve.name, OTHER, curve.name, speed.tag, POINT_BPP, psnr_db, percent)
+                places.append((standing, float(rate), way(speed, laboratory.speeds)))
+    return places
 
 
 def relative_by_training(laboratory: Laboratory, study: Study) -> Chart | Missing:

@@ -12,7 +12,7 @@ from rdcodec.measure.bdrate import REPORTING_WINDOW, Curve, bd_rate, relative_ra
 from rdcodec.measure.codecs import model_of, tag_of
 from rdcodec.measure.published import table_1
 from rdcodec.measure.uncertainty import bd_interval
-from rdcodec.metrics import MEASURED
+from rdcodec.metrics import MEASURED, METRICS
 from rdcodec.report.charts import Chart, Missing
 from rdcodec.report.standings import kflops_per_px, paper_standings, ranks_of, reference, standings, training_of
 from rdcodec.report.study import KODAK, SPEED_QUALITY, Laboratory, Measured, Study
@@ -100,7 +100,8 @@ def _verdict(studies: Sequence[Study]) -> list[str]:
         shown = [f"{rank}{label} {rate:+.1f} %" for rank, (rate, label) in zip(ranked, rates, strict=True)]
         found = [*shown, *alone]
         lines.append(f"- {study.name}, BD-rate against {anchor.name}: {', '.join(found)}.\n")
-    return ["## In short\n", *lines, TIES] if lines else []
+    ranked = [TIES] if any(" (1" in line or ": (" in line for line in lines) else []
+    return ["## In short\n", *lines, *ranked] if lines else []
 
 
 def chart_text(chart: Chart | Missing, picture: str = "") -> str:
@@ -269,6 +270,17 @@ def points_table(result: Measured) -> str:
         for p in result.points
     ]
     return markdown_table([">quality", ">bpp", *(f">{metric.heading}" for metric in known)], rows)
+
+
+def quality_table(results: Sequence[Result]) -> Table:
+    """Rate and every metric of quality results, by codec and pictures."""
+    known = [metric for metric in METRICS if any(r.values.get(metric.name) is not None for r in results)]
+    columns = ("codec", "pictures", ">setting", ">bpp", *(f">{metric.heading}" for metric in known))
+    rows = []
+    for r in results:
+        metrics = (_number(r.values.get(metric.name), metric.digits) for metric in known)
+        rows.append((r.codec, r.dataset, _setting(r), _number(r.values["bpp"], 4), *metrics))
+    return Table("quality", "Rate and distortion, means over the pictures", columns, tuple(rows), "")
 
 
 def bd_table(result: Measured, anchors: Sequence[Curve]) -> str:

@@ -34,6 +34,21 @@ COMPRESSAI = {theirs: metric.name for metric in METRICS for theirs in metric.com
 COMPRESSAI |= {"encoding_time": "enc_s", "decoding_time": "dec_s"}
 """CompressAI's names of figures, and ours. "psnr" and "ms-ssim" are RGB too in its results for images."""
 
+CODEC_COMPARE = {
+    "image": ("original_name", "Original image file name"),
+    "width": ("width", "Pixels in a row"),
+    "height": ("height", "Rows of pixels"),
+    "quality": ("quality", "Setting of the codec; 0 where it has a single rate"),
+    "file_bytes": ("encoded_size", "Size of the encoded image file in bytes"),
+    "bpp": ("bpp", "Encoded bits per pixel"),
+    "psnr_db": ("psnr", "Distortion metric Peak Signal-to-Noise Ratio, over RGB"),
+    "psnr_y_db": ("psnr_y", "Distortion metric Peak Signal-to-Noise Ratio of luma (BT.601)"),
+    "ms_ssim": ("msssim", "Distortion metric Multi-Scale Structural Similarity Index Measure"),
+    "enc_s": ("encoding_time", "Encoding duration in seconds"),
+    "dec_s": ("decoding_time", "Decoding duration in seconds"),
+}
+"""Fields of github.com/webmproject/codec-compare and what they are, by our names."""
+
 
 def read_record(path: Path) -> dict[str, Any]:
     """The JSON object of a file. Raises RdcError if it cannot be read, BadInput if it is none."""
@@ -119,6 +134,32 @@ def compressai_record(results: Sequence[Result]) -> dict[str, Any]:
         if all(value is not None for value in column):
             lists[theirs] = column
     return {"name": results[0].codec, "description": f"{results[0].tag} on {results[0].dataset}", "results": lists}
+
+
+def codec_compare_record(results: Sequence[Result]) -> dict[str, Any]:
+    """A batch for the viewer Codec-Compare of one codec's quality on one set of pictures: a line for each picture.
+
+    Raises ValueError unless the results are of one codec and set and hold rows of pictures.
+    """
+    if len({(r.kind, r.codec, r.tag, r.dataset) for r in results}) != 1 or results[0].kind != "quality":
+        raise ValueError("Codec-Compare's form holds the quality of one codec on one set of pictures")
+    first = results[0]
+    rows = [{"quality": 0 if r.setting is None else r.setting, **row} for r in results for row in r.rows]
+    if not rows or not all("image" in row for row in rows):
+        raise ValueError("Codec-Compare's form needs results of single pictures")
+    known = {ours: names for ours, names in CODEC_COMPARE.items() if all(row.get(ours) is not None for row in rows)}
+    constants = {
+        "name": (f"{first.codec} on {first.dataset}", "Name of this experiment"),
+        "codec": (first.codec, "Name of the codec used to generate this data"),
+        "version": (first.tag, "Version of the codec used to generate this data"),
+        "time": (first.provenance.created_utc or "", "Timestamp of when this data was generated"),
+    }
+    return {
+        "constant_descriptions": [{name: text} for name, (_, text) in constants.items()],
+        "constant_values": [value for value, _ in constants.values()],
+        "field_descriptions": [{name: text} for name, text in known.values()],
+        "field_values": [[row[ours] for ours in known] for row in rows],
+    }
 
 
 def results_from_compressai(record: Mapping[str, Any], where: str, dataset: str) -> list[Result]:

@@ -1,0 +1,102 @@
+"""A codec of one's own, from its file to a row, a point in Fig. 1 and a table in LaTeX: the commands of the docs."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from conftest import Rdc
+from rdcodec.store.db import Store
+
+CODEC = """
+import struct
+import zlib
+
+import numpy as np
+import torch
+
+
+class Net:
+    name, version, settings, device = "net", "1", None, "cpu"
+
+    def __init__(self):
+        self.layer = torch.nn.Conv2d(3, 4, 3, padding=1, bias=False)
+        self.parameters = sum(weights.numel() for weights in self.layer.parameters())
+
+    def encode(self, image, setting):
+        return struct.pack("<HH", *image.shape[:2]) + zlib.compress((image >> 4).tobytes())
+
+    def decode(self, data):
+        levels = np.frombuffer(zlib.decompress(data[4:]), np.uint8).reshape(*struct.unpack_from("<HH", data), 3)
+        return (levels << 4) + 8
+
+    def decode_parts(self, data):
+        zeros = torch.zeros(1, 3, *struct.unpack_from("<HH", data))
+        return {"synthesis": lambda: self.layer(zeros)}
+
+
+class Broken(Net):
+    def decode_parts(self, data):
+        raise KeyError("no such network")
+"""
+
+
+def pictures(folder: Path, count: int, width: int, height: int) -> None:
+    folder.mkdir()
+    x = np.arange(width)[None, :, None] + np.arange(height)[:, None, None]
+    for index in range(count):
+        wave = 128 + 100 * np.sin(x / (40 + index)) * np.ones(3)
+        Image.fromarray(wave.astype(np.uint8)).save(folder / f"{index:02}.png")
+
+
+def test_networks_of_a_foreign_codec_are_counted_and_timed(rdc: Rdc, work: Path) -> None:
+    pictures(Path("set"), 2, 48, 32)
+    Path("mine.py").write_text(CODEC)
+    done = rdc("eval", "mine.py:Net", "--data", "set", "--store", "s.db")
+    assert done.code == 0 and "decoder: 0.2 kFLOPs/px" in done.out, done.err
+    assert rdc("eval", "jpeg", "--data", "set", "-q", "30,60", "--store", "s.db").code == 0
+    with Store(Path("s.db"), write=False) as store:
+        (count,), speeds = store.query(kind="count"), {r.codec: r for r in store.query(kind="speed")}
+    assert count.codec == "net" and count.values["parameters"] == 3 * 4 * 9
+    assert count.values["kflops_per_px"] == pytest.approx(2 * 3 * 4 * 9 / 1000)
+    net, jpeg = speeds["net"].values, speeds["jpeg"].values
+    assert [row["part"] for row in speeds["net"].rows] == ["synthesis"]
+    assert all(float(net[key] or 0) > 0 for key in ("decode_mpx_per_s", "decode_networks_mpx_per_s"))
+    assert float(jpeg["encode_mpx_per_s"] or 0) > 0 and jpeg.get("decode_networks_mpx_per_s") is None
+    assert jpeg["at_setting"] in (30, 60)
+
+
+def test_networks_that_fail_are_one_line(rdc: Rdc, work: Path) -> None:
+    pictures(Path("set"), 1, 48, 32)
+    Path("mine.py").write_text(CODEC)
+    done = rdc("eval", "mine.py:Broken", "--data", "set", "--store", "s.db")
+    assert done.code == 1 and "decode_parts" in done.message and "no such network" in done.message
+
+
+def test_several_jobs_give_no_speed(rdc: Rdc, work: Path) -> None:
+    pictures(Path("set"), 2, 48, 32)
+    assert rdc("eval", "jpeg", "--data", "set", "-q", "30", "--jobs", "2", "--store", "s.db").code == 0
+    with Store(Path("s.db"), write=False) as store:
+        assert [result.kind for result in store.query()] == ["quality"]
+
+
+@pytest.mark.slow
+def test_from_ones_own_codec_to_figure_and_table(rdc: Rdc, work: Path) -> None:
+    """At most six commands; docs/laboratory.md has them with names of its own."""
+    pictures(Path("kodak"), 24, 768, 512)
+    Path("mine.py").write_text(CODEC)
+    commands = [
+        "eval mine.py:Net --data kodak -o mine.json --store mine.sqlite",
+        "bdrate bpg_444 elic",
+        "report --store mine.sqlite -o report",
+        "results export --store mine.sqlite --kind quality --format latex -o mine.tex",
+    ]
+    for command in commands:
+        done = rdc(*command.split())
+        assert done.code == 0, done.err
+    figure = Path("report/relative-flops-kodak.csv").read_text()
+    assert re.search(r"^net,other,,0\.216,", figure, re.MULTILINE) and "Cool-chic 5.0" in figure
+    assert "net & other & 0.0 & 0.2" in Path("report/table1-kodak.tex").read_text()
+    assert "\\begin{tabular}" in Path("mine.tex").read_text() and "net" in Path("mine.tex").read_text()
