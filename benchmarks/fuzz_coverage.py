@@ -61,6 +61,7 @@ def core_program(work: Path, compiler: str) -> list[str | Path]:
         (seeds / f"latents-{number}").write_bytes(bytes([2, int(rng.integers(256))]) + y_hat.tobytes()[:2000])
     some = {"stream": np.frombuffer(files[0][1], np.uint8), "sides": np.arange(4, dtype=np.int32)}
     (seeds / "arrays").write_bytes(b"\x03" + native_check.packed(some))
+    (seeds / "empty").write_bytes(b"\x03" + native_check.packed({"stream": np.zeros(0, np.uint8)}))
     return [build / "fuzz", work / "found-core", seeds]
 
 

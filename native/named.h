@@ -11,7 +11,7 @@ class Named {
         const char* end = memory + bytes;
         auto take = [&](void* to, size_t count) {
             if (count > size_t(end - memory)) fail<Misfit>("arrays that end too early");
-            std::memcpy(to, memory, count);
+            if (count) std::memcpy(to, memory, count);  // of nothing, the target may be null
             memory += count;
         };
         auto length = [&] {  // of what follows, so that no more is asked for than there can be
