@@ -343,3 +343,12 @@ def test_a_file_named_as_a_built_in_curve_does_not_take_its_place(tmp_path, monk
     assert load_curve("bpg_444") == wanted
     with pytest.raises(BadInput, match="no JSON"):
         load_curve("./bpg_444")
+
+
+def test_a_curve_has_those_of_the_other_metrics_beside_it() -> None:
+    jxl, avif = load_curve("kodak_jxl"), load_curve("kodak_avif444")
+    assert jxl.others["ms_ssim"] == load_curve("kodak_jxl", "ms_ssim")
+    by_structure = bd_rate(avif.others["ms_ssim"], jxl.others["ms_ssim"]).value
+    assert bd_rate(avif, jxl).value < by_structure - 10, "JPEG XL is better by MS-SSIM than by PSNR"
+    assert not load_curve("cool_chic_5.0").others
+    assert not load_curve("kodak_jxl", "ms_ssim").others

@@ -101,9 +101,9 @@ PAGE = """
 | 70 | 0.5000 | 34.00 | 34.00 | 0.98000 |
 | 85 | 1.0000 | 37.00 | 37.00 | 0.99000 |
 
-| anchor | BD-rate | of pictures, 95 % | 29-36 dB | overlap | points | note |
-| --- | ---: | ---: | ---: | ---: | ---: | --- |
-| jpeg | -50.0 % | - | -50.0 % | 28.00-37.00 dB | 4 / 4 |  |
+| anchor | BD-rate | of pictures, 95 % | by MS-SSIM | 29-36 dB | overlap | points | note |
+| --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |
+| jpeg | -50.0 % | - | - | -50.0 % | 28.00-37.00 dB | 4 / 4 |  |
 
 </details>
 """
@@ -155,8 +155,8 @@ def test_lossless_tiny_and_single_rate_results(tmp_path: Path) -> None:
     (found,) = read_studies([single, few, lossless], [str(anchor)])
     page = results_page([(found, [])])
     assert "| - | 0.2500 | 31.00 | 31.00 |\n" in page
-    assert "| jpeg | - | - | - | - | 1 / 4 | -50.0 % at its only point |" in page
-    assert "| jpeg | - | - | - | - | 3 / 4 | rdcodec I.2: 3 points, BD needs 4; measure more |" in page
+    assert "| jpeg | - | - | - | - | - | 1 / 4 | -50.0 % at its only point |" in page
+    assert "| jpeg | - | - | - | - | - | 3 / 4 | rdcodec I.2: 3 points, BD needs 4; measure more |" in page
     assert "| 100 | 8.0000 | - | - | 1.00000 |" in page
     assert readme_section(found, {}).count("quality") == 1, "the table is the first result's"
     bd_rates = readme_section(found, {"JPEG": found.anchors[0]})

@@ -35,8 +35,9 @@ def bdrate(
     """BD-rate and BD-PSNR of curves against an anchor, and the relative rate at one point.
 
     Both are per cent of rate at equal quality, negative where fewer bits do. BD-rate: PCHIP of log-rate over
-    quality, over the whole overlap and over 29 to 36 dB. MS-SSIM is compared in dB. Where both curves have results of
-    the same pictures, the mean of the pictures' own BD-rates stands beside it with its 95 % interval (bootstrap).
+    quality, over the whole overlap and over 29 to 36 dB. MS-SSIM is compared in dB, and stands beside PSNR. Where both
+    curves have results of the same pictures, the mean of the pictures' own BD-rates stands beside it with its 95 %
+    interval (bootstrap).
 
     Example: [bold]rdc bdrate bpg_444 vtm_18.0 elic[/bold]
     """
@@ -92,7 +93,9 @@ def _bd_record(curve: "Curve", anchor: "Curve", at: float) -> dict[str, Any]:
 
     interval = bd_interval(curve, anchor)
     result = bd_rate(curve, anchor)
-    windowed = relative = gain = None
+    windowed = relative = gain = structure = None
+    with contextlib.suppress(UsageError, KeyError):
+        structure = bd_rate(curve.others["ms_ssim"], anchor.others["ms_ssim"]).value
     with contextlib.suppress(UsageError):
         windowed = bd_rate(curve, anchor, REPORTING_WINDOW).value if curve.metric == "psnr" else None
     with contextlib.suppress(UsageError):
@@ -108,6 +111,7 @@ def _bd_record(curve: "Curve", anchor: "Curve", at: float) -> dict[str, Any]:
         "bd_rate_of_pictures_low_percent": interval and interval.low,
         "bd_rate_of_pictures_high_percent": interval and interval.high,
         "pictures": interval and interval.pictures,
+        "bd_rate_ms_ssim_percent": structure,
         "bd_rate_29_36_db_percent": windowed,
         "bd_quality": gain,
         "relative_rate_percent": relative,
@@ -140,6 +144,7 @@ def show_bd_rates(pairs: "Sequence[tuple[Curve, Curve]]", refuse: bool = True, a
     columns = (
         ">BD-rate",
         of_pictures,
+        *((">by MS-SSIM",) if quality.short == "psnr" else ()),
         ">29-36 dB",
         f">BD-{quality.title}",
         f">at {at:g} bpp",
@@ -206,6 +211,7 @@ def _bd_cells(row: dict[str, Any], unit: str) -> list[str]:
     return [
         f"{row['bd_rate_percent']:+.2f} %",
         _interval_cell(row),
+        *([io.number(row["bd_rate_ms_ssim_percent"], 1, sign=True, unit=" %")] if row["metric"] == "psnr" else []),
         io.number(row["bd_rate_29_36_db_percent"], 2, sign=True, unit=" %"),
         io.number(row["bd_quality"], 2, sign=True, unit=unit),
         io.number(row["relative_rate_percent"], 1, sign=True, unit=" %"),

@@ -34,7 +34,8 @@ class Curve:
     bpp: bits per pixel, all bytes of the file; psnr_db: RGB PSNR; each a mean over the images at one
     setting. metric: short name of another metric of `metrics.CURVES`, which psnr_db then holds in place of PSNR.
     pictures: name of the set they are means over, "" where it is not known. by_picture: the curve of each picture by
-    name, where these are known. Raises ValueError for points that are not finite, not positive in bpp, or do not rise.
+    name, where these are known; others: those of the same points over other metrics, by their short names. Raises
+    ValueError for points that are not finite, not positive in bpp, or do not rise.
     """
 
     name: str
@@ -43,6 +44,7 @@ class Curve:
     metric: str = "psnr"
     pictures: str = ""
     by_picture: Mapping[str, Curve] = field(default_factory=dict, repr=False, compare=False)
+    others: Mapping[str, Curve] = field(default_factory=dict, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         if len(self.bpp) != len(self.psnr_db) or not self.bpp:

@@ -1,7 +1,8 @@
 """Every way from a file to results and curves, whatever program wrote it."""
 
 import difflib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -92,9 +93,20 @@ def as_curve(points: Iterable[Result], metric: str = "psnr", where: str = "") ->
     name, pictures = points[0].codec, points[0].dataset.partition(" (")[0]
     try:
         curve = Curve.from_points(name, known, metric, pictures)
-        return replace(curve, by_picture=curves_of_pictures(points, metric))
+        others = other_curves(points) if metric == "psnr" else {}
+        return replace(curve, by_picture=curves_of_pictures(points, metric), others=others)
     except ValueError as error:
         raise BadInput(f"{where}: no curve in it ({error})") from error
+
+
+def other_curves(points: Sequence[Result]) -> dict[str, Curve]:
+    """Curves of quality results of one codec over the metrics other than PSNR, by their short names."""
+    found = {}
+    for name, metric in METRICS.items():
+        if name != "psnr" and any(metric.read(point.values) is not None for point in points):
+            with suppress(BadInput):
+                found[name] = as_curve(points, name)
+    return found
 
 
 def curves_of_pictures(points: Iterable[Result], metric: str = "psnr") -> dict[str, Curve]:

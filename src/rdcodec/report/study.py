@@ -11,7 +11,7 @@ from rdcodec.errors import BadInput, UsageError
 from rdcodec.measure.anchors import ANCHORS
 from rdcodec.measure.bdrate import Curve
 from rdcodec.measure.codecs import search_of
-from rdcodec.measure.reading import as_curve, curves_of_pictures, load_curve, read_curve
+from rdcodec.measure.reading import as_curve, curves_of_pictures, load_curve, other_curves, read_curve
 from rdcodec.store.db import Store
 from rdcodec.store.records import Result
 
@@ -215,7 +215,7 @@ def _measured(points: list[Result]) -> Measured:
     pairs = [(p.values["bpp"], p.values.get("psnr_db")) for p in points]
     try:
         curve = Curve.from_points(first.codec, ((rate, db) for rate, db in pairs if rate and db))  # type: ignore[misc]
-        curve = replace(curve, by_picture=curves_of_pictures(points))
+        curve = replace(curve, by_picture=curves_of_pictures(points), others=other_curves(points))
     except ValueError as error:
         raise BadInput(f"{first.codec} ({first.tag}) on {first.dataset}: no curve in it ({error})") from error
     ours = first.tag.startswith(f"{first.codec}.")

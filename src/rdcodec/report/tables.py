@@ -23,6 +23,7 @@ README_ANCHORS = {"JPEG": "kodak_jpeg_pillow", "WebP": "kodak_webp_pillow", "BPG
 """Heading in a README and built-in curve of the codecs that our model stands beside there."""
 BEGIN, END = "<!-- results:begin -->", "<!-- results:end -->"
 NONE = "-"
+STRUCTURE = "ms_ssim"
 LIGHTEST = "G"  # row of Table 1
 README_DIGITS = {"bpp": 3, "psnr_db": 2, "ms_ssim": 4}
 
@@ -32,7 +33,8 @@ Written by `rdc report`. Rates count every byte of a file; PSNR and MS-SSIM are 
 pictures; all are means over the pictures. BD-rate is by PCHIP of log-rate over PSNR. A relative rate is a rate against
 an anchor's at equal PSNR. Both are negative where files are smaller; what the paper calls a saving of 10 % is -10 %.
 "Of pictures" is the mean BD-rate of the single pictures with its 95 % interval, by a bootstrap over the pictures; it
-stands where both codecs have results of the same five pictures or more.
+stands where both codecs have results of the same five pictures or more. Codecs that are tuned for the eye, as JPEG XL,
+are not judged on PSNR alone: "by MS-SSIM" is the BD-rate at equal MS-SSIM (in dB).
 """
 
 
@@ -286,7 +288,16 @@ def quality_table(results: Sequence[Result]) -> Table:
 def bd_table(result: Measured, anchors: Sequence[Curve]) -> str:
     """BD-rate against each anchor; a single-rate model has its relative rate at its own point instead."""
     low, high = REPORTING_WINDOW
-    columns = ["anchor", ">BD-rate", ">of pictures, 95 %", f">{low:.0f}-{high:.0f} dB", ">overlap", ">points", "note"]
+    columns = [
+        "anchor",
+        ">BD-rate",
+        ">of pictures, 95 %",
+        ">by MS-SSIM",
+        f">{low:.0f}-{high:.0f} dB",
+        ">overlap",
+        ">points",
+        "note",
+    ]
     return markdown_table(columns, [[anchor.name, *_bd_cells(result.curve, anchor)] for anchor in anchors])
 
 
@@ -341,14 +352,23 @@ def _bd_cells(curve: Curve, anchor: Curve) -> list[str]:
     points = f"{len(curve.bpp)} / {len(anchor.bpp)}"
     try:
         if len(curve.bpp) == 1:
-            return [*[NONE] * 4, points, _own_point(curve, anchor)]
+            return [*[NONE] * 5, points, _own_point(curve, anchor)]
         whole = bd_rate(curve, anchor)
     except UsageError as error:
-        return [*[NONE] * 4, points, str(error)]
+        return [*[NONE] * 5, points, str(error)]
     share = (whole.high - whole.low) / (curve.psnr_db[-1] - curve.psnr_db[0])
     overlap = f"{whole.low:.2f}-{whole.high:.2f} dB"
     note = f"only {100 * share:.0f} % of the curve" if share < 0.5 else ""
-    return [_percent(whole.value), _of_pictures(curve, anchor), _windowed(curve, anchor), overlap, points, note]
+    beside = (_of_pictures(curve, anchor), _by_structure(curve, anchor), _windowed(curve, anchor))
+    return [_percent(whole.value), *beside, overlap, points, note]
+
+
+def _by_structure(curve: Curve, anchor: Curve) -> str:
+    """BD-rate by MS-SSIM: codecs that are tuned for the eye are not judged on PSNR alone."""
+    try:
+        return _percent(bd_rate(curve.others[STRUCTURE], anchor.others[STRUCTURE]).value)
+    except (KeyError, UsageError):  # not measured, or no common range
+        return NONE
 
 
 def _of_pictures(curve: Curve, anchor: Curve) -> str:
