@@ -26,7 +26,7 @@ export const DEFAULT_QUALITY = 50;
 
 /** A model with its weights. */
 export class Codec {
-  private readonly core: Core;
+  readonly core: Core;
 
   constructor(module: WebAssembly.Module, readonly weights: Weights) {
     this.core = new Core(module, weights);

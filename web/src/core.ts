@@ -22,6 +22,11 @@ export class Core {
 
   constructor(private readonly module: WebAssembly.Module, private readonly weights: Weights) {}
 
+  /** Build the model, so that what follows takes no longer than it must. */
+  warm(): void {
+    this.live ??= this.start();
+  }
+
   /** Run a piece of work; what it says when it traps becomes an error by `otherwise`. */
   run<T>(otherwise: (why: string) => RdcError, work: (memory: Memory, model: number) => T): T {
     const { exports, model } = (this.live ??= this.start());

@@ -18,7 +18,7 @@ from rdcodec.cli import io
 EXIT_CODES = "Exit codes: 0 done, 1 failed, 2 usage, 3 bad input, 4 no model, 5 check failed, 130 or 143 interrupted."
 COMMANDS = {  # module and function, by the panel of the help that shows them
     "Start here": ("demo.demo",),
-    "Pictures": ("codec.compress", "codec.decompress", "codec.info", "measure.compare"),
+    "Pictures": ("codec.compress", "codec.decompress", "codec.info", "measure.compare", "web.web"),
     "Models": ("zoo.models", "zoo.flops", "train.train", "sweep.sweep", "release.release"),
     "Laboratory": (
         *("measure.eval_", "measure.anchors", "bdrate.bdrate", "bench.bench", "report.report"),

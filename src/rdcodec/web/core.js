@@ -11,6 +11,10 @@ export class Core {
         this.module = module;
         this.weights = weights;
     }
+    /** Build the model, so that what follows takes no longer than it must. */
+    warm() {
+        this.live ??= this.start();
+    }
     /** Run a piece of work; what it says when it traps becomes an error by `otherwise`. */
     run(otherwise, work) {
         const { exports, model } = (this.live ??= this.start());

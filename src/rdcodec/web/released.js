@@ -1,0 +1,38 @@
+export const RELEASED = {
+    "H.1": {
+        decoder: { bytes: 11309780, sha256: "98bbf36b70d9969eab5f05c9b2a0da6ee47752047d75b350cb1b601524cad0a6" },
+    },
+    "H.2": {
+        decoder: { bytes: 11309780, sha256: "d79e4c5cd8a89d105c571b33dda511078357e5c14153762ab12f507db893ce32" },
+        encoder: { bytes: 10520800, sha256: "e3f5fa0dc286ac80cc1dc4139c84052e98d98c92e9310c7cc742c10f145c0729" },
+    },
+    "H.3": {
+        decoder: { bytes: 11314924, sha256: "8d7df2e22af50942255696cbb4abc58f8167c31e8f880cbcd508d84cb4183103" },
+        encoder: { bytes: 10520800, sha256: "b0e77f136cb6b8212bd0dd7b91bb4715726e4b4c80c2a99f508985717f7373a9" },
+    },
+    "I.1": {
+        decoder: { bytes: 5296060, sha256: "46741d1ad3b238655c29c2818d6e5313aef831cccc44d3ae6c53b7e802a56943" },
+    },
+    "I.2": {
+        decoder: { bytes: 5296092, sha256: "f67857ea1d95474e1be0204c42be72d477001cac22f4d74270cc8f73fc616535" },
+    },
+    "I.3": {
+        decoder: { bytes: 5296092, sha256: "1762f9b50fd5f9a61c3ebfd4f9424108d1d83d42ea98e2275f9fffd2e0741e87" },
+        encoder: { bytes: 4340488, sha256: "d46423b1af0377aabcbb806fb90e5cfbb46e3c1bb7cf7b4058e0e8c5f83b9185" },
+    },
+    "I.4": {
+        decoder: { bytes: 5301236, sha256: "46fb1758131cb4e4e212f9a7fb476891b2025ce74acdee7a6a3569ae198b7aad" },
+        encoder: { bytes: 4340488, sha256: "d249e626594bc4900800566fabdf2c8a8b05412ba1bf6598c9877c30b2574b73" },
+    },
+    "J.1": {
+        decoder: { bytes: 2518404, sha256: "1be7ec60ef9f8b8f70158dee37eaa032ab2166b3a28a6c092bbbd9b6cd4f06aa" },
+    },
+    "J.2": {
+        decoder: { bytes: 2518404, sha256: "dd00b8b0f3487816c96469ed5e800eadf92617170cb0831818a4edb50100c21d" },
+        encoder: { bytes: 2518248, sha256: "759edcca2bc687fcd04935c692f5be03384274d7c7c1906e35b384561535ab0c" },
+    },
+    "J.3": {
+        decoder: { bytes: 2523548, sha256: "93c61213a8d61e7ce86f7de34a6879f4cd6fa669cf86820123be5f8df5a333b9" },
+        encoder: { bytes: 2518248, sha256: "54917214d7b34afb2b509ab64054c8d2aed8196d146e0b9b35acd69dcb4ef09f" },
+    },
+};

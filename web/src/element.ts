@@ -1,0 +1,68 @@
+/** `<rdc-img src="photo.rdc" alt="..." weights="/weights/">`: a picture as `<img>`, with a slot for what comes instead. */
+import { decode, info } from "./index.js";
+import { RdcError } from "./errors.js";
+
+const STYLE = `:host { display: inline-block; max-width: 100%; } :host([hidden]) { display: none; }
+canvas { display: block; width: 100%; height: auto; } slot { display: none; } :host([failed]) slot { display: block; }
+:host([failed]) canvas { display: none; }`;
+
+export class RdcImage extends HTMLElement {
+  static observedAttributes = ["src", "alt", "weights"];
+  private readonly canvas = document.createElement("canvas");
+  private readonly seen = new IntersectionObserver((entries) => this.onSeen(entries), { rootMargin: "300px" });
+  private loading = 0;
+
+  constructor() {
+    super();
+    const style = document.createElement("style");
+    style.textContent = STYLE;
+    this.canvas.setAttribute("role", "img");
+    this.attachShadow({ mode: "open" }).append(style, this.canvas, document.createElement("slot"));
+  }
+
+  connectedCallback(): void {
+    this.seen.observe(this);
+  }
+
+  disconnectedCallback(): void {
+    this.seen.disconnect();
+    this.loading++;
+  }
+
+  attributeChangedCallback(name: string, before: string | null, after: string | null): void {
+    if (name === "alt") return this.canvas.setAttribute("aria-label", after ?? "");
+    if (before === after || !this.isConnected) return;
+    this.seen.unobserve(this);
+    this.seen.observe(this);
+  }
+
+  private onSeen(entries: IntersectionObserverEntry[]): void {
+    if (!entries.some((entry) => entry.isIntersecting)) return;
+    this.seen.unobserve(this);
+    void this.load(++this.loading);
+  }
+
+  private async load(turn: number): Promise<void> {
+    const src = this.getAttribute("src");
+    if (!src) return;
+    this.removeAttribute("failed");
+    try {
+      const response = await fetch(src);
+      if (!response.ok) throw new RdcError(`${src} could not be fetched (${response.status})`);
+      const data = new Uint8Array(await response.arrayBuffer());
+      const { width, height } = info(data);
+      if (turn !== this.loading) return;
+      Object.assign(this.canvas, { width, height }); // the space it takes, before it is there
+      const image = await decode(data, { weights: this.getAttribute("weights") ?? "weights/" });
+      if (turn !== this.loading) return;
+      this.canvas.getContext("2d")!.putImageData(image, 0, 0);
+      this.dispatchEvent(new Event("load"));
+    } catch (error) {
+      if (turn !== this.loading) return;
+      this.setAttribute("failed", "");
+      this.dispatchEvent(new ErrorEvent("error", { error, message: error instanceof Error ? error.message : String(error) }));
+    }
+  }
+}
+
+if (!customElements.get("rdc-img")) customElements.define("rdc-img", RdcImage);

@@ -1,0 +1,236 @@
+/** The page of `rdc web`: a photograph through the codec and back, beside the browser's own encoders. */
+import { decodeTimed, encodeTimed, info } from "./index.js";
+import { MAX_PIXELS } from "./container.js";
+import { RdcError } from "./errors.js";
+import { png } from "./png.js";
+
+const WEIGHTS = "weights/";
+const RIVALS = [["JPEG", "image/jpeg"], ["WebP", "image/webp"], ["AVIF", "image/avif"]] as const;
+
+/** A picture as one codec gives it, for a row of the table. */
+interface Version {
+  name: string;
+  image: ImageData;
+  bytes?: number;
+  psnr?: number;
+  encode?: number; // seconds
+  decode?: number;
+}
+
+const at = <T extends HTMLElement>(id: string) => document.getElementById(id) as T;
+const file = at<HTMLInputElement>("file"), quality = at<HTMLInputElement>("quality"), size = at<HTMLInputElement>("size");
+const model = at<HTMLSelectElement>("model"), left = at<HTMLSelectElement>("left"), zoom = at<HTMLSelectElement>("zoom");
+const split = at<HTMLInputElement>("split"), stage = at("stage"), save = at<HTMLAnchorElement>("save-rdc");
+
+let original: { name: string; image: ImageData } | undefined;
+let versions: Version[] = [];
+let shown: { name: string; image: ImageData; icc?: Uint8Array | undefined } | undefined;
+let turn = 0; // of what was asked for last: what an earlier turn brings is dropped
+
+file.addEventListener("change", () => file.files?.[0] && open(file.files[0]));
+for (const control of [quality, size, model]) control.addEventListener("change", compress);
+quality.addEventListener("input", () => { size.value = ""; at("told").textContent = quality.value; });
+left.addEventListener("change", drawLeft);
+zoom.addEventListener("change", layOut);
+split.addEventListener("input", divide);
+at("save-png").addEventListener("click", savePng);
+at("controls").addEventListener("submit", (event) => event.preventDefault());
+for (const name of ["pointerdown", "pointermove"] as const) stage.addEventListener(name, drag);
+window.addEventListener("resize", layOut);
+document.addEventListener("dragover", (event) => { event.preventDefault(); document.body.classList.add("over"); });
+document.addEventListener("dragleave", (event) => event.relatedTarget || document.body.classList.remove("over"));
+document.addEventListener("drop", (event) => {
+  event.preventDefault();
+  document.body.classList.remove("over");
+  const dropped = event.dataTransfer?.files[0];
+  if (dropped) void open(dropped);
+});
+if ("serviceWorker" in navigator) void navigator.serviceWorker.register("service-worker.js").catch(() => undefined);
+
+async function open(chosen: File): Promise<void> {
+  await attempt(async (mine) => {
+    say(`Reading ${chosen.name} …`);
+    const data = new Uint8Array(await chosen.arrayBuffer());
+    if (data[0] === 0x8a && data[1] === 0x52) return view(chosen.name, data, mine);
+    const image = await samplesOf(new Blob([data], { type: chosen.type }), chosen.name);
+    if (mine !== turn) return;
+    original = { name: chosen.name, image };
+    await compressed(mine);
+  });
+}
+
+async function view(name: string, data: Uint8Array, mine: number): Promise<void> {
+  const { icc, tag } = info(data);
+  const { image, seconds } = await decodeTimed(data, { weights: WEIGHTS, onProgress });
+  if (mine !== turn) return;
+  original = undefined;
+  present(name, data, [{ name: `rdcodec ${tag}`, image, bytes: data.length, decode: seconds }], icc);
+  say(`${name}: ${image.width} × ${image.height} pixels, ${data.length.toLocaleString("en")} bytes, weights ${tag}.`);
+}
+
+async function compress(): Promise<void> {
+  if (original) await attempt(compressed);
+}
+
+async function compressed(mine: number): Promise<void> {
+  const { name, image } = original!;
+  say(`Compressing ${name} …`);
+  const target = size.value ? { bytes: 1000 * Number(size.value) } : { quality: Number(quality.value) };
+  const coded = await encodeTimed(image, { ...target, model: model.value, weights: WEIGHTS, onProgress });
+  const decoded = await decodeTimed(coded.data, { weights: WEIGHTS, onProgress });
+  if (mine !== turn) return;
+  const ours = { name: `rdcodec ${info(coded.data).tag}`, image: decoded.image, bytes: coded.data.length };
+  const all: Version[] = [
+    { ...ours, psnr: psnr(image, decoded.image), encode: coded.seconds, decode: decoded.seconds },
+    { name: "original", image },
+  ];
+  quality.value = at("told").textContent = String(Math.round(coded.quality));
+  present(name, coded.data, all);
+  const missing: string[] = [];
+  for (const [rival, type] of RIVALS) {
+    say(`Compressing ${name} as ${rival} …`);
+    const found = await rivalOf(rival, type, image, coded.data.length);
+    if (mine !== turn) return;
+    if (typeof found === "string") missing.push(found);
+    else present(name, coded.data, (all.push(found), all));
+  }
+  const told = `${image.width} × ${image.height} pixels at quality ${coded.quality}: ${coded.data.length.toLocaleString("en")} bytes.`;
+  say([`${name}: ${told}`, ...missing].join(" "));
+}
+
+/** The browser's encoder at the best quality that takes no more bytes; words where there is none. */
+async function rivalOf(name: string, type: string, image: ImageData, bytes: number): Promise<Version | string> {
+  const canvas = document.createElement("canvas");
+  Object.assign(canvas, { width: image.width, height: image.height });
+  canvas.getContext("2d")!.putImageData(image, 0, 0);
+  const coded = (percent: number) =>
+    new Promise<Blob | null>((done) => canvas.toBlob(done, type, percent / 100));
+  const begun = performance.now();
+  let best = await coded(0), time = since(begun);
+  if (best?.type !== type) return `This browser writes no ${name}.`;
+  if (best.size > bytes) return `${name} cannot be that small: at least ${best.size.toLocaleString("en")} bytes.`;
+  for (let low = 0, high = 99; low < high; ) {
+    const middle = Math.ceil((low + high) / 2), start = performance.now();
+    const found = (await coded(middle))!;
+    if (found.size > bytes) high = middle - 1;
+    else [low, best, time] = [middle, found, since(start)];
+  }
+  const start = performance.now();
+  const decoded = await samplesOf(best, name);
+  return { name, image: decoded, bytes: best.size, psnr: psnr(image, decoded), encode: time, decode: since(start) };
+}
+
+async function samplesOf(blob: Blob, name: string): Promise<ImageData> {
+  const bitmap = await createImageBitmap(blob).catch(() => undefined);
+  if (!bitmap) throw new RdcError(`${name} is no picture that this browser can read, and no .rdc file.`);
+  const { width, height } = bitmap;
+  if (width * height > MAX_PIXELS) throw new RdcError(`${name} has ${width} × ${height} pixels, more than this page takes.`);
+  const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d", { willReadFrequently: true })!;
+  context.drawImage(bitmap, 0, 0);
+  return context.getImageData(0, 0, width, height);
+}
+
+function psnr(a: ImageData, b: ImageData): number {
+  let sum = 0;
+  for (let i = 0; i < a.data.length; i++) if (i % 4 < 3) sum += (a.data[i]! - b.data[i]!) ** 2;
+  return 10 * Math.log10((255 ** 2 * 0.75 * a.data.length) / sum);
+}
+
+function present(name: string, data: Uint8Array, found: Version[], icc?: Uint8Array): void {
+  const chosen = left.value;
+  versions = found;
+  shown = { name: name.replace(/\.[^.]*$/, ""), image: found[0]!.image, icc };
+  at("result").hidden = false;
+  paint(at("right-side"), found[0]!);
+  left.replaceChildren(...found.slice(1).map(({ name }) => new Option(name, name, false, name === chosen)));
+  left.parentElement!.hidden = split.parentElement!.hidden = found.length < 2;
+  at("rows").replaceChildren(...found.filter(({ bytes }) => bytes).map(row));
+  URL.revokeObjectURL(save.href);
+  save.href = URL.createObjectURL(new Blob([data as Uint8Array<ArrayBuffer>], { type: "application/octet-stream" }));
+  save.download = `${shown.name}.rdc`;
+  drawLeft();
+  layOut();
+}
+
+function row({ name, bytes, psnr, encode, decode, image }: Version): HTMLTableRowElement {
+  const line = document.createElement("tr");
+  const number = (value: number | undefined, digits: number) => (value === undefined ? "–" : value.toFixed(digits));
+  const bpp = (8 * bytes!) / image.width / image.height;
+  for (const text of [name, bytes!.toLocaleString("en"), number(bpp, 3), number(psnr, 2), number(encode, 2), number(decode, 2)])
+    line.insertCell().textContent = text;
+  return line;
+}
+
+function paint(canvas: HTMLElement, { name, image }: Version): void {
+  const surface = canvas as HTMLCanvasElement;
+  Object.assign(surface, { width: image.width, height: image.height });
+  surface.getContext("2d")!.putImageData(image, 0, 0);
+  surface.setAttribute("aria-label", name);
+}
+
+function drawLeft(): void {
+  const version = versions.slice(1).find(({ name }) => name === left.value);
+  at("left-side").hidden = at("line").hidden = !version;
+  if (version) paint(at("left-side"), version);
+  divide();
+}
+
+function layOut(): void {
+  if (!shown) return;
+  const { width, height } = shown.image, room = at("scroll").clientWidth;
+  const fit = Math.min(room, width, (0.75 * innerHeight * width) / height);
+  const times = Number(zoom.value) / devicePixelRatio;
+  stage.style.width = `${zoom.value === "fit" ? fit : width * times}px`;
+  stage.classList.toggle("large", zoom.value !== "fit" && Number(zoom.value) > 1);
+}
+
+function divide(): void {
+  at("left-side").style.clipPath = `inset(0 ${100 - Number(split.value)}% 0 0)`;
+  at("line").style.left = `${split.value}%`;
+}
+
+function drag(event: PointerEvent): void {
+  if (event.type === "pointermove" && !event.buttons) return;
+  const { left, width } = stage.getBoundingClientRect();
+  split.value = String((100 * (event.clientX - left)) / width);
+  divide();
+}
+
+async function savePng(): Promise<void> {
+  if (!shown) return;
+  const blob = new Blob([(await png(shown.image, shown.icc)) as Uint8Array<ArrayBuffer>], { type: "image/png" });
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: `${shown.name}.png` });
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+}
+
+/** Run a task; what it throws is told in words. */
+async function attempt(task: (mine: number) => Promise<void>): Promise<void> {
+  const mine = ++turn;
+  at("error").hidden = true;
+  try {
+    await task(mine);
+  } catch (error) {
+    if (mine !== turn) return;
+    at("error").textContent = error instanceof RdcError ? error.message : `Something failed in this page (${error}).`;
+    at("error").hidden = false;
+    say("");
+  } finally {
+    if (mine === turn) at("progress").hidden = true;
+  }
+}
+
+function onProgress(loaded: number, total: number): void {
+  const bar = at<HTMLProgressElement>("progress");
+  bar.hidden = loaded >= total;
+  bar.value = loaded / total;
+  say(`Fetching weights, once: ${(loaded / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB.`);
+}
+
+function say(words: string): void {
+  at("status").textContent = words;
+}
+
+function since(start: number): number {
+  return (performance.now() - start) / 1000;
+}

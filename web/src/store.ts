@@ -1,0 +1,67 @@
+/** Weights from where a page keeps them: fetched once, checked, and kept in the browser's cache. */
+import { NeedsModel } from "./errors.js";
+import { RELEASED } from "./released.js";
+import { sha256, Weights } from "./weights.js";
+
+/** A folder with TAG.decoder.safetensors and TAG.encoder.safetensors, or the bytes of a weights file. */
+export type Source = string | Uint8Array;
+export type Progress = (loaded: number, total: number) => void;
+
+const CACHE = "rdcodec-weights-1";
+
+/** "I" is its newest tag, "I.3" itself. NeedsModel for others. */
+export function tagOf(model: string): string {
+  if (RELEASED[model]) return model;
+  const number = (tag: string) => Number(tag.split(".").at(-1));
+  const tags = Object.keys(RELEASED).filter((tag) => tag.replace(/\.\d+$/, "") === model);
+  const newest = tags.sort((a, b) => number(b) - number(a))[0];
+  if (!newest) throw new NeedsModel(`no weights ${model} are known to this page: it knows ${Object.keys(RELEASED).join(", ")}`);
+  return newest;
+}
+
+/** Weights of a tag; with what encodes only where that is asked for. */
+export async function findWeights(tag: string, source: Source, encode: boolean, progress: Progress): Promise<Weights> {
+  if (typeof source !== "string") return Weights.read(source);
+  const parts = RELEASED[tagOf(tag)]!;
+  if (encode && !parts.encoder) throw new NeedsModel(`weights ${tag} are kept to decode files: take newer ones to encode`);
+  const names = encode ? (["decoder", "encoder"] as const) : (["decoder"] as const);
+  const total = names.reduce((sum, name) => sum + parts[name]!.bytes, 0);
+  const files: Uint8Array[] = [];
+  let before = 0;
+  for (const name of names) {
+    const url = new URL(`${tag}.${name}.safetensors`, source.endsWith("/") ? source : `${source}/`).href;
+    const { bytes, sha256: hash } = parts[name]!;
+    files.push(await fetchChecked(url, hash, bytes, (loaded) => progress(before + loaded, total)));
+    before += bytes;
+  }
+  return Weights.read(...files);
+}
+
+async function fetchChecked(url: string, hash: string, size: number, progress: (loaded: number) => void) {
+  const cache = await globalThis.caches?.open(CACHE).catch(() => undefined);
+  const kept = await cache?.match(url);
+  if (kept) {
+    const bytes = new Uint8Array(await kept.arrayBuffer());
+    if ((await sha256(bytes)) === hash) return bytes;
+    await cache!.delete(url);
+  }
+  const bytes = await download(url, size, progress);
+  if ((await sha256(bytes)) !== hash) throw new NeedsModel(`${url} are not the weights that were released`);
+  await cache?.put(url, new Response(bytes)).catch(() => undefined); // without room for them, they are fetched again
+  return bytes;
+}
+
+async function download(url: string, size: number, progress: (loaded: number) => void) {
+  const response = await fetch(url).catch(() => undefined);
+  if (!response?.ok || !response.body)
+    throw new NeedsModel(`weights could not be fetched (${response?.status ?? "no connection"}): ${url}`);
+  const all = new Uint8Array(size);
+  const reader = response.body.getReader();
+  let loaded = 0;
+  for (let part = await reader.read(); !part.done; part = await reader.read()) {
+    if (loaded + part.value.length > size) throw new NeedsModel(`${url} are not the weights that were released`);
+    all.set(part.value, loaded);
+    progress((loaded += part.value.length));
+  }
+  return all.subarray(0, loaded);
+}
