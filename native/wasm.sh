@@ -10,4 +10,6 @@ cd "$(dirname "$0")"
 	-Wl,--gc-sections -Wl,-z,stack-size=1048576 -o "$out" \
 	cpu.cpp rans.cpp layers.cpp light.cpp checkerboard.cpp kernels.cpp wasm.cpp
 cd "$(dirname "$out")"
-"$python" -c 'import hashlib, sys; print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest())' "$(basename "$out")" >"$(basename "$out").sha256"
+"$python" -c 'import hashlib, sys; from importlib.metadata import version
+print(hashlib.sha256(open(sys.argv[1], "rb").read()).hexdigest(), "ziglang", version("ziglang"))' \
+	"$(basename "$out")" >"$(basename "$out").sha256"
