@@ -5,6 +5,7 @@
 The slow readers are the second decoder in NumPy (symbols only), and the core on an emulated ARM64 (qemu-aarch64) and
 as WebAssembly (wasmtime), both compiled by ziglang. Latents have to be those of the file's writer; pixels are compared
 with torch in float32, and more than the promise allows would end the run. `core_matrix.py` does it with whole pictures.
+What a results file has of other tags is kept.
 """
 
 import argparse
@@ -85,14 +86,17 @@ def main() -> None:
     arguments = parser.parse_args()
     pictures = sorted(arguments.data.glob("*.png"))[::8]
     about = {"qualities": QUALITIES, "pictures": len(pictures), "crop": f"{SIDES[0]}x{SIDES[1]}, from the middle"}
-    record: dict[str, Any] = {"machine": machine(), **about}
+    record: dict[str, Any] = dict(about)
+    if arguments.json and arguments.json.exists():
+        record = json.loads(arguments.json.read_text())
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         native_check.cross_compiled(folder / "arm", native_check.ARM)
         native_check.cross_compiled(folder / "check.wasm", native_check.WASM)
         for model in arguments.models:
-            record[model] = run(model, crops(pictures), folder)
-            sys.stdout.write(f"{model}: {json.dumps(record[model])}\n")
+            tag = read_weights(find_weights(model)).tag
+            record[tag] = run(model, crops(pictures), folder) | {"machine": machine()}
+            sys.stdout.write(f"{tag}: {json.dumps(record[tag])}\n")
             sys.stdout.flush()
             if arguments.json:
                 arguments.json.write_text(json.dumps(record, indent=1) + "\n")
