@@ -30,10 +30,21 @@ from rdcodec.codec.image import Pixels, read_image
 from rdcodec.codec.pipeline import Codec
 from rdcodec.measure.anchors import ANCHORS
 from rdcodec.measure.machine import machine
+from rdcodec.measure.reading import load_curve
 from rdcodec.metrics import psnr_db
 from rdcodec.models.weights import find_weights, read_weights
+from rdcodec.store.files import dump_results
+from rdcodec.store.records import Provenance, Result
 
 CLASSICAL = ("jpeg", "webp", "avif444", "x265_444", "jxl")
+CURVES = {
+    "jpeg": "kodak_jpeg_pillow",
+    "webp": "kodak_webp_pillow",
+    "avif444": "kodak_avif444",
+    "x265_444": "kodak_x265_444",
+    "jxl": "kodak_jxl",
+}
+"""Built-in curves of the classical codecs."""
 COMPRESSAI = {"bmshj2018_hyperprior": 4, "mbt2018_mean": 4, "cheng2020_anchor": 4}
 """CompressAI's quality of about 32 dB, which decides the widths of its networks."""
 TASKS = ("encode", "decode")
@@ -203,6 +214,32 @@ def table(record: dict[str, Any]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def speed_results(record: dict[str, Any]) -> list[Result]:
+    """Speeds of our core and, by the names of their curves, of the classical codecs, as a report reads them."""
+    here, found = record["machine"], []
+    for row in record["summary"]:
+        model, _, kind = row["codec"].partition(", ")
+        if kind == "core":
+            codec, tag = model, row["about"].split()[1].rstrip(",")
+        elif row["codec"] in CURVES:
+            codec, tag = load_curve(CURVES[row["codec"]]).name, row["about"]
+        else:
+            continue
+        values = {
+            "device": "cpu",
+            "threads": 1,
+            "kernels": here["kernels"] if kind == "core" else None,
+            "encode_mpx_per_s": round(row["encode_mpx_per_s"], 6),
+            "decode_mpx_per_s": round(row["decode_mpx_per_s"], 6),
+            "at_psnr_db": record["least_db"],
+        }
+        command = "python benchmarks/peers.py --data kodak"
+        where = Provenance("rdcodec", command=command, commit=here["commit"], dirty=here["dirty"], machine=here)
+        count = f"{len(record['pictures'])} Kodak pictures at {record['least_db']:g} dB"
+        found.append(Result("speed", codec, tag, values, where, count))
+    return found
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder of Kodak's pictures")
@@ -236,6 +273,7 @@ def main() -> None:
     if arguments.json:
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")
         arguments.json.with_suffix(".md").write_text(table(record))
+        arguments.json.with_name(f"speed-{arguments.json.name}").write_text(dump_results(speed_results(record)))
     sys.stdout.write(table(record))
 
 

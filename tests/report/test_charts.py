@@ -450,3 +450,18 @@ def test_names_of_close_points_do_not_overlap() -> None:
     boxes = [text.get_window_extent() for text in axes.texts]
     assert len(boxes) == 5
     assert not any(a.overlaps(b) for n, a in enumerate(boxes) for b in boxes[:n])
+
+
+def test_classical_codecs_stand_beside_ours_by_their_speed() -> None:
+    """Speeds at one PSNR are in the figure, and in no table of speeds at one quality."""
+    jpeg = load_curve("kodak_jpeg_pillow")
+    speeds = [
+        Result("speed", codec, tag, {"threads": 1, "decode_mpx_per_s": rate, "at_psnr_db": 32.0}, Provenance("rdcodec"))
+        for codec, tag, rate in (("I", "I.1", 5.0), (jpeg.name, "libjpeg", 180.0))
+    ]
+    found = laboratory([*below("I", 1.25), *speeds])
+    rows = {row["codec"]: row for row in data(relative_by_speed(found, found.studies[0]))}
+    assert set(rows) == {"I.1", jpeg.name} and float(rows[jpeg.name]["decode_mpx_per_s"]) == 180
+    expected = relative_rate_at(jpeg, BPG, 0.46)
+    assert float(rows[jpeg.name]["relative_rate_percent"]) == pytest.approx(expected, abs=1e-3)
+    assert not found.comparable_speeds

@@ -126,8 +126,9 @@ def relative_by_speed(laboratory: Laboratory, study: Study) -> Chart | Missing:
     """The frontier of relative rate and decoding speed, for every way in which speed was measured."""
     title = "Relative rate over decoding speed"
     found = []
+    at_one_psnr = [speed for speed in laboratory.speeds if speed.values.get("at_psnr_db") is not None]
     for standing in standings(study):
-        for speed in laboratory.comparable_speeds:
+        for speed in (*laboratory.comparable_speeds, *at_one_psnr):
             rate = speed.values.get("decode_mpx_per_s")
             if speed.codec == standing.codec and speed.tag in (standing.tag, standing.codec) and rate:
                 found.append((standing, float(rate), way(speed, laboratory.speeds)))
@@ -145,7 +146,7 @@ def relative_by_speed(laboratory: Laboratory, study: Study) -> Chart | Missing:
         _cost_columns("decode_mpx_per_s"),
         tuple(rows),
         lambda rows: cost_figure(study, rows, "decode_mpx_per_s", axis),
-        f"Files of quality {SPEED_QUALITY:g}, or of a model's only rate. "
+        f"Files of quality {SPEED_QUALITY:g}, of a model's only rate, or where a series says so of one PSNR. "
         "Lines join the models that no other beats in both.",
     )
 
@@ -153,7 +154,8 @@ def relative_by_speed(laboratory: Laboratory, study: Study) -> Chart | Missing:
 def _timed_anchors(laboratory: Laboratory, study: Study) -> list[tuple[Standing, float, str]]:
     """Other codecs that were timed on the same machines as ours, by the names of their curves."""
     places = []
-    for curve in study.anchors:
+    heic = (load_curve("kodak_x265_444"),) if study.identity == KODAK else ()
+    for curve in (*study.anchors, *heic):
         for speed in laboratory.speeds:
             rate = speed.values.get("decode_mpx_per_s")
             if speed.codec == curve.name and rate and curve.bpp[0] <= POINT_BPP <= curve.bpp[-1]:
@@ -226,7 +228,7 @@ def cost_figure(study: Study, rows: Sequence[Row], cost: str, axis: str, whole: 
     name_levels(axes, [*levels, (0, reference(study).name)])
     axes.set(xlabel=axis, ylabel=rate_label(study))
     plain_log_axis(axes, [row[cost] for row in drawn])
-    others = (PAPER, PUBLISHED)
+    others = (PAPER, PUBLISHED, OTHER)
     label_points(axes, [(r[cost], r["relative_rate_percent"], r["codec"], r["by"] in others) for r in drawn])
     axes.set_title(_shown(study), loc="left", fontsize=10)
     if len(groups) > 1:

@@ -111,8 +111,12 @@ class Laboratory:
 
     @property
     def comparable_speeds(self) -> tuple[Result, ...]:
-        """The speeds that may stand beside each other: those at `SPEED_QUALITY`, or at a model's only rate."""
-        return tuple(speed for speed in self.speeds if speed.setting in (None, SPEED_QUALITY))
+        """The speeds that may stand beside each other: those at `SPEED_QUALITY`, or at a model's only rate.
+
+        Speeds at one PSNR (`at_psnr_db`) compare with each other alone.
+        """
+        known = [speed for speed in self.speeds if speed.values.get("at_psnr_db") is None]
+        return tuple(speed for speed in known if speed.setting in (None, SPEED_QUALITY))
 
 
 def read_laboratory(store: Store, anchors: Sequence[str] | None = None) -> Laboratory:
