@@ -31,7 +31,7 @@ file.addEventListener("change", () => file.files?.[0] && open(file.files[0]));
 for (const control of [quality, size, model]) control.addEventListener("change", compress);
 quality.addEventListener("input", () => { size.value = ""; at("told").textContent = quality.value; });
 left.addEventListener("change", drawLeft);
-zoom.addEventListener("change", layOut);
+zoom.addEventListener("change", () => { layOut(); toMiddle(); });
 split.addEventListener("input", divide);
 at("save-png").addEventListener("click", savePng);
 at("controls").addEventListener("submit", (event) => event.preventDefault());
@@ -182,6 +182,11 @@ function layOut(): void {
   const times = Number(zoom.value) / devicePixelRatio;
   stage.style.width = `${zoom.value === "fit" ? fit : width * times}px`;
   stage.classList.toggle("large", zoom.value !== "fit" && Number(zoom.value) > 1);
+}
+
+function toMiddle(): void {
+  const view = at("scroll");
+  view.scrollTo((view.scrollWidth - view.clientWidth) / 2, (view.scrollHeight - view.clientHeight) / 2);
 }
 
 function divide(): void {

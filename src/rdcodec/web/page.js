@@ -18,7 +18,7 @@ for (const control of [quality, size, model])
     control.addEventListener("change", compress);
 quality.addEventListener("input", () => { size.value = ""; at("told").textContent = quality.value; });
 left.addEventListener("change", drawLeft);
-zoom.addEventListener("change", layOut);
+zoom.addEventListener("change", () => { layOut(); toMiddle(); });
 split.addEventListener("input", divide);
 at("save-png").addEventListener("click", savePng);
 at("controls").addEventListener("submit", (event) => event.preventDefault());
@@ -177,6 +177,10 @@ function layOut() {
     const times = Number(zoom.value) / devicePixelRatio;
     stage.style.width = `${zoom.value === "fit" ? fit : width * times}px`;
     stage.classList.toggle("large", zoom.value !== "fit" && Number(zoom.value) > 1);
+}
+function toMiddle() {
+    const view = at("scroll");
+    view.scrollTo((view.scrollWidth - view.clientWidth) / 2, (view.scrollHeight - view.clientHeight) / 2);
 }
 function divide() {
     at("left-side").style.clipPath = `inset(0 ${100 - Number(split.value)}% 0 0)`;
