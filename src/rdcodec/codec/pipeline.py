@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rdcodec.codec import native_engine
+from rdcodec.codec import flat, native_engine
 from rdcodec.codec.container import MAX_PIXELS, SINGLE_RATE, Header, Section, pack, unpack
 from rdcodec.codec.engine import Engine, Image, Latents, Symbols, at_quality
 from rdcodec.codec.rans import Indexes
@@ -60,6 +60,11 @@ class Analysed:
     image: Image
     latents: Latents  # y in units of the picture
     sections: tuple[Section, ...] = ()  # what the file carries besides the pixels
+
+    @cached_property
+    def flats(self) -> flat.Flats | None:
+        """The flat areas, if they matter."""
+        return flat.find(self.image)
 
 
 @dataclass(frozen=True)
@@ -227,10 +232,35 @@ class Codec:
         tenths = self._tenths(quality)
         plain = self._code(analysed, analysed.latents, self._gain(tenths), self._z(analysed, tenths), tenths)
         if not steps:
-            return plain
+            return self._with_flats(analysed, plain, tenths)
         y, z = self.torch.search(plain.image, plain.latents, plain.hyper_latents, tenths, steps)
         found = self._code(analysed, y, np.ones_like(plain.gain), z, tenths)
-        return min(plain, found, key=lambda coded: self._cost(coded, tenths))
+        better = min(plain, found, key=lambda coded: self._cost(coded, tenths))
+        return self._with_flats(analysed, better, tenths)
+
+    def _with_flats(self, analysed: Analysed, coded: Encoded, tenths: int) -> Encoded:
+        """Coded again until its flat areas are as near to their colours as they get; as it is where there are none."""
+        flats, shortcut = analysed.flats, self._shortcut
+        if flats is None or shortcut is None:
+            return coded
+        best, least, waited = coded, flat.off(flats, coded.reconstruction), 0
+        for _ in range(flat.ROUNDS):
+            if least.largest <= flat.NEAR or waited == flat.PATIENCE:
+                break
+            y = coded.y.copy()
+            flat.correct(flats, coded.reconstruction, y, self._gain(tenths) / coded.gain, shortcut)
+            coded = self._code(analysed, y, coded.gain, coded.hyper_latents, tenths)
+            off, waited = flat.off(flats, coded.reconstruction), waited + 1
+            if off < least:
+                best, least, waited = coded, off, 0
+        return best
+
+    @cached_property
+    def _shortcut(self) -> NDArray[np.float32] | None:
+        """The linear part of a light model's analysis, (768, M); None of others."""
+        if self.single_rate or not native_engine.runs(self.config):
+            return None
+        return self._weights.floats("analysis.")["shortcut.weight"]
 
     def _z(self, analysed: Analysed, tenths: int) -> Latents:
         """z in quantisation steps, not yet rounded."""
