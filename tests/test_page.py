@@ -164,3 +164,15 @@ def test_the_page(page: tuple[Browser, str], photo: np.ndarray, tmp_path: Path) 
 def test_the_page_can_be_written_as_files(tmp_path: Path) -> None:
     assert main(["web", "-o", str(tmp_path)]) == 0
     assert (tmp_path / "index.html").is_file() and (tmp_path / "weights" / "J.3.encoder.safetensors").is_file()
+
+
+def test_the_sample(page: tuple[Browser, str]) -> None:
+    """A photograph for those who have none at hand, coded and beside the browser's own encoders."""
+    window, address = page
+    window.open(address)
+    window.run("document.getElementById('model').value = 'J'; document.getElementById('sample').click();")
+    window.wait(DONE)
+    rows = window.run(
+        "return [...document.querySelectorAll('#rows th, #rows td:first-child')].map((c) => c.textContent);"
+    )
+    assert rows[0].startswith("rdcodec J.") and "JPEG" in rows

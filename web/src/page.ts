@@ -28,6 +28,7 @@ let shown: { name: string; image: ImageData; icc?: Uint8Array | undefined } | un
 let turn = 0; // of what was asked for last: what an earlier turn brings is dropped
 
 file.addEventListener("change", () => file.files?.[0] && open(file.files[0]));
+at("sample").addEventListener("click", () => void attempt(sample));
 for (const control of [quality, size, model]) control.addEventListener("change", compress);
 quality.addEventListener("input", () => { size.value = ""; at("told").textContent = quality.value; });
 left.addEventListener("change", drawLeft);
@@ -57,6 +58,16 @@ async function open(chosen: File): Promise<void> {
     original = { name: chosen.name, image };
     await compressed(mine);
   });
+}
+
+/** A photograph for those who have none at hand. */
+async function sample(mine: number): Promise<void> {
+  const found = await fetch("sample.png");
+  if (!found.ok) throw new RdcError("The sample is not here: choose a photograph of your own.");
+  const image = await samplesOf(await found.blob(), "sample");
+  if (mine !== turn) return;
+  original = { name: "sample.png", image };
+  await compressed(mine);
 }
 
 async function view(name: string, data: Uint8Array, mine: number): Promise<void> {

@@ -1,7 +1,7 @@
 /** The page without a network: what was fetched is kept, and taken where nothing can be fetched. Weights are kept apart. */
 {
   const SHELL = "rdcodec-page-1";
-  const FILES = ["./", "style.css", "icon.svg", "rdc.wasm", ...["alpha", "codec", "container", "core", "crc32c", "errors",
+  const FILES = ["./", "style.css", "icon.svg", "sample.png", "rdc.wasm", ...["alpha", "codec", "container", "core", "crc32c", "errors",
     "index", "page", "png", "released", "store", "weights", "worker"].map((name) => `${name}.js`)];
   const scope = self as any;
 

@@ -13,6 +13,7 @@ from rdcodec.cli import io
 from rdcodec.errors import NeedsModel, RdcError
 
 PAGE = Path(__file__).parents[1] / "web"
+SAMPLE = PAGE.parent / "data" / "astronaut.png"
 MODELS = ("H", "I", "J")
 TYPES = {".js": "text/javascript", ".wasm": "application/wasm", ".safetensors": "application/octet-stream"}
 HEADERS = {  # nothing but this server is reached, and only what is new is fetched again
@@ -58,6 +59,9 @@ class Handler(SimpleHTTPRequestHandler):
     def __init__(self, *arguments: object) -> None:
         super().__init__(*arguments, directory=str(PAGE))  # type: ignore[arg-type]
 
+    def translate_path(self, path: str) -> str:
+        return str(SAMPLE) if path == "/sample.png" else super().translate_path(path)
+
     def do_GET(self) -> None:
         asked = re.fullmatch(r"/weights/([^/]+)\.(decoder|encoder)\.safetensors", self.path)
         if not asked:
@@ -99,6 +103,7 @@ def _write(output: Path) -> None:
     from rdcodec.system import write_whole
 
     shutil.copytree(PAGE, output, dirs_exist_ok=True)
+    shutil.copyfile(SAMPLE, output / "sample.png")
     (output / "weights").mkdir(exist_ok=True)
     for tag in filter(None, (newest_tag(name, released()) for name in MODELS)):
         for part in ("decoder", "encoder"):

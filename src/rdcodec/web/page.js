@@ -14,6 +14,7 @@ let versions = [];
 let shown;
 let turn = 0; // of what was asked for last: what an earlier turn brings is dropped
 file.addEventListener("change", () => file.files?.[0] && open(file.files[0]));
+at("sample").addEventListener("click", () => void attempt(sample));
 for (const control of [quality, size, model])
     control.addEventListener("change", compress);
 quality.addEventListener("input", () => { size.value = ""; at("told").textContent = quality.value; });
@@ -48,6 +49,17 @@ async function open(chosen) {
         original = { name: chosen.name, image };
         await compressed(mine);
     });
+}
+/** A photograph for those who have none at hand. */
+async function sample(mine) {
+    const found = await fetch("sample.png");
+    if (!found.ok)
+        throw new RdcError("The sample is not here: choose a photograph of your own.");
+    const image = await samplesOf(await found.blob(), "sample");
+    if (mine !== turn)
+        return;
+    original = { name: "sample.png", image };
+    await compressed(mine);
 }
 async function view(name, data, mine) {
     const { icc, tag } = info(data);
