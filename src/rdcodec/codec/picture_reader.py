@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFile, PngImagePlugin
 
-from rdcodec.codec import colour, damage, metadata, png
+from rdcodec.codec import colour, damage, jxl, metadata, png
 from rdcodec.codec.picture import MAX_PIXELS, Picture, Pixels, check_size
 from rdcodec.codec.plugins import load_plugin
 from rdcodec.errors import BadInput, RdcError, UsageError
@@ -85,6 +85,8 @@ def _read(file: BinaryIO, max_pixels: int, name: str, allow_damaged: bool) -> Pi
 def _read_other(file: BinaryIO, max_pixels: int, name: str, taken: str | None) -> Picture:
     """Any format but PNG and NPY; with `taken`, a note, as much as can be had of a damaged file."""
     file.seek(0)
+    if jxl.is_animation(_head(file)):
+        raise BadInput("is an animation: save the frame you want as a picture of its own")
     if file.read(3) == _JPEG_MAGIC:
         file = io.BytesIO(_all(file) + damage.END_OF_JPEG)  # it may lack its own
     elif taken:
@@ -142,7 +144,14 @@ def _read_png(data: bytes, max_pixels: int, allow_damaged: bool) -> Picture:
 
 
 def _pillow_png(parsed: png.Png) -> ImageFile.ImageFile:
-    return PngImagePlugin.PngImageFile(io.BytesIO(png.bare(parsed)))
+    """Opened, with the transparent colour in 8 bits: Pillow leaves one of 2, 4 or 16 as it is."""
+    image = PngImagePlugin.PngImageFile(io.BytesIO(png.bare(parsed)))
+    clear = image.info.get("transparency")
+    if isinstance(clear, int) and image.mode == "L":
+        image.info["transparency"] = clear * 255 // ((1 << parsed.depth) - 1)
+    elif isinstance(clear, tuple) and parsed.depth == 16:
+        image.info["transparency"] = tuple(sample >> 8 for sample in clear)
+    return image
 
 
 def _taken(error: Exception) -> str:
@@ -236,6 +245,10 @@ def _found(image: ImageFile.ImageFile, file: BinaryIO) -> _Found:
     auxiliary = [kind for kind in image.info.get("aux") or () if "alpha" not in str(kind)]  # of HEIC
     if beside := len(auxiliary) + len(image.info.get("depth_images") or ()):
         notes += (_further(beside),)
+    if image.format == "TIFF":
+        _refuse_misread(image)
+    if image.format == "AVIF" and b"clap" in _head(file):
+        notes += ("the file's crop is not applied: the whole picture is coded",)
     if (bits := _depth(image, file)) > 8:
         notes += (_deep(bits),)
     exif = metadata.of_tiff(image) if image.format == "TIFF" else image.info.get("exif")
@@ -243,6 +256,15 @@ def _found(image: ImageFile.ImageFile, file: BinaryIO) -> _Found:
     if icc is None and image.format in ("AVIF", "HEIF"):
         icc = colour.of_nclx(_head(file))
     return _Found(icc, exif, xmp.encode() if isinstance(xmp, str) else xmp, notes)
+
+
+def _refuse_misread(image: ImageFile.ImageFile) -> None:
+    """BadInput for kinds of TIFF whose samples Pillow takes for others."""
+    tags = image.tag_v2  # type: ignore[attr-defined]
+    if 2 in tags.get(339, ()):
+        raise BadInput("has signed samples, which are not supported: convert it to 8-bit RGB first")
+    if tags.get(284) == 2 and max(tags.get(258, (1,))) > 8 and image.tile and image.tile[0].codec_name == "raw":
+        raise BadInput("has 16 bits in separate planes, which is not supported: convert it to 8-bit RGB first")
 
 
 def _further(count: int) -> str:
@@ -256,11 +278,11 @@ def _deep(bits: int) -> str:
 
 def _depth(image: ImageFile.ImageFile, file: BinaryIO) -> int:
     """Bits per sample. Pillow narrows many of these to 8 and says nothing."""
-    if image.mode.startswith("I;16"):
-        return 16
     if image.format == "TIFF":
         bits_per_sample: tuple[int, ...] = image.tag_v2.get(258, (1,))  # type: ignore[attr-defined]
         return max(bits_per_sample)
+    if image.mode.startswith("I;16"):
+        return 16
     if image.format == "HEIF":
         return int(image.info.get("bit_depth", 8))
     if image.format == "AVIF":
@@ -317,8 +339,11 @@ def _finished(image: Image.Image, found: _Found, allow_damaged: bool = False) ->
 def _samples(image: Image.Image) -> tuple[Pixels, Pixels | None, bool]:
     """Pixels, alpha and whether the picture is grey, of a decoded picture."""
     if image.mode.startswith("I"):
-        deep = np.asarray(image).astype(np.uint32)
-        return ((deep * 255 + 32767) // 65535).astype(np.uint8)[..., None].repeat(3, 2), None, True
+        deep, most = np.asarray(image).astype(np.uint32), _most(image)
+        pixels = ((deep * 255 + most // 2) // most).astype(np.uint8)[..., None].repeat(3, 2)
+        clear = image.info.get("transparency")
+        opaque = None if clear is None or (deep != clear).all() else (deep != clear).astype(np.uint8) * 255
+        return pixels, opaque, True
     if image.mode not in ("1", "L", "LA", "P", "PA", "RGB", "RGBA", "RGBX", "RGBa", "La", "YCbCr"):
         raise BadInput(f"has colour mode {image.mode}, which is not supported: convert it to 8-bit RGB first")
     grey = image.mode in ("1", "L", "LA", "La")
@@ -329,6 +354,12 @@ def _samples(image: Image.Image) -> tuple[Pixels, Pixels | None, bool]:
     both = np.array(image.convert("RGBA"))
     alpha = both[..., 3].copy()
     return both[..., :3].copy(), None if alpha.min() == 255 else alpha, grey
+
+
+def _most(image: Image.Image) -> int:
+    """The value of white in a grey picture of more than 8 bits."""
+    bits = image.tag_v2.get(258, (16,))[0] if image.format == "TIFF" else 16  # type: ignore[attr-defined]
+    return (1 << int(bits)) - 1 if 8 < bits < 16 else 65535
 
 
 def _upright(picture: Picture, image: Image.Image) -> Picture:

@@ -1,0 +1,133 @@
+"""Kinds of files that Pillow takes for others without a word, found in other projects' test pictures."""
+
+import io
+import struct
+import zlib
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from rdcodec.codec import jxl
+from rdcodec.codec.picture_reader import read_picture
+from rdcodec.errors import BadInput
+
+SAMPLES = np.arange(64, dtype=np.uint8).reshape(8, 8)
+
+
+def tiff(samples: bytes, tags: Sequence[tuple[int, int, int]]) -> bytes:
+    """A TIFF of 8x8 in one strip with further tags (number, type, value)."""
+    common = [(256, 4, 8), (257, 4, 8), (259, 3, 1), (278, 4, 8)]
+    entries = sorted([*common, *tags])
+    head = struct.pack("<2sHIH", b"II", 42, 8, len(entries))
+    return (
+        head + b"".join(struct.pack("<HHII", tag, kind, 1, value) for tag, kind, value in entries) + bytes(4) + samples
+    )
+
+
+def one_strip(samples: bytes, bits: int, *tags: tuple[int, int, int]) -> bytes:
+    """A grey TIFF."""
+    all_tags = [(258, 3, bits), (262, 3, 1), (277, 3, 1), (279, 4, len(samples)), *tags]
+    start = 14 + 12 * (len(all_tags) + 5)
+    return tiff(samples, [*all_tags, (273, 4, start)])
+
+
+def png(depth: int, colour: int, rows: Sequence[bytes], transparent: bytes) -> bytes:
+    def chunk(kind: bytes, payload: bytes) -> bytes:
+        return struct.pack(">I", len(payload)) + kind + payload + struct.pack(">I", zlib.crc32(kind + payload))
+
+    header = struct.pack(">IIBBBBB", 4, len(rows), depth, colour, 0, 0, 0)
+    samples = zlib.compress(b"".join(b"\0" + row for row in rows))
+    parts = ((b"IHDR", header), (b"tRNS", transparent), (b"IDAT", samples), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+def jxl_head(animated: bool, in_container: bool) -> bytes:
+    """The first bits of a codestream of 8x8 with an intrinsic size and a preview of 16x16."""
+    fields = [(1, 1), (0, 5), (1, 3), (0, 1), (1, 1), (0, 3)]  # size, not default, further fields, orientation
+    fields += [(1, 1), (0, 1), (2, 2), (600, 18), (0, 3), (0, 2), (7, 9)]  # intrinsic: 601 x 8
+    fields += [(1, 1), (0, 1), (1, 2), (0, 8), (1, 3), (int(animated), 1)]  # preview of 65 x 65
+    bits, position = 0, 0
+    for value, width in fields:
+        bits, position = bits | value << position, position + width
+    stream = b"\xff\x0a" + bits.to_bytes(16, "little")
+    if not in_container:
+        return stream
+    boxes = b"\0\0\0\x0cJXL \r\n\x87\n" + b"\0\0\0\x14ftypjxl \0\0\0\0jxl "
+    return boxes + struct.pack(">I4sI", 12 + len(stream), b"jxlp", 0) + stream
+
+
+@pytest.mark.parametrize("in_container", [False, True])
+def test_an_animated_jpeg_xl_is_refused(in_container: bool) -> None:
+    assert not jxl.is_animation(jxl_head(False, in_container))
+    with pytest.raises(BadInput, match="is an animation"):
+        read_picture(jxl_head(True, in_container))
+
+
+def test_one_frame_of_jpeg_xl_is_no_animation() -> None:
+    pytest.importorskip("pillow_jxl")
+    file = io.BytesIO()
+    Image.new("RGB", (300, 20), "red").save(file, "JXL")
+    assert read_picture(file.getvalue()).pixels.shape == (20, 300, 3)
+
+
+@pytest.mark.parametrize(
+    "head", [b"", b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n", b"\0\0\0\x0cJXL \r\n\x87\n\0\0\0\0jxlc"]
+)
+def test_a_cut_head_is_no_animation(head: bytes) -> None:
+    assert jxl.is_animation(head) is False
+
+
+def test_signed_samples_are_refused() -> None:
+    assert np.array_equal(read_picture(one_strip(SAMPLES.tobytes(), 8, (339, 3, 1))).pixels[..., 0], SAMPLES)
+    with pytest.raises(BadInput, match="signed samples"):
+        read_picture(one_strip(SAMPLES.tobytes(), 8, (339, 3, 2)))
+
+
+def test_white_of_12_bits_is_white() -> None:
+    white = read_picture(one_strip(b"\xff" * 96, 12))
+    assert white.pixels.min() == 255 and white.grey
+    assert white.notes == ("12 bits a sample are coded from the upper 8",)
+
+
+def test_16_bits_in_planes_are_refused() -> None:
+    samples = np.full((3, 8, 8), 40000, "<u2").tobytes()
+    count = 11
+    behind = 14 + 12 * count
+    starts = behind + 6 + 24
+    tables = struct.pack("<3H", 16, 16, 16) + struct.pack("<6I", *(starts + 128 * i for i in range(3)), *[128] * 3)
+    entries = [(256, 4, 1, 8), (257, 4, 1, 8), (258, 3, 3, behind), (259, 3, 1, 1), (262, 3, 1, 2)]
+    entries += [(273, 4, 3, behind + 6), (277, 3, 1, 3), (278, 4, 1, 8), (279, 4, 3, behind + 18), (284, 3, 1, 2)]
+    entries += [(339, 3, 1, 1)]
+    file = struct.pack("<2sHIH", b"II", 42, 8, count) + b"".join(struct.pack("<HHII", *entry) for entry in entries)
+    with pytest.raises(BadInput, match="separate planes"):
+        read_picture(file + bytes(4) + tables + samples)
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4, 8, 16])
+def test_a_transparent_grey_of_any_depth(depth: int) -> None:
+    most = (1 << depth) - 1
+    samples = [most, 0, most, 0]
+    bits = 0
+    for sample in samples:
+        bits = bits << depth | sample
+    row = (bits << -4 * depth % 8).to_bytes((4 * depth + 7) // 8)
+    picture = read_picture(png(depth, 0, [row], most.to_bytes(2)))
+    assert picture.alpha is not None and picture.alpha.tolist() == [[0, 255, 0, 255]]
+    assert picture.grey and picture.pixels[0, :, 0].tolist() == [255, 0, 255, 0]
+
+
+def test_a_transparent_colour_of_16_bits() -> None:
+    clear, other = bytes.fromhex("123456789abc"), bytes.fromhex("fedc56789abc")
+    picture = read_picture(png(16, 2, [clear + other + clear + other], clear))
+    assert picture.alpha is not None and picture.alpha.tolist() == [[0, 255, 0, 255]]
+
+
+def test_the_crop_of_an_avif_is_said() -> None:
+    file = io.BytesIO()
+    Image.new("RGB", (16, 16), "red").save(file, "AVIF")
+    data = file.getvalue()
+    assert not read_picture(data).notes
+    box = struct.pack(">I4s4s", 12, b"free", b"clap")
+    assert any("crop" in note for note in read_picture(data + box).notes)
