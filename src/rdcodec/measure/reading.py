@@ -135,6 +135,7 @@ class About:
     licence: str
 
 
+@cache
 def builtin_curves() -> dict[str, Path]:
     """Files of the curves that come with the package, by name; `load_curve` reads one.
 

@@ -139,9 +139,7 @@ def read_studies(results: Sequence[Result], anchors: Sequence[str] | None = None
     among the results are anchors too, where something else is there to be compared with them. Raises UsageError
     for an anchor that goes with no results, RdcError and BadInput for files that cannot be read or hold no curve.
     """
-    groups: dict[str, list[Measured]] = {}
-    for measured in _distinct([_measured(group) for group in _codecs(results)]):
-        groups.setdefault(pictures_of(measured.points[0]), []).append(measured)
+    groups = measured_groups(results)
     if anchors is None:
         anchors = KODAK_ANCHORS if KODAK in groups else ()
     belonging: dict[str, list[Curve]] = {}
@@ -161,6 +159,17 @@ def read_studies(results: Sequence[Result], anchors: Sequence[str] | None = None
         count = max(len(point.rows) for measured in group for point in measured.points) or None
         studies.append(Study(pictures, name, slug, count, tuple(subjects), tuple(named), reference))
     return studies
+
+
+def measured_groups(results: Sequence[Result]) -> dict[str, list[Measured]]:
+    """Quality results as curves under distinct names, by the identity of their pictures.
+
+    Raises BadInput for figures that make no curve.
+    """
+    groups: dict[str, list[Measured]] = {}
+    for group in _codecs(results):
+        groups.setdefault(pictures_of(group[0]), []).append(_measured(group))
+    return {pictures: _distinct(found) for pictures, found in groups.items()}
 
 
 def _reference(anchors: Sequence[Curve]) -> Curve | None:
@@ -234,11 +243,13 @@ def _is_anchor(measured: Measured) -> bool:
 
 
 def _distinct(found: Sequence[Measured]) -> list[Measured]:
-    """Labels made distinct by tag or source, then by a number, and curves under their labels."""
+    """Labels of codecs on one set of pictures made distinct by tag, then by a number, and curves under their labels."""
+    by_label: dict[str, list[Measured]] = {}
+    for m in found:
+        by_label.setdefault(m.label, []).append(m)
     results: list[Measured] = []
     for m in found:
-        alike = [o for o in found if o.label == m.label and pictures_of(o.points[0]) == pictures_of(m.points[0])]
-        label = m.label
+        alike, label = by_label[m.label], m.label
         if len(alike) > 1:
             tags = {other.points[0].tag for other in alike}
             label += f" ({m.points[0].tag if len(tags) == len(alike) else alike.index(m) + 1})"

@@ -1,0 +1,136 @@
+// The leaderboard: filter, sort, choose columns; all of it kept in the address.
+"use strict";
+(() => {
+  const { el, KINDS, COLUMNS, WORDS } = Bench;
+  const board = BOARD, by = (id) => document.getElementById(id);
+  const columns = [...COLUMNS, ...WORDS], PAGE = 100;
+  const narrow = innerWidth < 640;
+  const machines = Bench.machineOptions(board);
+  const state = Bench.state({
+    set: board.sets[0]?.slug ?? "", machine: machines[0]?.value ?? "", kinds: "rdcodec,paper,other,costed", licence: "", find: "",
+    sort: "rate", order: "up", columns: narrow ? "rate,kflops,decode" : "rate,bd,bdms,kflops,params,decode,encode,exact,evidence", all: "",
+  });
+  const s = state.values;
+
+  // Published curves count as two kinds: with a known cost, and as curves alone.
+  const kindOf = (row) => (row.codec.by === "published" ? (row.codec.kflops != null ? "costed" : "published") : row.codec.by);
+  const CHIPS = [["rdcodec", "rdcodec", KINDS.rdcodec.hue], ["other", "Measured, others", KINDS.other.hue], ["paper", "The paper", KINDS.paper.hue], ["costed", "Published, with cost", KINDS.published.hue], ["published", "Published curves", KINDS.published.hue]];
+
+  function visible() {
+    const kinds = new Set(s.kinds.split(",")), find = s.find.trim().toLowerCase();
+    return Bench.rowsOf(board, s.set).filter((row) => kinds.has(kindOf(row))
+      && (!s.licence || row.codec.licence === s.licence)
+      && (!find || `${row.codec.name} ${row.codec.tag} ${row.codec.source}`.toLowerCase().includes(find)));
+  }
+
+  function sorted(rows) {
+    const column = columns.find((c) => c.key === s.sort);
+    const sign = s.order === "up" ? 1 : -1;
+    const keyed = rows.map((row) => [column ? column.value(row, s.machine) : row.codec.name.toLowerCase(), row]);
+    const blank = (value) => value == null || value === "";
+    keyed.sort(([a], [b]) => blank(a) - blank(b) || (blank(a) ? 0 : sign * (a < b ? -1 : a > b ? 1 : 0)));
+    return keyed.map(([, row]) => row);
+  }
+
+  function cell(column, row) {
+    const value = column.value(row, s.machine);
+    if (column.word) return el("td", { class: "text" }, value ? value : el("span", { class: "none" }, "·"));
+    if (value == null) return el("td", {}, el("span", { class: "none" }, "·"));
+    if (!column.meter) return el("td", {}, column.text(value));
+    const size = Math.min(50, Math.abs(value)), from = value < 0 ? 50 - size : 50;
+    const style = `--from:${from}%;--size:${size}%;--hue:var(--bar-${value < 0 ? "good" : "bad"})`;
+    const low = row[`${column.key}_low`];
+    const range = low == null ? null : `95 %: ${Bench.percent(low)} to ${Bench.percent(row[`${column.key}_high`])}`;
+    return el("td", {}, el("span", { class: "meter", style, title: range }, column.text(value)));
+  }
+
+  function heading(column) {
+    const active = s.sort === column.key;
+    return el("th", { scope: "col", class: column.word ? "text" : null, "aria-sort": active ? (s.order === "up" ? "ascending" : "descending") : null },
+      el("button", { type: "button", title: column.help, "data-sort": column.key, onclick: () => sortBy(column) },
+        el("span", {}, column.title), column.unit ? el("small", {}, column.unit) : null));
+  }
+
+  function sortBy(column) {
+    const first = column.better === "high" ? "down" : "up";
+    const order = s.sort === column.key ? (s.order === "up" ? "down" : "up") : first;
+    state.set({ sort: column.key, order });
+    document.querySelector(`[data-sort="${column.key}"]`)?.focus();
+  }
+
+  function draw() {
+    const began = performance.now();
+    const shown = s.columns.split(",").map((key) => columns.find((c) => c.key === key)).filter(Boolean);
+    const rows = sorted(visible());
+    const page = s.all ? rows : rows.slice(0, PAGE);
+    const name = { key: "name", title: "Codec", unit: "version", help: "Sort by name" };
+    const head = heading(name);
+    head.className = "name";
+    const body = page.map((row) => el("tr", {},
+      el("td", { class: "name" },
+        el("i", { style: `--key:${KINDS[row.codec.by].hue}`, title: KINDS[row.codec.by].name }),
+        el("a", { href: `codecs/${row.codec.slug}.html` }, row.codec.name),
+        row.conflicts ? el("span", { class: "tag", title: "Measured more than once, with different figures" }, "differs") : null,
+        row.codec.tag !== row.codec.name ? el("small", { class: "sub" }, row.codec.tag.split(";")[0]) : null),
+      ...shown.map((column) => cell(column, row))));
+    by("board").replaceChildren(el("thead", {}, el("tr", {}, head, ...shown.map(heading))), el("tbody", {}, ...body));
+    const set = board.sets.find((one) => one.slug === s.set);
+    by("caption").textContent = `${rows.length} ${rows.length === 1 ? "row" : "rows"} on ${set?.name ?? "no pictures"}${set?.reference ? `; rates against ${set.reference}, negative is smaller` : ""}`;
+    by("more").hidden = page.length === rows.length;
+    by("more").textContent = `Show all ${rows.length}`;
+    by("board").dataset.ms = (performance.now() - began).toFixed(1);
+    chips();
+  }
+
+  function chips() {
+    const rows = Bench.rowsOf(board, s.set), on = new Set(s.kinds.split(","));
+    by("kinds").replaceChildren(...CHIPS.map(([key, text, hue]) => {
+      const count = rows.filter((row) => kindOf(row) === key).length;
+      if (!count) return null;
+      return el("button", { type: "button", class: "chip", "data-kind": key, "aria-pressed": String(on.has(key)), style: `--key:${hue}`, onclick: () => toggle(key) }, el("i"), text, el("small", {}, String(count)));
+    }).filter(Boolean));
+  }
+
+  function toggle(key) {
+    const on = new Set(s.kinds.split(",").filter(Boolean));
+    if (!on.delete(key)) on.add(key);
+    state.set({ kinds: CHIPS.map(([k]) => k).filter((k) => on.has(k)).join(",") });
+    document.querySelector(`[data-kind="${key}"]`)?.focus();
+  }
+
+  function controls() {
+    Bench.options(by("set"), board.sets.map((one) => ({ value: one.slug, text: `${one.name}${one.count ? ` (${one.count} pictures)` : ""}` })), s.set);
+    Bench.options(by("machine"), machines, s.machine);
+    const licences = [...new Set(board.codecs.map((c) => c.licence).filter(Boolean))].sort();
+    Bench.options(by("licence"), [{ value: "", text: "Any" }, ...licences.map((text) => ({ value: text, text }))], s.licence);
+    by("find").value = s.find;
+    const on = new Set(s.columns.split(","));
+    by("columns").replaceChildren(...columns.map((column) => el("label", { title: column.help },
+      el("input", { type: "checkbox", value: column.key, checked: on.has(column.key), onchange: pick }), `${column.title}${column.unit ? `, ${column.unit}` : ""}`)));
+  }
+
+  function pick() {
+    const on = [...by("columns").querySelectorAll("input:checked")].map((input) => input.value);
+    state.set({ columns: on.join(",") });
+  }
+
+  function hero() {
+    const holder = by("hero");
+    if (!holder || !window.Plot) return;
+    const x = COLUMNS.find((c) => c.key === "kflops"), y = COLUMNS.find((c) => c.key === "rate");
+    const points = Bench.rowsOf(board, board.sets[0]?.slug).map((row) => ({ row, x: row.codec.kflops, y: row.rate })).filter((p) => p.x > 0 && p.y != null && p.y < 60);
+    const draw = () => { Bench.scatter(holder, points, { x, y, base: "", height: 300, label: "Rate against computation of the decoder" }); };
+    if (points.length > 1) { draw(); Bench.onResize(draw); Bench.kindKey(by("herokey"), points); } else holder.closest("figure").hidden = true;
+  }
+
+  for (const id of ["set", "machine", "licence"]) by(id).addEventListener("change", (event) => state.set({ [id]: event.target.value, all: "" }));
+  by("find").addEventListener("input", (event) => state.set({ find: event.target.value, all: "" }));
+  by("more").addEventListener("click", () => state.set({ all: "1" }));
+  document.addEventListener("click", (event) => { for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false; });
+  document.addEventListener("keydown", (event) => { if (event.key === "Escape") for (const menu of document.querySelectorAll("details.menu[open]")) { menu.open = false; menu.querySelector("summary").focus(); } });
+  state.onChange(draw);
+  addEventListener("hashchange", controls);
+  controls();
+  draw();
+  hero();
+})();

@@ -1,0 +1,150 @@
+"""The whole site as files: data for the scripts, pages, assets, documents."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rdcodec.errors import NeedsModel
+from rdcodec.metrics import CURVES
+from rdcodec.site.data.board import Board, Codec, Standing
+from rdcodec.site.data.machines import Speed
+from rdcodec.site.pages.documents import Document, read_documents
+from rdcodec.site.pages.render import Pages, script_json
+from rdcodec.site.pictures import Shots
+
+ASSETS = Path(__file__).parent / "assets"
+EVALUATED = "files by rdc eval"
+REFERENCE_POINTS = 40
+
+
+def site_files(board: Board, documents: Path | None, shots: Shots | None, stamp: str) -> Iterator[tuple[str, bytes]]:
+    """Address and content of every file of the site, one at a time.
+
+    documents: a folder of Markdown pages, None for none; stamp: when and with what it was made. Raises NeedsModel where
+    a library of the extra `site` is missing.
+    """
+    try:
+        read = read_documents(documents) if documents else []
+        pages = Pages(board, read, shots.values if shots else None, stamp)
+    except ModuleNotFoundError as error:
+        raise NeedsModel(f"the site needs {error.name}, which is not installed: pip install 'rdcodec[site]'") from error
+    yield from _assets()
+    yield "data/board.js", f"const BOARD = {script_json(board_record(board))};\n".encode()
+    yield "data/curves.js", f"const CURVES = {script_json(curves_record(board))};\n".encode()
+    yield "index.html", pages.leaderboard()
+    for name, title in (("frontier", "The frontier"), ("ranks", "Rank against rank"), ("curves", "Rate and distortion")):
+        yield f"{name}.html", pages.plain(name, title)
+    references = _references(board)
+    for codec in board.codecs:
+        yield f"codecs/{codec.slug}.html", pages.codec(codec, references)
+    yield "machines.html", pages.machines()
+    for machine in board.machines:
+        yield f"machines/{machine.slug}.html", pages.machine(machine)
+    if shots:
+        yield "pictures.html", pages.pictures()
+        yield from shots.files.items()
+    yield from _documents(pages, read)
+
+
+def _assets() -> Iterator[tuple[str, bytes]]:
+    for path in sorted(ASSETS.rglob("*")):
+        if path.is_file():
+            yield f"assets/{path.relative_to(ASSETS).as_posix()}", path.read_bytes()
+
+
+def _documents(pages: Pages, documents: Sequence[Document]) -> Iterator[tuple[str, bytes]]:
+    if not documents:
+        return
+    yield "docs/index.html", pages.document_list()
+    sections = [section for document in documents for section in document.sections]
+    yield "data/sections.js", f"const SECTIONS = {script_json(sections)};\n".encode()
+    files: dict[str, Path] = {}
+    for document in documents:
+        yield document.address, pages.document(document)
+        files |= document.files
+    for address, path in files.items():
+        yield address, path.read_bytes()
+
+
+def board_record(board: Board) -> dict[str, Any]:
+    """What the scripts know of codecs, standings, machines and metrics."""
+    rows = [_row(index, standing) for index, codec in enumerate(board.codecs) for standing in codec.standings]
+    return {
+        "codecs": [_codec(codec) for codec in board.codecs],
+        "rows": [row for row in rows if row],
+        "sets": [
+            {"slug": p.slug, "name": p.name, "reference": p.reference, "count": p.count} for p in board.pictures
+        ],
+        "machines": [{"slug": m.slug, "name": m.name} for m in board.machines],
+        "metrics": [{"key": key, "title": m.title.strip(), "unit": m.unit} for key, m in CURVES.items()],
+    }
+
+
+def curves_record(board: Board) -> dict[str, Any]:
+    """The points of every codec on every set of pictures."""
+    return {
+        f"{codec.slug}|{standing.pictures}": [_known(point) for point in standing.points]
+        for codec in board.codecs
+        for standing in codec.standings
+        if standing.points
+    }
+
+
+def _row(index: int, standing: Standing) -> dict[str, Any]:
+    return _known(
+        {
+            "codec": index,
+            "set": standing.pictures,
+            "rate": standing.rate_at_point,
+            "bd": standing.bd_rate,
+            "bdms": standing.bd_rate_ms_ssim,
+            "evidence": standing.evidence,
+            "conflicts": len(standing.conflicts) or None,
+        }
+    )
+
+
+def _codec(codec: Codec) -> dict[str, Any]:
+    known = _known(
+        {
+            "kflops": codec.kflops_per_px,
+            "encflops": codec.encoder_kflops_per_px,
+            "params": codec.parameters,
+            "training": codec.training_eflop,
+        }
+    )
+    words = {"slug": codec.slug, "name": codec.name, "codec": codec.codec, "tag": codec.tag, "by": codec.by}
+    more = {"licence": codec.licence, "source": codec.source, "exact": codec.exact}
+    return {**words, **more, **known, "speeds": [_speed(speed) for speed in codec.speeds]}
+
+
+def _speed(speed: Speed) -> dict[str, Any]:
+    return _known(
+        {
+            "machine": speed.machine,
+            "way": speed.way,
+            "evaluated": True if speed.way == EVALUATED else None,
+            "decode": speed.decode,
+            "encode": speed.encode,
+            "netdecode": speed.networks_decode,
+            "netencode": speed.networks_encode,
+            "memory": speed.memory_mib,
+        }
+    )
+
+
+def _references(board: Board) -> dict[str, list[dict[str, Any]]]:
+    """Points of the curve that rates on each set of pictures are against."""
+    names = {pictures.slug: pictures.reference for pictures in board.pictures}
+    found: dict[str, list[dict[str, Any]]] = {}
+    for codec in board.codecs:
+        for standing in codec.standings:
+            if codec.codec == names[standing.pictures] and standing.points:
+                step = max(1, len(standing.points) // REFERENCE_POINTS)
+                points = [{"bpp": p["bpp"], "psnr": p.get("psnr")} for p in standing.points[::step]]
+                found.setdefault(standing.pictures, points)
+    return found
+
+
+def _known(values: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}

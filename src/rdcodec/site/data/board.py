@@ -1,0 +1,328 @@
+"""The leaderboard's data: a codec in one version, where it stands on each set of pictures, and how fast it runs.
+
+All comes from results (and curves that come with the package), in the same way for everybody's codec. Figures follow
+one convention: negative relative rates are smaller files.
+"""
+
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from rdcodec.errors import BadInput, UsageError
+from rdcodec.measure.anchors import ANCHORS
+from rdcodec.measure.bdrate import Curve, bd_rate, relative_rate, relative_rate_at
+from rdcodec.measure.codecs import model_of, search_of, tag_of
+from rdcodec.measure.published import table_1
+from rdcodec.measure.reading import as_curve, builtin_curves, read_curve
+from rdcodec.metrics import CURVES
+from rdcodec.report.standings import POINT_BPP
+from rdcodec.report.study import (
+    KODAK,
+    KODAK_REFERENCE,
+    OURS,
+    PAPER,
+    PUBLISHED,
+    REFERENCES,
+    SPEED_QUALITY,
+    Measured,
+    measured_groups,
+    pictures_of,
+)
+from rdcodec.site.data.machines import Machine, Speed, bench_speed, eval_speed, machine_of, slug
+from rdcodec.store.files import read_record
+from rdcodec.store.records import Provenance, Result
+
+EXACT, INEXACT, UNKNOWN = "yes", "no", ""
+FILE, ESTIMATE, STATED = "file", "estimate", "published"
+OVERHEAD = re.compile(r"; \d+ bytes for plain grey$")
+"""What some files of `rdc anchors` add to a version."""
+PAPER_SOURCE = "Minnen and Johnston 2023, Table 1"
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A codec on one set of pictures. Rates in percent against the set's reference; None where there is no overlap.
+
+    points: by setting, the values of `METRICS` and bpp, in the order of rates; speed: of whole files, by `rdc eval`.
+    conflicts: measurements of the same that differ, in words.
+    """
+
+    pictures: str
+    bd_rate: float | None
+    bd_rate_ms_ssim: float | None
+    rate_at_point: float | None
+    evidence: str
+    points: tuple[Mapping[str, Any], ...] = ()
+    provenance: Provenance | None = None
+    conflicts: tuple[str, ...] = ()
+
+
+@dataclass
+class Codec:
+    """A codec in one version: what it costs, where it stands, how fast it is.
+
+    by: whose figures they are (`report.study`); training_eflop: with that of its start.
+    """
+
+    slug: str
+    name: str
+    codec: str
+    tag: str
+    by: str
+    licence: str = ""
+    source: str = ""
+    kflops_per_px: float | None = None
+    encoder_kflops_per_px: float | None = None
+    parameters: float | None = None
+    training_eflop: float | None = None
+    exact: str = UNKNOWN
+    standings: list[Standing] = field(default_factory=list)
+    speeds: list[Speed] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A set of pictures. reference: name of the curve that rates are against, "" if there is none."""
+
+    slug: str
+    name: str
+    reference: str
+    sha256: str
+    count: int | None
+
+
+@dataclass(frozen=True)
+class Board:
+    """All that the site shows."""
+
+    codecs: tuple[Codec, ...]
+    pictures: tuple[Pictures, ...]
+    machines: tuple[Machine, ...]
+    result_count: int
+
+
+def read_board(results: Sequence[Result], published: bool = True) -> Board:
+    """The board of results; published: with the curves that come with the package and Table 1 of the paper.
+
+    Raises BadInput for figures that make no curve.
+    """
+    quality = [r for r in results if r.kind == "quality"]
+    others = builtin_results() if published else {}
+    licences = {(r.codec, r.tag): licence for licence, found in others.values() for r in found}
+    everything = [*quality, *(r for _, found in others.values() for r in found)]
+    conflicts = conflicts_of(quality)
+    codecs: dict[tuple[str, str], Codec] = {}
+    sets: list[Pictures] = []
+    for identity, group in measured_groups(everything).items():
+        reference = _reference(identity, group)
+        pictures = _pictures(identity, group, reference, {one.slug for one in sets})
+        sets.append(pictures)
+        for m in group:
+            codec = _codec(codecs, m, licences)
+            codec.standings.append(_standing(m, pictures, reference, conflicts))
+            if speed := eval_speed(m.points[len(m.points) // 2]):
+                codec.speeds.append(speed)
+    machines = _machines(results)
+    if published:
+        _add_paper(codecs, machines, next((s.slug for s in sets if s.name == KODAK), None))
+    _add_costs(codecs.values(), results)
+    _number_slugs(codecs.values())
+    return Board(tuple(codecs.values()), tuple(sets), tuple(machines.values()), len(results))
+
+
+def builtin_results() -> dict[str, tuple[str, list[Result]]]:
+    """Licence and quality results of every curve that comes with the package, by its name."""
+    own = "Apache-2.0"  # of what was measured here, which names none
+    return {name: (read_record(path).get("licence", own), read_curve(name)) for name, path in builtin_curves().items()}
+
+
+def conflicts_of(results: Iterable[Result]) -> dict[tuple[object, ...], list[str]]:
+    """Measurements of one version at one setting that do not agree to 0.5 % of rate or 0.05 dB, in words."""
+    groups: dict[tuple[object, ...], list[Result]] = {}
+    for r in results:
+        if r.setting is not None:
+            groups.setdefault((r.codec, r.tag, pictures_of(r), r.setting), []).append(r)
+    found: dict[tuple[object, ...], list[str]] = {}
+    for (*key, setting), group in groups.items():
+        rates = [float(r.values["bpp"] or 0) for r in group]
+        decibels = [float(r.values.get("psnr_db") or 0) for r in group]
+        if max(rates) > 1.005 * min(rates) or max(decibels) > min(decibels) + 0.05:
+            text = (
+                f"at setting {setting:g}, {len(group)} measurements: {min(rates):.4f} to {max(rates):.4f} bpp,"
+                f" {min(decibels):.2f} to {max(decibels):.2f} dB; the newest is shown"
+            )
+            found.setdefault(tuple(key), []).append(text)
+    return found
+
+
+def _codec(codecs: dict[tuple[str, str], Codec], m: Measured, licences: Mapping[tuple[str, str], str]) -> Codec:
+    """The codec of a curve, made where it is not there yet."""
+    first = m.points[0]
+    tag = OVERHEAD.sub("", first.tag)
+    key = (_name(m), tag)
+    if key not in codecs:
+        stated = first.values.get("licence")
+        licence = str(stated) if stated else licences.get((first.codec, first.tag), "Apache-2.0" if m.by == OURS else "")
+        source = "" if first.provenance.source == "rdcodec" else first.provenance.source
+        codecs[key] = Codec(slug(key[0]), key[0], first.codec, tag, m.by, licence, source, exact=_exact(m))
+    return codecs[key]
+
+
+def _name(m: Measured) -> str:
+    """What people call it: ours by the tag, classical codecs by their format and chroma."""
+    first = m.points[0]
+    if first.codec in ANCHORS:
+        return ANCHORS[first.codec].summary.partition(",")[0]
+    return (first.tag if m.ours else first.codec) if m.by == OURS else first.codec
+
+
+def _exact(m: Measured) -> str:
+    first = m.points[0]
+    if isinstance(stated := first.values.get("exact"), bool):
+        return EXACT if stated else INEXACT
+    if first.values.get("estimated"):
+        return UNKNOWN
+    standard = first.codec in ANCHORS or first.tag.startswith(tuple(a.summary for a in ANCHORS.values()))
+    return EXACT if m.by == OURS or standard else UNKNOWN
+
+
+def _standing(
+    m: Measured, pictures: Pictures, reference: Sequence[Result], conflicts: Mapping[tuple[object, ...], list[str]]
+) -> Standing:
+    first = m.points[0]
+    estimated = bool(first.values.get("estimated"))
+    evidence = ESTIMATE if estimated else STATED if m.by == PUBLISHED else FILE
+    points = tuple(_point(point) for point in m.points)
+    key = (first.codec, first.tag, pictures_of(first))
+    return Standing(
+        pictures.slug,
+        _bd_rate(m.points, reference, "psnr"),
+        _bd_rate(m.points, reference, "ms_ssim"),
+        _rate_at_point(m.curve, reference),
+        evidence,
+        points,
+        m.newest.provenance,
+        tuple(conflicts.get(key, ())),
+    )
+
+
+def _point(point: Result) -> dict[str, Any]:
+    """What a table shows of a point."""
+    known = {name: metric.read(point.values) for name, metric in CURVES.items()}
+    values = {"setting": point.setting, "bpp": point.values["bpp"], **known}
+    return {key: round(value, 5) if isinstance(value, float) else value for key, value in values.items()}
+
+
+def _bd_rate(points: Sequence[Result], reference: Sequence[Result], metric: str) -> float | None:
+    try:
+        return round(bd_rate(as_curve(points, metric), as_curve(reference, metric)).value, 2)
+    except (UsageError, BadInput, IndexError):
+        return None
+
+
+def _rate_at_point(curve: Curve, reference: Sequence[Result]) -> float | None:
+    """Relative rate at `POINT_BPP`, or at the only rate of a codec that has one."""
+    try:
+        anchor = as_curve(reference)
+        if len(curve.bpp) == 1:
+            return round(relative_rate(curve.bpp[0], curve.psnr_db[0], anchor), 2)
+        return round(relative_rate_at(curve, anchor, POINT_BPP), 2)
+    except (UsageError, BadInput, IndexError):
+        return None
+
+
+def _reference(identity: str, group: Sequence[Measured]) -> Sequence[Result]:
+    """The curve that rates on a set of pictures are against: BPG 4:4:4, or what comes nearest to it."""
+    if identity == KODAK:
+        return read_curve(KODAK_REFERENCE)
+    named = {m.points[0].codec: m.points for m in reversed(group)}
+    bpg = [name for name in named if name.upper().startswith("BPG 4:4:4")]
+    return next((named[name] for name in (*bpg, *REFERENCES, "webp", "jpeg") if name in named), ())
+
+
+def _pictures(identity: str, group: Sequence[Measured], reference: Sequence[Result], taken: set[str]) -> Pictures:
+    first = group[0].points[0]
+    name = KODAK if identity == KODAK else first.dataset.partition(" (")[0] or "pictures"
+    short = slug(name) if slug(name) not in taken else f"{slug(name)}-{identity[:8]}"
+    hashes = [p.provenance.dataset_sha256 for m in group for p in m.points if p.provenance.dataset_sha256]
+    count = max(len(point.rows) for m in group for point in m.points) or None
+    return Pictures(short, name, reference[0].codec if reference else "", hashes[0] if hashes else "", count)
+
+
+def _machines(results: Iterable[Result]) -> dict[str, Machine]:
+    found: dict[str, Machine] = {}
+    for result in results:
+        if result.kind in ("quality", "speed") and (machine := machine_of(result.provenance.machine)):
+            found[machine.slug] = machine  # the newest record of it, with its newest programs
+    return found
+
+
+def _add_paper(codecs: dict[tuple[str, str], Codec], machines: dict[str, Machine], kodak: str | None) -> None:
+    """The rows of Table 1, with the speeds of the paper's GPUs."""
+    if kodak is None:
+        return
+    for row in {one.row: one for one in table_1().values()}.values():
+        codec = Codec(slug(f"paper {row.row}"), f"{row.row} (paper)", row.row, "Table 1", PAPER, "", PAPER_SOURCE)
+        codec.kflops_per_px, codec.parameters = row.kflops_per_px, round(row.parameters_m * 1e6)
+        codec.standings.append(Standing(kodak, None, None, row.relative_rate_percent, STATED))
+        for pictures, speeds in row.decode_mpx_per_s.items():
+            for gpu, speed in speeds.items():
+                machine = Machine(slug(f"nvidia {gpu} paper"), f"NVIDIA {gpu} (paper)", {"gpu": gpu}, PAPER_SOURCE)
+                machines[machine.slug] = machine
+                way = f"without entropy coding, {pictures}"
+                codec.speeds.append(Speed(machine.slug, way, "the paper's", networks_decode=speed))
+        codecs[row.row, "Table 1"] = codec
+
+
+def _add_costs(codecs: Iterable[Codec], results: Sequence[Result]) -> None:
+    """Counts, training and speeds of the models that codecs are."""
+    counts = {r.codec: r for r in results if r.kind == "count"}
+    trainings: dict[str, dict[str, Result]] = {}
+    for r in results:
+        if r.kind == "training" and r.values.get("eflop"):
+            trainings.setdefault(r.codec, {})[r.tag] = r
+    speeds: dict[str, list[Result]] = {}
+    for r in results:
+        if r.kind == "speed" and r.setting in (None, SPEED_QUALITY):
+            speeds.setdefault(r.codec, []).append(r)
+    for codec in codecs:
+        if codec.by == PUBLISHED:
+            continue
+        model, tag = model_of(codec.codec), tag_of(codec.tag)
+        if count := counts.get(model):
+            codec.kflops_per_px = codec.kflops_per_px or _rounded(count, "kflops_per_px")
+            codec.encoder_kflops_per_px = _rounded(count, "encoder_kflops_per_px")
+            codec.parameters = codec.parameters or _rounded(count, "parameters")
+        runs = trainings.get(model, {})
+        if codec.by != PAPER and runs:
+            codec.training_eflop = _rounded(runs.get(tag, list(runs.values())[-1]), "eflop")
+        found = _speeds(speeds.get(model, ()), tag)
+        if search_of(codec.codec):  # another encoder than the one that was timed
+            found = [replace(speed, encode=None, networks_encode=None) for speed in found]
+        codec.speeds[:0] = found
+        if codec.kflops_per_px is None and speeds.get(model):
+            codec.kflops_per_px = _rounded(speeds[model][0], "kflops_per_px")
+
+
+def _speeds(found: Sequence[Result], tag: str) -> list[Speed]:
+    """One for each machine and way: of these weights if they were timed, else of others of the same network."""
+    best: dict[tuple[str, str], Speed] = {}
+    for result in sorted(found, key=lambda r: (r.tag == tag, r.provenance.created_utc or "")):
+        if speed := bench_speed(result):
+            best[speed.machine, speed.way] = speed
+    return list(best.values())
+
+
+def _rounded(result: Result, name: str) -> float | None:
+    value = result.values.get(name)
+    return round(float(value), 3) if isinstance(value, int | float) else None
+
+
+def _number_slugs(codecs: Iterable[Codec]) -> None:
+    """Addresses made distinct, in the order of the codecs."""
+    taken: dict[str, int] = {}
+    for codec in codecs:
+        taken[codec.slug] = taken.get(codec.slug, 0) + 1
+        if taken[codec.slug] > 1:
+            codec.slug += f"-{taken[codec.slug]}"

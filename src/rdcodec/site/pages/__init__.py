@@ -1,0 +1,1 @@
+"""The pages: templates, what fills them, and Markdown documents beside them."""
