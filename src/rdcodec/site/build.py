@@ -32,7 +32,11 @@ def site_files(board: Board, documents: Path | None, shots: Shots | None, stamp:
     yield "data/board.js", f"const BOARD = {script_json(board_record(board))};\n".encode()
     yield "data/curves.js", f"const CURVES = {script_json(curves_record(board))};\n".encode()
     yield "index.html", pages.leaderboard()
-    for name, title in (("frontier", "The frontier"), ("ranks", "Rank against rank"), ("curves", "Rate and distortion")):
+    for name, title in (
+        ("frontier", "The frontier"),
+        ("ranks", "Rank against rank"),
+        ("curves", "Rate and distortion"),
+    ):
         yield f"{name}.html", pages.plain(name, title)
     references = _references(board)
     for codec in board.codecs:
@@ -72,9 +76,7 @@ def board_record(board: Board) -> dict[str, Any]:
     return {
         "codecs": [_codec(codec) for codec in board.codecs],
         "rows": [row for row in rows if row],
-        "sets": [
-            {"slug": p.slug, "name": p.name, "reference": p.reference, "count": p.count} for p in board.pictures
-        ],
+        "sets": [{"slug": p.slug, "name": p.name, "reference": p.reference, "count": p.count} for p in board.pictures],
         "machines": [{"slug": m.slug, "name": m.name} for m in board.machines],
         "metrics": [{"key": key, "title": m.title.strip(), "unit": m.unit} for key, m in CURVES.items()],
     }

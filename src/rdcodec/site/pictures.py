@@ -58,7 +58,9 @@ def take_shots(photo: Path, file_bytes: int, models: list[str], box: Box | None 
     return Shots(values, files)
 
 
-def _shot(name: str, image: Pixels, decoded: Pixels, file_bytes: int, box: Box, files: dict[str, bytes]) -> dict[str, Any]:
+def _shot(
+    name: str, image: Pixels, decoded: Pixels, file_bytes: int, box: Box, files: dict[str, bytes]
+) -> dict[str, Any]:
     """A picture's entry; its part of the photograph is added to the files, as WebP that loses next to nothing."""
     out = io.BytesIO()
     part = Image.fromarray(decoded).crop(box)
@@ -67,4 +69,11 @@ def _shot(name: str, image: Pixels, decoded: Pixels, file_bytes: int, box: Box, 
     files[address] = out.getvalue()
     decibels = psnr_db(image, decoded)
     shown = f"{decibels:.2f} dB" if math.isfinite(decibels) else ""
-    return {"name": name, "file": address, "bytes": file_bytes, "psnr": shown, "width": part.width, "height": part.height}
+    return {
+        "name": name,
+        "file": address,
+        "bytes": file_bytes,
+        "psnr": shown,
+        "width": part.width,
+        "height": part.height,
+    }

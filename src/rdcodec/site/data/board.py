@@ -163,7 +163,9 @@ def _codec(codecs: dict[tuple[str, str], Codec], m: Measured, licences: Mapping[
     key = (_name(m), tag)
     if key not in codecs:
         stated = first.values.get("licence")
-        licence = str(stated) if stated else licences.get((first.codec, first.tag), "Apache-2.0" if m.by == OURS else "")
+        licence = (
+            str(stated) if stated else licences.get((first.codec, first.tag), "Apache-2.0" if m.by == OURS else "")
+        )
         source = "" if first.provenance.source == "rdcodec" else first.provenance.source
         codecs[key] = Codec(slug(key[0]), key[0], first.codec, tag, m.by, licence, source, exact=_exact(m))
     return codecs[key]

@@ -1,5 +1,6 @@
 """Markdown documents as pages: the links between them, their sections for the search, their pictures."""
 
+import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -51,10 +52,17 @@ def _document(folder: Path, name: str, known: set[str]) -> Document:
     body = re.sub(r'<(h[23]) id="([^"]+)">(.*?)</\1>', _with_anchor, body)
     texts = list(_texts(tokens))
     sections = tuple(
-        {"page": title, "heading": heading, "url": f"../{address}#{anchor}" if anchor else f"../{address}", "text": text}
+        {
+            "page": title,
+            "heading": heading,
+            "url": f"../{address}#{anchor}" if anchor else f"../{address}",
+            "text": text,
+        }
         for anchor, heading, text in _sections(tokens, title)
     )
-    group = GROUPS.get(PurePosixPath(name).parent.as_posix().replace(".", ""), PurePosixPath(name).parent.name.capitalize())
+    group = GROUPS.get(
+        PurePosixPath(name).parent.as_posix().replace(".", ""), PurePosixPath(name).parent.name.capitalize()
+    )
     lead = next((text for text in texts if len(text) > 30), "")
     return Document(address, title, _shortened(lead, 120), body, group, files, sections)
 
@@ -65,7 +73,9 @@ def _address(name: str) -> str:
 
 def _with_anchor(match: re.Match[str]) -> str:
     tag, anchor, text = match.groups()
-    return f'<{tag} id="{anchor}">{text}<a class="anchor" href="#{anchor}" aria-label="Link to this section">#</a></{tag}>'
+    return (
+        f'<{tag} id="{anchor}">{text}<a class="anchor" href="#{anchor}" aria-label="Link to this section">#</a></{tag}>'
+    )
 
 
 def _place_links(tokens: list[Any], folder: Path, name: str, known: set[str], files: dict[str, Path]) -> None:
@@ -106,7 +116,7 @@ def _number_headings(tokens: list[Any]) -> list[tuple[int, str, str]]:
     """Give every heading an id, distinct on the page; level, id and text of each."""
     found: list[tuple[int, str, str]] = []
     taken: dict[str, int] = {}
-    for token, inline in zip(tokens, tokens[1:], strict=False):
+    for token, inline in itertools.pairwise(tokens):
         if token.type != "heading_open":
             continue
         text = _text(inline)
@@ -134,7 +144,7 @@ def _sections(tokens: list[Any], title: str) -> Iterator[tuple[str, str, str]]:
 
 
 def _texts(tokens: list[Any]) -> Iterator[str]:
-    for before, token in zip(tokens, tokens[1:], strict=False):
+    for before, token in itertools.pairwise(tokens):
         if before.type == "paragraph_open" and token.type == "inline":
             yield _text(token)
 

@@ -30,12 +30,18 @@ class Pages:
     documents: beside the pages; shots: pictures at equal size, as `pictures.Shots` has them; stamp: for the foot.
     """
 
-    def __init__(self, board: Board, documents: Sequence[Document], shots: Mapping[str, Any] | None, stamp: str) -> None:
+    def __init__(
+        self, board: Board, documents: Sequence[Document], shots: Mapping[str, Any] | None, stamp: str
+    ) -> None:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
         self.board, self.documents, self.shots = board, documents, shots
         self._environment = Environment(
-            loader=FileSystemLoader(TEMPLATES), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+            loader=FileSystemLoader(TEMPLATES),
+            autoescape=True,
+            undefined=StrictUndefined,
+            trim_blocks=True,
+            lstrip_blocks=True,
         )
         addresses = {document.address for document in documents}
         self._takes_part = RULES if RULES in addresses else ""
@@ -82,7 +88,11 @@ class Pages:
         """A codec with its points, speeds and provenance."""
         first = next(iter(codec.standings), None)
         stats = [
-            *([(percent(first.rate_at_point), "rate at 0.46 bpp"), (percent(first.bd_rate), "BD-rate, PSNR")] if first else []),
+            *(
+                [(percent(first.rate_at_point), "rate at 0.46 bpp"), (percent(first.bd_rate), "BD-rate, PSNR")]
+                if first
+                else []
+            ),
             (three(codec.kflops_per_px), "kFLOPs/px, decoder"),
             (millions(codec.parameters), "parameters"),
             (three(codec.training_eflop), "EFLOP of training"),
@@ -134,7 +144,13 @@ class Pages:
             "Measured": p and p.created_utc,
             "Commit": p and p.commit and f"{p.commit}{' with changes' if p.dirty else ''}",
             "Program": p and p.package and f"rdcodec {p.package}",
-            "Machine": p and p.machine and ", ".join(f"{k} {plain(p.machine[k])}" for k in ("cpu", "cores", "gpu", "os", "python", "torch", "numpy") if p.machine.get(k) is not None),
+            "Machine": p
+            and p.machine
+            and ", ".join(
+                f"{k} {plain(p.machine[k])}"
+                for k in ("cpu", "cores", "gpu", "os", "python", "torch", "numpy")
+                if p.machine.get(k) is not None
+            ),
             "Pictures’ hash": p and p.dataset_sha256,
             "Weights’ hash": p and p.weights_sha256,
             "Configuration’s hash": p and p.config_sha256,
@@ -161,7 +177,7 @@ class Pages:
             "machine": speed.machine,
             "machine_name": self._machines[speed.machine].name,
             "way": speed.way,
-            "values": _speeds(speed),
+            "figures": _speeds(speed),
             "timed": speed.timed.partition(";")[0],
         }
 
@@ -190,16 +206,39 @@ class Pages:
                         "name": codec.name,
                         "timed": "" if speed.timed == codec.tag else f"timed with {speed.timed.partition(';')[0]}",
                         "kflops": three(codec.kflops_per_px),
-                        "values": _speeds(speed),
+                        "figures": _speeds(speed),
                         "date": (speed.created_utc or "·")[:10],
                         "order": -(speed.decode or speed.networks_decode or 0),
                     }
                 )
         tables = [(way, sorted(rows, key=lambda row: float(row["order"]))) for way, rows in sorted(ways.items())]
-        names = {"cpu": "Processor", "cores": "Cores used", "memory_gib": "Memory, GiB", "caches": "Caches", "isa": "Instructions", "gpu": "GPU", "gpu_driver": "Driver", "arch": "Architecture", "os": "System", "python": "Python", "torch": "torch", "onednn": "oneDNN", "numpy": "NumPy", "kernels": "Kernels of the core"}
-        record = [(text, plain(machine.record[key])) for key, text in names.items() if machine.record.get(key) is not None]
+        names = {
+            "cpu": "Processor",
+            "cores": "Cores used",
+            "memory_gib": "Memory, GiB",
+            "caches": "Caches",
+            "isa": "Instructions",
+            "gpu": "GPU",
+            "gpu_driver": "Driver",
+            "arch": "Architecture",
+            "os": "System",
+            "python": "Python",
+            "torch": "torch",
+            "onednn": "oneDNN",
+            "numpy": "NumPy",
+            "kernels": "Kernels of the core",
+        }
+        record = [
+            (text, plain(machine.record[key])) for key, text in names.items() if machine.record.get(key) is not None
+        ]
         return self._page(
-            "machine", f"machines/{machine.slug}.html", machine.name, current="machines.html", machine=machine, record=record if not machine.source else [], ways=tables
+            "machine",
+            f"machines/{machine.slug}.html",
+            machine.name,
+            current="machines.html",
+            machine=machine,
+            record=record if not machine.source else [],
+            ways=tables,
         )
 
     def pictures(self) -> bytes:
