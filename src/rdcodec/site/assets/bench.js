@@ -98,7 +98,7 @@ const Bench = (() => {
   // key, heading, unit, value(row, machine), text, better: which end is first, scale of axes
   const COLUMNS = [
     { key: "rate", title: "Rate", unit: "at 0.46 bpp", help: "Rate against the reference at the PSNR reached with 0.46 bpp, or at the codec’s only rate. Negative is smaller.", value: number("rate"), text: percent, better: "low", meter: true },
-    { key: "bd", title: "BD-rate", unit: "PSNR", help: "Mean rate against the reference at equal PSNR. Negative is smaller.", value: number("bd"), text: percent, better: "low", meter: true },
+    { key: "bd", title: "BD-rate", unit: "PSNR", help: "Mean rate against the reference at equal PSNR. Negative is smaller. Below it, where both were measured on the same pictures: 95 % interval of the mean over pictures.", value: number("bd"), text: percent, better: "low", meter: true },
     { key: "bdms", title: "BD-rate", unit: "MS-SSIM", help: "Mean rate against the reference at equal MS-SSIM. Negative is smaller.", value: number("bdms"), text: percent, better: "low", meter: true },
     { key: "kflops", title: "Decoder", unit: "kFLOPs/px", help: "Operations of the decoder per pixel; a multiply-add counts two.", value: number("kflops"), text: three, better: "low", log: true },
     { key: "encflops", title: "Encoder", unit: "kFLOPs/px", help: "Operations of the encoder per pixel, where they were counted.", value: number("encflops"), text: three, better: "low", log: true },

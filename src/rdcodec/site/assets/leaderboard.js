@@ -40,8 +40,8 @@
     const size = Math.min(50, Math.abs(value)), from = value < 0 ? 50 - size : 50;
     const style = `--from:${from}%;--size:${size}%;--hue:var(--bar-${value < 0 ? "good" : "bad"})`;
     const low = row[`${column.key}_low`];
-    const range = low == null ? null : `95 %: ${Bench.percent(low)} to ${Bench.percent(row[`${column.key}_high`])}`;
-    return el("td", {}, el("span", { class: "meter", style, title: range }, column.text(value)));
+    const range = low == null ? null : `${Bench.percent(low).replace(" %", "")} to ${Bench.percent(row[`${column.key}_high`]).replace(" %", "")}`;
+    return el("td", {}, el("span", { class: "meter", style }, column.text(value)), range ? el("small", { class: "range" }, range) : null);
   }
 
   function heading(column) {

@@ -2,7 +2,7 @@
 "use strict";
 (() => {
   const input = document.getElementById("search"), list = document.getElementById("found"), status = document.getElementById("status");
-  if (!input || !window.SECTIONS) return;
+  if (!input || typeof SECTIONS === "undefined") return;
   const state = Bench.state({ q: "" });
   const plain = (text) => text.toLowerCase();
   for (const section of SECTIONS) section.haystack = plain(`${section.page} ${section.heading} ${section.text}`);

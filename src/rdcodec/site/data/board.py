@@ -13,8 +13,9 @@ from rdcodec.errors import BadInput, UsageError
 from rdcodec.measure.anchors import ANCHORS
 from rdcodec.measure.bdrate import Curve, bd_rate, relative_rate, relative_rate_at
 from rdcodec.measure.codecs import model_of, search_of, tag_of
-from rdcodec.measure.published import table_1
+from rdcodec.measure.published import decoders, table_1
 from rdcodec.measure.reading import as_curve, builtin_curves, read_curve
+from rdcodec.measure.uncertainty import Interval, bd_interval
 from rdcodec.metrics import CURVES
 from rdcodec.report.standings import POINT_BPP
 from rdcodec.report.study import (
@@ -45,7 +46,8 @@ class Standing:
     """A codec on one set of pictures. Rates in percent against the set's reference; None where there is no overlap.
 
     points: by setting, the values of `METRICS` and bpp, in the order of rates; speed: of whole files, by `rdc eval`.
-    conflicts: measurements of the same that differ, in words.
+    conflicts: measurements of the same that differ, in words. bd_interval: of the mean over pictures, where both were
+    measured on the same ones.
     """
 
     pictures: str
@@ -56,6 +58,7 @@ class Standing:
     points: tuple[Mapping[str, Any], ...] = ()
     provenance: Provenance | None = None
     conflicts: tuple[str, ...] = ()
+    bd_interval: Interval | None = None
 
 
 @dataclass
@@ -72,6 +75,7 @@ class Codec:
     by: str
     licence: str = ""
     source: str = ""
+    cost_source: str = ""
     kflops_per_px: float | None = None
     encoder_kflops_per_px: float | None = None
     parameters: float | None = None
@@ -123,9 +127,10 @@ def read_board(results: Sequence[Result], published: bool = True) -> Board:
             codec.standings.append(_standing(m, pictures, reference, conflicts))
             if speed := eval_speed(m.points[len(m.points) // 2]):
                 codec.speeds.append(speed)
-    machines = _machines(results)
+    machines = _machines([*everything, *results])
     if published:
         _add_paper(codecs, machines, next((s.slug for s in sets if s.name == KODAK), None))
+        _add_decoders(codecs.values())
     _add_costs(codecs.values(), results)
     _number_slugs(codecs.values())
     return Board(tuple(codecs.values()), tuple(sets), tuple(machines.values()), len(results))
@@ -206,6 +211,7 @@ def _standing(
         points,
         m.newest.provenance,
         tuple(conflicts.get(key, ())),
+        _bd_interval(m.curve, reference),
     )
 
 
@@ -219,6 +225,13 @@ def _point(point: Result) -> dict[str, Any]:
 def _bd_rate(points: Sequence[Result], reference: Sequence[Result], metric: str) -> float | None:
     try:
         return round(bd_rate(as_curve(points, metric), as_curve(reference, metric)).value, 2)
+    except (UsageError, BadInput, IndexError):
+        return None
+
+
+def _bd_interval(curve: Curve, reference: Sequence[Result]) -> Interval | None:
+    try:
+        return bd_interval(curve, as_curve(reference))
     except (UsageError, BadInput, IndexError):
         return None
 
@@ -275,6 +288,17 @@ def _add_paper(codecs: dict[tuple[str, str], Codec], machines: dict[str, Machine
                 way = f"without entropy coding, {pictures}"
                 codec.speeds.append(Speed(machine.slug, way, "the paper's", networks_decode=speed))
         codecs[row.row, "Table 1"] = codec
+
+
+def _add_decoders(codecs: Iterable[Codec]) -> None:
+    """What the networks of published codecs cost, by the curves that they go with."""
+    counted = {read_curve(decoder.curve)[0].codec: decoder for decoder in decoders() if decoder.curve}
+    for codec in codecs:
+        decoder = counted.get(codec.codec)
+        if codec.by == PUBLISHED and decoder:
+            codec.kflops_per_px, codec.encoder_kflops_per_px = decoder.kflops_per_px, decoder.encoder_kflops_per_px
+            codec.parameters = round(decoder.parameters_m * 1e6) if decoder.parameters_m else None
+            codec.cost_source = f"{decoder.basis}: {decoder.source}"
 
 
 def _add_costs(codecs: Iterable[Codec], results: Sequence[Result]) -> None:

@@ -27,7 +27,8 @@ class Machine:
 class Speed:
     """How fast a codec ran on a machine in one way. Megapixels per second, MiB; None where it was not measured.
 
-    way: threads, engine and number format; files: whole files; networks: without entropy coding; timed: the tag that ran.
+    way: threads, engine and number format; decode, encode: whole files; networks_*: without entropy coding; timed: the
+    tag that ran.
     """
 
     machine: str

@@ -131,7 +131,8 @@ def _number_headings(tokens: list[Any]) -> list[tuple[int, str, str]]:
 
 def _sections(tokens: list[Any], title: str) -> Iterator[tuple[str, str, str]]:
     """Id, heading and text of every section."""
-    anchor, heading, parts = "", title, []
+    parts: list[str] = []
+    anchor, heading = "", title
     for index, token in enumerate(tokens):
         if token.type == "heading_open" and token.tag in ("h2", "h3"):
             yield anchor, heading, " ".join(parts)
