@@ -81,7 +81,9 @@ def _documents(pages: Pages, documents: Sequence[Document]) -> Iterator[tuple[st
 def _lean(svg: bytes) -> bytes:
     """A figure with places to a hundredth of a point and without indents and comments: fewer bytes, the same to see."""
     short = PLACES.sub(lambda places: STEPS.sub(rb"\1", DIGITS.sub(rb"\1", places[0])), svg)
-    short = short.replace(b"DejaVuSans-", b"g").replace(b"xlink:href", b"href")
+    short = (
+        short.replace(b"DejaVuSans-", b"g").replace(b"xlink:href", b"href").replace(b": ", b":").replace(b"; ", b";")
+    )
     return INDENTS.sub(b"\n", ASIDES.sub(b"", short))
 
 
