@@ -19,7 +19,7 @@ REFERENCE_POINTS = 40
 PLACES, DIGITS = re.compile(rb' (?:d|x|y)="[^"]*"|translate\([^)]*\)'), re.compile(rb"(\.\d\d)\d+")
 STEPS = re.compile(rb"\s*([MLCQz])\s*")
 ASIDES, INDENTS = (
-    re.compile(rb"<!-- .*? -->|<metadata>.*?</metadata>|(?<=<g) id=\"[^\"]*\"", re.DOTALL),
+    re.compile(rb"<!-- .*? -->|<!DOCTYPE.*?>|<metadata>.*?</metadata>|(?<=<g) id=\"[^\"]*\"", re.DOTALL),
     re.compile(rb"\s*\n\s*"),
 )
 
