@@ -19,7 +19,7 @@ REFERENCE_POINTS = 40
 PLACES, DIGITS = re.compile(rb' (?:d|x|y)="[^"]*"|translate\([^)]*\)'), re.compile(rb"(\.\d\d)\d+")
 STEPS = re.compile(rb"\s*([MLCQz])\s*")
 ASIDES, INDENTS = (
-    re.compile(rb"<!-- .*? -->|<!DOCTYPE.*?>|<metadata>.*?</metadata>|(?<=<g) id=\"[^\"]*\"", re.DOTALL),
+    re.compile(rb"<!-- .*? -->|<!DOCTYPE.*?>|<[?]xml.*?>|<metadata>.*?</metadata>|(?<=<g) id=\"[^\"]*\"", re.DOTALL),
     re.compile(rb"\s*\n\s*"),
 )
 
@@ -84,7 +84,7 @@ def _lean(svg: bytes) -> bytes:
     short = (
         short.replace(b"DejaVuSans-", b"g").replace(b"xlink:href", b"href").replace(b": ", b":").replace(b"; ", b";")
     )
-    return INDENTS.sub(b"\n", ASIDES.sub(b"", short))
+    return INDENTS.sub(b"\n", ASIDES.sub(b"", short)).strip()
 
 
 def board_record(board: Board) -> dict[str, Any]:
