@@ -219,7 +219,7 @@ const Bench = (() => {
     holder.replaceChildren(plot);
     const svg = plot.tagName === "svg" ? plot : plot.querySelector("svg");
     interactive(svg, "a", points.map((p) => tipText(p.row.codec.name, [[name(x), x.text(p.x)], [name(y), y.text(p.y)], ["on the frontier", inFront.has(p) ? "yes" : "no"]])));
-    const labelled = points.map((p) => ({ ...p, label: inFront.has(p) || all ? p.row.codec.name.replace(" (paper)", "") : "", front: inFront.has(p) }));
+    const labelled = points.map((p) => ({ ...p, label: inFront.has(p) || all || p.row.codec.by === "rdcodec" ? p.row.codec.name.replace(" (paper)", "") : "", front: inFront.has(p) }));
     labels(svg, labelled.sort((a, b) => b.front - a.front), plot);
     return front;
   }

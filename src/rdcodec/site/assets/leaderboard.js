@@ -41,7 +41,7 @@
     const style = `--from:${from}%;--size:${size}%;--hue:var(--bar-${value < 0 ? "good" : "bad"})`;
     const low = row[`${column.key}_low`];
     const range = low == null ? null : `${Bench.percent(low).replace(" %", "")} to ${Bench.percent(row[`${column.key}_high`]).replace(" %", "")}`;
-    return el("td", {}, el("span", { class: "meter", style }, column.text(value)), range ? el("small", { class: "range" }, range) : null);
+    return el("td", {}, el("span", range ? {} : { class: "meter", style }, column.text(value)), range ? el("small", { class: "range" }, range) : null);
   }
 
   function heading(column) {

@@ -5,6 +5,7 @@ one convention: negative relative rates are smaller files.
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -98,7 +99,7 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Board:
-    """All that the site shows."""
+    """All that the site shows. Kodak and the machine with most speeds of files come first: pages open with them."""
 
     codecs: tuple[Codec, ...]
     pictures: tuple[Pictures, ...]
@@ -133,7 +134,11 @@ def read_board(results: Sequence[Result], published: bool = True) -> Board:
         _add_decoders(codecs.values())
     _add_costs(codecs.values(), results)
     _number_slugs(codecs.values())
-    return Board(tuple(codecs.values()), tuple(sets), tuple(machines.values()), len(results))
+    standings = Counter(standing.pictures for codec in codecs.values() for standing in codec.standings)
+    sets.sort(key=lambda one: (one.name != KODAK, -standings[one.slug]))
+    timed = Counter(speed.machine for codec in codecs.values() for speed in codec.speeds if speed.decode)
+    ordered = sorted(machines.values(), key=lambda machine: -timed[machine.slug])
+    return Board(tuple(codecs.values()), tuple(sets), tuple(ordered), len(results))
 
 
 def builtin_results() -> dict[str, tuple[str, list[Result]]]:
