@@ -20,8 +20,8 @@ def commands(workflow: dict[str, Any]) -> list[str]:
     return [step["run"] for job in workflow["jobs"].values() for step in job["steps"] if "run" in step]
 
 
-def test_there_are_tests_and_wheels() -> None:
-    assert [path.stem for path in WORKFLOWS] == ["test", "wheels"]
+def test_there_are_tests_wheels_and_the_leaderboard() -> None:
+    assert [path.stem for path in WORKFLOWS] == ["leaderboard", "test", "wheels"]
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)

@@ -22,7 +22,7 @@ COMMANDS = {  # module and function, by the panel of the help that shows them
     "Models": ("zoo.models", "zoo.flops", "train.train", "sweep.sweep", "release.release"),
     "Laboratory": (
         *("measure.eval_", "measure.anchors", "bdrate.bdrate", "bench.bench", "report.report"),
-        *("results.results", "site.site"),
+        *("results.results", "submit.submit", "site.site"),
     ),
 }
 

@@ -126,7 +126,7 @@ def eval_(
     if output is not None:
         io.refuse_existing(output, force)
     pool.set_threads(threads)
-    subject = _subject(codec, qualities, effort, device, encoder, decoder)
+    subject = subject_of(codec, qualities, effort, device, encoder, decoder)
     from rdcodec.measure.codecs import anchor_subject
     from rdcodec.measure.rd import ImageFolder, mean_curve
     from rdcodec.measure.reading import load_curve
@@ -216,7 +216,7 @@ def _list_anchors(as_json: bool) -> None:
         io.show(table, title="Settings rise with rate. Grey: a plain 64x64 picture, about container and headers")
 
 
-def _subject(
+def subject_of(
     codec: str | None, qualities: str | None, effort: int, device: str, encoder: str | None, decoder: str | None
 ) -> "Subject":
     """What was asked for: two commands, an object in Python, a classical codec, or a model."""

@@ -35,7 +35,9 @@ def speed_result(evaluation: Evaluation, device: str = "cpu") -> Result | None:
         "decode_mpx_per_s": round(pixels / sum(decode) / 1e6, 6),
         "at_setting": point["setting"],
     }
-    return replace(_result("speed", evaluation, values), dataset=str(evaluation.dataset["name"]))
+    found, pictures = _result("speed", evaluation, values), evaluation.dataset
+    origin = replace(found.provenance, dataset_sha256=pictures.get("sha256"))
+    return replace(found, dataset=str(pictures["name"]), provenance=origin)
 
 
 def cost_results(evaluation: Evaluation, coder: Any, image: Pixels) -> list[Result]:
