@@ -127,6 +127,8 @@ def test_the_store_gets_the_same_results(rdc: Rdc, work: Path) -> None:
         (["I", "--repeats", "0"], 2, "--repeats"),
         (["I", "--isa", "avx2", "--dtype", "bf16"], 2, "--isa avx2"),
         (["I", "--device", "cuda"], 2, "no CUDA device"),
+        ([], 2, "--all"),
+        (["I", "--all"], 2, "--all"),
     ],
 )
 @pytest.mark.usefixtures("fake")
@@ -139,6 +141,15 @@ def test_errors_are_one_line(rdc: Rdc, work: Path, arguments: list[str], code: i
     done = rdc("bench", *arguments, "-o", "speed.json")
     assert done.code == code and message in done.message
     assert listing(work) == before
+
+
+@pytest.mark.usefixtures("fake")
+def test_all_are_the_papers_models_and_ours(rdc: Rdc, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for given in (SECONDS, KFLOPS):
+        for name in "ABCDEF":
+            monkeypatch.setitem(given, name, 1.0)
+    assert rdc("bench", "--all", "--threads", "1", "-o", "speed.json").code == 0
+    assert [result.codec for result in read_results(work / "speed.json")] == list("ABCDEFGHIJ")
 
 
 def test_an_interrupted_measurement_leaves_nothing(rdc: Rdc, work: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -23,8 +23,11 @@ FEWEST_RANKED = 3
 
 def bench(
     models: Annotated[
-        list[str], typer.Argument(metavar="MODEL...", help="Names, tags, run folders (./I), TOML files.")
-    ],
+        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Names, tags, run folders (./I), TOML files.")
+    ] = None,
+    every: Annotated[
+        bool, typer.Option("--all", metavar=io.FLAG, help="The paper's models A to G, and H, I and J.")
+    ] = False,
     size: Annotated[
         str | None, typer.Option("--size", metavar="WxH", help="Size of the picture, made of a bundled photo; 768x512.")
     ] = None,
@@ -72,6 +75,11 @@ def bench(
     """
     if size is not None and data is not None:
         raise UsageError("--size and --data: give one of them")
+    from rdcodec.models.config import config_names
+
+    if every == bool(models):
+        raise UsageError("name models, or give --all for the paper's and ours")
+    models = models or [name for name in config_names() if len(name) == 1]
     if output is not None:
         io.refuse_existing(output, force)
     from rdcodec.measure import speed
