@@ -113,7 +113,9 @@ class Wasm:
         import wasmtime
 
         engine, setting = wasmtime.Engine(), wasmtime.WasiConfig()
-        self._said, self._wrong = program.with_suffix(".said"), program.with_suffix(".wrong")
+        self._folder = tempfile.TemporaryDirectory()
+        told = Path(self._folder.name)
+        self._said, self._wrong = told / "said", told / "wrong"
         setting.argv = ["program", *arguments]
         setting.preopen_dir(str(folder), "/case")
         setting.stdout_file, setting.stderr_file = str(self._said), str(self._wrong)
