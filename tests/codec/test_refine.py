@@ -44,7 +44,7 @@ def cost(coded: Encoded) -> float:
 # What it is worth
 
 
-@pytest.mark.parametrize("quality", [10, 50, 90])
+@pytest.mark.parametrize("quality", [10, pytest.param(50, marks=pytest.mark.slow), 90])
 def test_more_effort_makes_better_files(released: Codec, photo: Picture, quality: float) -> None:
     plain, some, more = (cost(released.encode(photo, quality, effort)) for effort in (1, 2, 4))
     assert more < some <= plain
@@ -68,6 +68,7 @@ def test_the_same_file_again(released: Codec, photo: Picture) -> None:
     assert released.compress(photo, 30, 2) == released.compress(photo, 30, 2)
 
 
+@pytest.mark.slow
 def test_targets_are_met_with_a_search(released: Codec, photo: Picture, monkeypatch: pytest.MonkeyPatch) -> None:
     """A better picture of the size; few qualities are searched, since one pass knows about where."""
     plain = released.encode_target(photo, file_bytes=1500)
@@ -142,6 +143,7 @@ def test_a_window_leaves_the_others_alone(released: Codec, photo: Picture, monke
         assert not changed.any()
 
 
+@pytest.mark.slow
 def test_many_windows_are_worth_as_much_as_one(
     released: Codec, photo: Picture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -122,7 +122,14 @@ def test_a_file_that_says_nothing_sound(base: Path, budget: str, text: str, mess
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("path", sorted(SWEEPS.glob("*.toml")), ids=lambda path: path.stem)
+LONG = "fig2"  # counts hundreds of models
+FILES = [
+    pytest.param(path, id=path.stem, marks=[pytest.mark.slow] * (path.stem == LONG))
+    for path in sorted(SWEEPS.glob("*.toml"))
+]
+
+
+@pytest.mark.parametrize("path", FILES)
 def test_sweeps_of_the_repository(path: Path) -> None:
     sweep = read_sweep(path)
     trials = list_trials(sweep, path.parent)
@@ -355,6 +362,7 @@ def test_a_sweep_that_is_killed_goes_on(
     assert checkpoint(trials / "same")["progress"]["step"] == 6
 
 
+@pytest.mark.slow
 def test_a_local_ray_cluster_that_loses_a_worker(
     base: Path, picture_folder: Path, quick_start: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
