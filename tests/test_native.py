@@ -1,5 +1,6 @@
 """The core without Python: under sanitizers, on damaged streams, and on other processors, which are emulated."""
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -33,7 +34,7 @@ CMAKE = shutil.which("cmake")
 CLANG = next(
     filter(None, map(shutil.which, ("clang++", *(f"clang++-{version}" for version in range(21, 13, -1))))), None
 )
-RIGHT = "baseline: all as expected, pixels at most 1 off, 0 of "
+RIGHT = re.compile(r"baseline: all as expected, pixels at most [01] off, 0 of ")
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +59,7 @@ def test_under_sanitizers_with_every_set_of_kernels(case: Path, tmp_path: Path) 
             pytest.skip("this compiler has no sanitizers")
         raise
     run(CMAKE or "", "--build", tmp_path, "--parallel", "2")
-    assert RIGHT in run(tmp_path / "check", case, "100")
+    assert RIGHT.match(run(tmp_path / "check", case, "100"))
 
 
 @pytest.mark.slow
@@ -79,7 +80,7 @@ def test_the_fuzzers_inputs(tmp_path: Path) -> None:
 def test_on_arm(case: Path, tmp_path: Path) -> None:
     """The same integers, and pixels within the promise."""
     pytest.importorskip("ziglang", reason="the package ziglang is the cross compiler")
-    assert run("qemu-aarch64", cross_compiled(tmp_path / "check", ARM), case, "20").startswith(RIGHT)
+    assert RIGHT.match(run("qemu-aarch64", cross_compiled(tmp_path / "check", ARM), case, "20"))
 
 
 @pytest.mark.slow
@@ -87,7 +88,7 @@ def test_as_web_assembly(case: Path, tmp_path: Path) -> None:
     """Likewise; its compiler has no exceptions, so that no damaged streams are decoded."""
     pytest.importorskip("ziglang", reason="the package ziglang is the cross compiler")
     pytest.importorskip("wasmtime", reason="the package wasmtime runs WebAssembly")
-    assert run_wasm(cross_compiled(tmp_path / "check.wasm", WASM), case, "0").startswith(RIGHT)
+    assert RIGHT.match(run_wasm(cross_compiled(tmp_path / "check.wasm", WASM), case, "0"))
 
 
 def test_the_module_for_pages() -> None:
