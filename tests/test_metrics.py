@@ -1,4 +1,4 @@
-"""PSNR against its formula, MS-SSIM against pytorch-msssim and torchmetrics, both against bad input."""
+"""Metrics against formulas and other programs' figures, and against bad input."""
 
 import io
 import math
@@ -16,7 +16,18 @@ from PIL import Image
 from pytorch_msssim import ms_ssim as reference_ms_ssim
 
 import rdcodec
-from rdcodec.metrics import MS_SSIM_MIN_SIDE, MS_WEIGHTS, ms_ssim, ms_ssim_db, psnr_db, psnr_y_db
+from rdcodec import perceptual
+from rdcodec.metrics import (
+    ASKED,
+    MS_SSIM_MIN_SIDE,
+    MS_WEIGHTS,
+    ms_ssim,
+    ms_ssim_db,
+    psnr_db,
+    psnr_hvsm_db,
+    psnr_y_db,
+    ssimulacra2,
+)
 
 Picture = NDArray[np.uint8]
 
@@ -26,6 +37,17 @@ TORCHMETRICS = {
     (176, 192, 6): 0.975042643,
     (183, 250, 4): 0.937070734,
     (176, 256, 2): 0.735196424,
+}
+
+
+# What libjxl's tool ssimulacra2 (of 2023) gives for such pictures as PNG, and psnr_hvs_hvsm of psnr-hvsm 0.3.0 for their
+# lumas, cut to whole blocks. Sides down to 8 pixels: there the tool gives fewer scales the weights of others.
+OTHERS = {
+    (176, 192, 6): (41.21176387, 26.55175980),
+    (183, 250, 52): (91.46822861, 50.96371249),
+    (64, 96, 18): (75.54734945, 38.66451317),
+    (31, 17, 86): (96.54069972, 54.02854078),
+    (8, 9, 4): (81.29028095, 18.87031435),
 }
 
 
@@ -131,6 +153,53 @@ def test_ms_ssim_of_opposites_is_cut_at_zero() -> None:
     assert ms_ssim(a, b) == pytest.approx(_reference(a, b), abs=1e-6) == 0.0
 
 
+@pytest.mark.parametrize(("height", "width", "levels"), OTHERS)
+def test_metrics_of_the_eye_are_those_of_other_programs(height: int, width: int, levels: int) -> None:
+    """The tool's recursive filter in float32 adds noise, most of it on large smooth pictures."""
+    a, b = _waves(height, width, 256), _waves(height, width, levels)
+    of_libjxl, of_hvsm = OTHERS[height, width, levels]
+    assert ssimulacra2(a, b) == pytest.approx(of_libjxl, abs=0.01)
+    assert psnr_hvsm_db(a, b) == pytest.approx(of_hvsm, abs=1e-5)
+
+
+def test_the_window_is_libjxls_recursive_filter() -> None:
+    """One pass over a line as `FastGaussian1D` runs it: each output from two inputs and the two outputs before."""
+    line = np.random.default_rng(3).random(40)
+    omega = np.array([1, 3, 5]) * math.pi / 10
+    taps = np.array(perceptual._TAPS)
+    beta = np.linalg.solve(np.cos(np.outer(np.arange(3), omega)), taps[:3])
+    before, last = np.zeros(3), np.zeros(3)
+    wide = np.pad(line, 20)
+    out = []
+    for n in range(-4, 40):
+        pair = wide[20 + n - 6] + wide[20 + n + 4]
+        before, last = last, -beta * np.cos(6 * omega) * pair + 2 * np.cos(omega) * last - before
+        out.append(last.sum())
+    found = perceptual._blur(line[:, None] * np.ones((1, 9)))[:, 4]
+    assert np.allclose(out[4:], found, atol=1e-12)
+    assert taps[0] + 2 * taps[1:].sum() == pytest.approx(1.0, abs=1e-12)
+    assert 2 * (np.arange(5) ** 2 @ taps) == pytest.approx(1.5**2, abs=1e-9)
+
+
+def test_metrics_of_the_eye_know_equal_and_worse_pictures() -> None:
+    a = _smooth(170, 203)
+    assert ssimulacra2(a, a) == 100.0 and psnr_hvsm_db(a, a) == math.inf
+    for metric in ASKED.values():
+        assert metric.of is not None
+        little, much = metric.of(a, _noisy(a, 3.0)), metric.of(a, _noisy(a, 20.0))
+        assert little is not None and much is not None and little > much + 5
+    assert ssimulacra2(a[:7], a[:7]) is None and psnr_hvsm_db(a[:, :7], a[:, :7]) is None
+
+
+def test_what_a_block_hides_does_not_count() -> None:
+    """The same small error is seen on a flat block and hidden by a busy one; no block hides its mean."""
+    busy = np.random.default_rng(4).integers(0, 2, (8, 8)) * 200.0
+    grating = 2.0 * (-1.0) ** np.arange(8)
+    assert perceptual.psnr_hvsm(busy, busy + grating) == math.inf
+    assert perceptual.psnr_hvsm(np.full((8, 8), 100.0), 100.0 + 5 * grating) != math.inf
+    assert perceptual.psnr_hvsm(busy, busy + 2.0) == pytest.approx(20 * math.log10(255 / (2.0 * 25.73509 / 16)))
+
+
 def test_ms_ssim_needs_room_for_five_scales() -> None:
     assert ms_ssim(_smooth(MS_SSIM_MIN_SIDE - 1, 300), _smooth(MS_SSIM_MIN_SIDE - 1, 300, seed=2)) is None
     assert ms_ssim(_smooth(300, MS_SSIM_MIN_SIDE), _smooth(300, MS_SSIM_MIN_SIDE, seed=2)) is not None
@@ -141,7 +210,7 @@ def test_ms_ssim_on_the_scale_of_db() -> None:
     assert ms_ssim_db(1.0) is None and ms_ssim_db(None) is None
 
 
-@pytest.mark.parametrize("measure", [psnr_db, psnr_y_db, ms_ssim])
+@pytest.mark.parametrize("measure", [psnr_db, psnr_y_db, ms_ssim, ssimulacra2, psnr_hvsm_db])
 @pytest.mark.parametrize(
     ("a", "b"),
     [
@@ -177,6 +246,7 @@ import rdcodec.metrics as metrics
 mean_error = lambda a, b: -float(abs(a.astype(float) - b).mean())
 metrics.METRICS += (metrics.Metric("nearness", "NEARNESS", 3, mean_error),)
 metrics.MEASURED = tuple(metric for metric in metrics.METRICS if metric.of)
+metrics.ALWAYS = tuple(metric for metric in metrics.MEASURED if not metric.asked)
 metrics.CURVES["nearness"] = metrics.METRICS[-1]
 from rdcodec.cli.main import main
 sys.exit(main(sys.argv[1:]))

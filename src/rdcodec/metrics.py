@@ -1,18 +1,21 @@
-"""Metrics of decoded pictures: PSNR and MS-SSIM, in float64, and `METRICS`, from which everything else takes them.
+"""Metrics of decoded pictures, in float64, and `METRICS`, from which everything else takes them.
 
 Evaluation, comparison, curves, result files, store and tables read the records of `METRICS`. To add a metric, write
-its function and its record here, and its name in `store/results.schema.json`.
+its function and its record here, and its name in `store/results.schema.json`. PSNR and MS-SSIM are here, what models
+the eye more closely in `perceptual.py`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
 import numpy as np
 from numpy.typing import NDArray
+
+from rdcodec import perceptual
 
 Pixels: TypeAlias = NDArray[np.uint8]
 Array: TypeAlias = NDArray[np.float64]
@@ -70,6 +73,25 @@ def ms_ssim(a: Pixels, b: Pixels) -> float | None:
     return float(product.mean())
 
 
+def ssimulacra2(a: Pixels, b: Pixels) -> float | None:
+    """SSIMULACRA 2 of the original `a` and its copy `b`, at most 100; None for a side under 8 pixels.
+
+    a, b: uint8 (height, width, 3), sRGB. Raises ValueError unless both are that, with one shape.
+    """
+    _check_pair(a, b)
+    return perceptual.ssimulacra2(a, b)
+
+
+def psnr_hvsm_db(a: Pixels, b: Pixels) -> float | None:
+    """PSNR-HVS-M in dB of luma (BT.601, full range, not rounded); `inf` where no difference can be seen.
+
+    a, b: uint8 (height, width, 3). Raises ValueError unless both are that, with one shape. None for a side under
+    8 pixels.
+    """
+    _check_pair(a, b)
+    return perceptual.psnr_hvsm(a @ BT601, b @ BT601)
+
+
 def ms_ssim_db(value: float | None) -> float | None:
     """MS-SSIM, of a picture or the mean over pictures, in dB: -10 log10(1 - value); None for None and for 1."""
     return None if value is None or value >= 1.0 else -10.0 * math.log10(1.0 - value)
@@ -82,7 +104,9 @@ class Metric:
     name: in result files, with its unit. heading, digits: in tables. of: its value for two pictures as `psnr_db` takes
     them, None where it has none. source, convert: of a metric that is another's value on another scale, of a picture
     and of a mean alike. curves: whether rate-distortion curves can be drawn over it. equal: of two equal pictures,
-    where no number can stand in a file. compressai: its names in CompressAI's results.
+    where no number can stand in a file. asked: it takes longer and is measured where it is asked for. eye: its BD-rate
+    stands beside that by PSNR, since codecs tuned for the eye are not judged on PSNR alone. limits: lowest and highest
+    value that is plausible. compressai: its names in CompressAI's results; compare: in Codec-Compare's, and what it is.
     """
 
     name: str
@@ -93,7 +117,11 @@ class Metric:
     convert: Callable[[float | None], float | None] = lambda value: value
     curves: bool = True
     equal: float | None = None
+    asked: bool = False
+    eye: bool = False
+    limits: tuple[float, float] = (-math.inf, math.inf)
     compressai: tuple[str, ...] = ()
+    compare: tuple[str, str] | None = None
 
     @property
     def short(self) -> str:
@@ -116,21 +144,57 @@ class Metric:
 
 
 METRICS = (
-    Metric("psnr_db", "PSNR dB", 2, psnr_db, equal=math.inf, compressai=("psnr-rgb", "psnr")),
-    Metric("psnr_y_db", "PSNR-Y dB", 2, psnr_y_db, equal=math.inf),
-    Metric("ms_ssim", "MS-SSIM", 5, ms_ssim, curves=False, compressai=("ms-ssim-rgb", "ms-ssim")),
-    Metric("ms_ssim_db", "MS-SSIM dB", 2, source="ms_ssim", convert=ms_ssim_db),
+    Metric(
+        *("psnr_db", "PSNR dB", 2, psnr_db),
+        equal=math.inf,
+        limits=(5.0, 100.0),
+        compressai=("psnr-rgb", "psnr"),
+        compare=("psnr", "Distortion metric Peak Signal-to-Noise Ratio, over RGB"),
+    ),
+    Metric(
+        *("psnr_y_db", "PSNR-Y dB", 2, psnr_y_db),
+        equal=math.inf,
+        limits=(5.0, 100.0),
+        compare=("psnr_y", "Distortion metric Peak Signal-to-Noise Ratio of luma (BT.601)"),
+    ),
+    Metric(
+        *("ms_ssim", "MS-SSIM", 5, ms_ssim),
+        curves=False,
+        limits=(0.0, 1.0),
+        compressai=("ms-ssim-rgb", "ms-ssim"),
+        compare=("msssim", "Distortion metric Multi-Scale Structural Similarity Index Measure"),
+    ),
+    Metric("ms_ssim_db", "MS-SSIM dB", 2, source="ms_ssim", convert=ms_ssim_db, eye=True, limits=(0.0, 100.0)),
+    Metric(
+        *("ssimulacra2", "SSIMULACRA2", 2, ssimulacra2),
+        asked=True,
+        eye=True,
+        limits=(-1000.0, 100.0),
+        compare=("ssimulacra2", "Distortion metric SSIMULACRA 2"),
+    ),
+    Metric(
+        *("psnr_hvsm_db", "PSNR-HVS-M dB", 2, psnr_hvsm_db),
+        equal=math.inf,
+        asked=True,
+        eye=True,
+        limits=(5.0, 170.0),
+        compare=("psnr_hvsm", "Distortion metric PSNR-HVS-M of luma"),
+    ),
 )
 """In the order of tables and files. A name in a released file keeps its meaning."""
 MEASURED = tuple(metric for metric in METRICS if metric.of)
 """Those that are computed from pictures, and stand in the rows of result files."""
+ALWAYS = tuple(metric for metric in MEASURED if not metric.asked)
+"""Those that are measured without being asked for."""
+ASKED = {metric.short: metric for metric in MEASURED if metric.asked}
+"""Those that `--metrics` takes."""
 CURVES = {metric.short: metric for metric in METRICS if metric.curves}
 """Those that curves can be compared by, by their short names."""
 
 
-def measure(a: Pixels, b: Pixels) -> dict[str, float | None]:
-    """Every metric of `MEASURED` between two pictures as `psnr_db` takes them, by name."""
-    return {metric.name: metric.of(a, b) for metric in MEASURED if metric.of}
+def measure(a: Pixels, b: Pixels, more: Sequence[Metric] = ()) -> dict[str, float | None]:
+    """Every metric of `ALWAYS`, and `more`, of the original `a` and its copy `b`, by name."""
+    return {metric.name: metric.of(a, b) for metric in MEASURED if metric.of and (not metric.asked or metric in more)}
 
 
 def _check_pair(a: Pixels, b: Pixels) -> None:

@@ -11,6 +11,7 @@ import typer
 from rdcodec.cli import io, pool
 from rdcodec.cli.bdrate import show_bd_rates
 from rdcodec.errors import BadInput, RdcError, UsageError
+from rdcodec.metrics import ASKED, Metric
 from rdcodec.system import core_count
 
 if TYPE_CHECKING:
@@ -23,20 +24,25 @@ CLAIM_QUALITIES = "10,25,40,55,70,85"
 KODAK_ANCHOR = "bpg_444"
 KODAK_SHAPES = ((512, 768, 3), (768, 512, 3))
 
+Metrics = Annotated[str | None, typer.Option("--metrics", metavar="M,M", help=f"Measure also: {', '.join(ASKED)}.")]
+
 
 def compare(
     first: Annotated[str, typer.Argument(metavar="A", help="A picture or .rdc file.")],
     second: Annotated[str, typer.Argument(metavar="B", help="A picture or .rdc file of the same size.")],
+    metrics: Metrics = None,
     model: io.FileModel = None,
     max_pixels: io.MaxPixels = io.MAX_PIXELS,
     as_json: io.Json = False,
     verbose: io.Verbose = 0,
 ) -> None:
-    """Compare two pictures: file sizes, PSNR, MS-SSIM. Either may be a .rdc file.
+    """Compare two pictures, the original first: file sizes, PSNR, MS-SSIM. Either may be a .rdc file.
 
     Example: [bold]rdc compare photo.png photo.rdc[/bold]
     """
     from rdcodec.metrics import MEASURED, MS_SSIM_MIN_SIDE, measure
+
+    more = metrics_of(metrics)
 
     names = (first, second)
     opened = [_open(name, model, max_pixels) for name in names]
@@ -56,7 +62,7 @@ def compare(
         "a_bpp": round(bpps[0], 5),
         "b_bpp": round(bpps[1], 5),
         "equal": bool((a == b).all()),
-        **measure(a, b),
+        **measure(a, b, more),
     }
     if as_json:
         io.json_line("compare", record)
@@ -70,7 +76,7 @@ def compare(
         io.write_text("the pictures are equal\n")
         return
     small = f"none (a side is under {MS_SSIM_MIN_SIDE} pixels)"
-    found = [(metric, record[metric.name]) for metric in MEASURED]
+    found = [(metric, record[metric.name]) for metric in MEASURED if metric.name in record]
     parts = [f"{m.title} {small if value is None else io.number(value, m.digits, unit=m.unit)}" for m, value in found]
     io.write_text("   ".join(parts) + "\n")
 
@@ -107,6 +113,7 @@ def eval_(
         str | None,
         typer.Option("--anchors", metavar="CODEC,...", help="Classical codecs to run on the same pictures."),
     ] = None,
+    metrics: Metrics = None,
     force: io.Force = False,
     device: io.Device = "cpu",
     jobs: io.Jobs = 1,
@@ -123,6 +130,7 @@ def eval_(
     """
     if data is None:
         raise UsageError("--data is missing: name a folder of pictures")
+    more = metrics_of(metrics)
     if output is not None:
         io.refuse_existing(output, force)
     pool.set_threads(threads)
@@ -139,9 +147,10 @@ def eval_(
     commands = ["--command", encoder, "--decode-command", decoder] if encoder and decoder else []
     words = ["rdc", "eval", *([codec] if codec else []), "--data", data.resolve().name]
     words += [*(["-q", settings] if settings else []), *(["--effort", str(effort)] if effort > 1 else []), *commands]
-    rows = _evaluate(subject, images, data, output, store, jobs, not no_progress, words)
+    words += _words(more)
+    rows = _evaluate(subject, images, data, output, store, jobs, not no_progress, words, more)
     _show_rows(rows, f"{subject.name} on {len(images)} pictures of {data}")
-    curves += [mean_curve(_measure(runner, images, jobs, not no_progress), runner.name) for runner in runners]
+    curves += [mean_curve(_measure(runner, images, jobs, not no_progress, more), runner.name) for runner in runners]
     try:
         own = mean_curve(rows, subject.name)
     except ValueError:  # lossless
@@ -157,6 +166,7 @@ def anchors(
         Path | None, typer.Option("--store", metavar="DB", help="Add the results to this store as well.")
     ] = None,
     listing: Annotated[bool, typer.Option("--list", metavar=io.FLAG, help="List the codecs.")] = False,
+    metrics: Metrics = None,
     force: io.Force = False,
     jobs: io.Jobs = 1,
     no_progress: io.NoProgress = False,
@@ -174,6 +184,7 @@ def anchors(
         return
     if data is None:
         raise UsageError("--data is missing: name a folder of pictures, or ask for --list")
+    more = metrics_of(metrics)
     from rdcodec.measure.codecs import anchor_subject
     from rdcodec.measure.rd import ImageFolder
 
@@ -184,8 +195,8 @@ def anchors(
         if target.is_file() and not force:
             io.say(f"{target}: exists already and is kept: --force measures again")
             continue
-        words = ["rdc", "anchors", subject.name, "--data", data.resolve().name]
-        rows = _evaluate(subject, images, data, target, store, jobs or core_count(), not no_progress, words)
+        words = ["rdc", "anchors", subject.name, "--data", data.resolve().name, *_words(more)]
+        rows = _evaluate(subject, images, data, target, store, jobs or core_count(), not no_progress, words, more)
         _show_rows(rows, f"{subject.name} on {len(images)} pictures of {data}")
 
 
@@ -241,6 +252,20 @@ def subject_of(
     return model_subject(codec, settings, effort, device)
 
 
+def metrics_of(text: str | None) -> list[Metric]:
+    """The metrics of `--metrics`."""
+    names = _split(text)
+    if unknown := [name for name in names if name not in ASKED]:
+        raise UsageError(
+            f"--metrics {text}: {unknown[0]} is none of {', '.join(ASKED)}; the others are always measured"
+        )
+    return [ASKED[name] for name in names]
+
+
+def _words(more: Sequence[Metric]) -> list[str]:
+    return ["--metrics", ",".join(metric.short for metric in more)] if more else []
+
+
 def _split(text: str | None) -> list[str]:
     return [part.strip() for part in (text or "").split(",") if part.strip()]
 
@@ -280,11 +305,12 @@ def _evaluate(
     jobs: int,
     show_progress: bool,
     command: Sequence[str],
+    more: Sequence[Metric] = (),
 ) -> "Sequence[Row]":
     """Measure, and keep the result; rows that an interrupted run left beside `output` are not measured again."""
-    journal = None if output is None else _journal(subject, images, output, jobs)
+    journal = None if output is None else _journal(subject, images, output, jobs, more)
     try:
-        rows = _measure(subject, images, jobs, show_progress, journal)
+        rows = _measure(subject, images, jobs, show_progress, more, journal)
         if output is not None or store is not None:
             _keep(subject, rows, images, data, output, store, jobs, command)
         if journal:
@@ -295,13 +321,19 @@ def _evaluate(
     return rows
 
 
-def _journal(subject: "Subject", images: "Pictures", output: Path, jobs: int) -> "Journal":
+def _journal(subject: "Subject", images: "Pictures", output: Path, jobs: int, more: Sequence[Metric]) -> "Journal":
     from rdcodec.measure.journal import Journal
     from rdcodec.measure.machine import lasting
     from rdcodec.measure.rd import fingerprint
 
     output.parent.mkdir(parents=True, exist_ok=True)
-    what = {"codec": subject.name, "tag": subject.tag, "weights": subject.weights_sha256, "timed": jobs == 1}
+    what: dict[str, Any] = {
+        "codec": subject.name,
+        "tag": subject.tag,
+        "weights": subject.weights_sha256,
+        "timed": jobs == 1,
+    }
+    what |= {"metrics": [metric.short for metric in more]}
     journal = Journal(output, {**what, "pictures": fingerprint(images), "machine": lasting()})
     if journal.rows:
         io.say(f"{journal.path}: going on after {len(journal.rows)} rows")
@@ -347,7 +379,12 @@ def _keep(
 
 
 def _measure(
-    subject: "Subject", images: "Pictures", jobs: int, show_progress: bool, journal: "Journal | None" = None
+    subject: "Subject",
+    images: "Pictures",
+    jobs: int,
+    show_progress: bool,
+    more: Sequence[Metric] = (),
+    journal: "Journal | None" = None,
 ) -> "list[Row]":
     from rdcodec.measure.rd import evaluate
 
@@ -361,17 +398,19 @@ def _measure(
                 journal.add(row)
             advance()
 
-        return evaluate(subject.coder, images, subject.settings, progress=note, jobs=jobs, done=done)
+        return evaluate(subject.coder, images, subject.settings, progress=note, jobs=jobs, done=done, more=more)
 
 
 def _show_rows(rows: "Sequence[Row]", title: str) -> None:
     from rdcodec.measure.rd import means
     from rdcodec.metrics import METRICS
 
-    digits = {"bpp": 4, **{metric.name: metric.digits for metric in METRICS}, "enc_s": 3, "dec_s": 3}
-    headings = ["setting", "bpp", *(metric.heading for metric in METRICS), "enc s", "dec s"]
+    found = means(rows)
+    metrics = [metric for metric in METRICS if metric.name in found[0]]
+    digits = {"bpp": 4, **{metric.name: metric.digits for metric in metrics}, "enc_s": 3, "dec_s": 3}
+    headings = ["setting", "bpp", *(metric.heading for metric in metrics), "enc s", "dec s"]
     table = io.table(*(f">{heading}" for heading in headings))
-    for mean in means(rows):
+    for mean in found:
         setting = mean["setting"]
         cells = [io.number(mean[key], places) for key, places in digits.items()]
         table.add_row("-" if setting is None else f"{setting:g}", *cells)

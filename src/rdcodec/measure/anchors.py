@@ -174,6 +174,7 @@ def _jxl_version() -> str:
 
 
 _AVIF = {"codec": "aom", "speed": 4, "autotiling": False, "max_threads": 1, "advanced": {"tune": "psnr"}}
+_AVIF_EYE = {**_AVIF, "advanced": {"tune": "iq"}}
 
 _ALL = (
     Anchor(
@@ -245,6 +246,15 @@ _ALL = (
         scale=range(0, 100),
         settings=(5, 15, 25, 35, 45, 55, 65, 75, 85),
         encode=_pillow_encoder("AVIF", subsampling="4:2:0", **_AVIF),
+        decode=_pillow_decode,
+        version=_pillow_version("libavif", "avif"),
+    ),
+    Anchor(
+        "avif_eye",
+        "AVIF 4:2:0 by libaom, speed 4, tuned for the eye (iq)",
+        scale=range(0, 100),
+        settings=(5, 15, 25, 35, 45, 55, 65, 75, 85),
+        encode=_pillow_encoder("AVIF", subsampling="4:2:0", **_AVIF_EYE),
         decode=_pillow_decode,
         version=_pillow_version("libavif", "avif"),
     ),

@@ -10,8 +10,9 @@ A result file (`Evaluation.save`) is JSON:
     machine       see `machine.machine`
     command       as it can be typed again, or null
     weights_sha256  of the codec's weights, null where it has none
-    curve         per setting, means over the images: setting, bpp, every metric of `METRICS`; ms_ssim_db is
-                  -10 log10(1 - mean MS-SSIM); enc_s and dec_s are medians, measured after a warm-up
+    curve         per setting, means over the images: setting, bpp, every metric of `METRICS` (those that have to be
+                  asked for where they were); ms_ssim_db is -10 log10(1 - mean MS-SSIM); enc_s and dec_s are medians,
+                  measured after a warm-up
     rows          per image and setting: {"columns": [...], "values": [[...], ...]}
 
 bpp counts every byte of the file. PSNR is null where decoded and original are equal, MS-SSIM where the image is too
@@ -41,14 +42,13 @@ from rdcodec.errors import BadInput, CheckFailed, RdcError, is_out_of_memory
 from rdcodec.measure.bdrate import Curve
 from rdcodec.measure.machine import machine
 from rdcodec.measure.uncertainty import picture_curves
-from rdcodec.metrics import MEASURED, METRICS, measure
+from rdcodec.metrics import CURVES, MEASURED, METRICS, Metric, measure
 from rdcodec.store.files import read_record
 from rdcodec.store.records import Provenance, Result, Value
 from rdcodec.system import write_whole
 
 SCHEMA = "rdcodec.evaluation/1"
 TIMES = ("enc_s", "dec_s")
-FIGURES = ("bpp", *(metric.name for metric in METRICS), *TIMES)
 
 Setting = TypeVar("Setting", contravariant=True)
 
@@ -65,7 +65,7 @@ class Coder(Protocol[Setting]):
 
 @dataclass(frozen=True)
 class Row:
-    """One image at one setting, None for a single-rate codec. quality: the metrics of `MEASURED` by name."""
+    """One image at one setting, None for a single-rate codec. quality: the metrics that were measured, by name."""
 
     image: str
     width: int
@@ -82,9 +82,9 @@ class Row:
         return 8 * self.file_bytes / (self.width * self.height)
 
     def record(self) -> dict[str, Any]:
-        """By the names of `COLUMNS`, in JSON types, unrounded; infinity is null. `from_record` reads it."""
+        """Names of `COLUMNS` and values, in JSON types, unrounded; infinity is null. `from_record` reads it."""
         values = {**asdict(self), **self.quality}
-        return {key: _finite(values[key]) for key in COLUMNS}
+        return {key: _finite(values[key]) for key in COLUMNS if key in values}
 
     def rounded(self) -> Row:
         """With six decimals, so that what is computed from it is the same before it is written and after."""
@@ -96,13 +96,13 @@ class Row:
         if unknown := [key for key in record if key not in COLUMNS]:
             raise ValueError(f"this version knows no {', '.join(unknown)}")
         rest = dict(record)
-        quality = {metric.name: rest.pop(metric.name, None) for metric in MEASURED}
+        quality = {metric.name: rest.pop(metric.name) for metric in MEASURED if metric.name in record}
         lossless = {m.name: m.equal for m in MEASURED if m.name in record and quality[m.name] is None}
         return cls(quality={**quality, **lossless}, **rest)
 
 
 COLUMNS = ("image", "width", "height", "setting", "file_bytes", *(metric.name for metric in MEASURED), *TIMES)
-"""Of the rows in a result file."""
+"""That rows in a result file can have."""
 
 
 class ImageFolder(Mapping[str, Pixels]):
@@ -141,10 +141,12 @@ def evaluate(
     progress: Callable[[Row], None] | None = None,
     jobs: int = 1,
     done: Iterable[Row] = (),
+    more: Sequence[Metric] = (),
 ) -> list[Row]:
     """Every image coded, decoded and measured at every point; rows in the order of images, then points.
 
-    done: rows of an earlier run, which are taken as they are and not measured again.
+    done: rows of an earlier run, which are taken as they are and not measured again. more: metrics that have to be
+    asked for.
 
     images: uint8 RGB arrays, by name or in a list (then named 0000, 0001, ...). progress gets each row as it
     is done, one call at a time. With one job, the first picture is coded once beforehand, so that no time holds what
@@ -158,7 +160,7 @@ def evaluate(
     def row_of(task: tuple[str, Setting]) -> Row:
         if (task[0], _number(task[1])) in finished:
             return finished[task[0], _number(task[1])]
-        row = _measure(coder, *task, image=named[task[0]], timed=jobs == 1)
+        row = _measure(coder, *task, image=named[task[0]], timed=jobs == 1, more=more)
         if progress:
             with lock:
                 progress(row)
@@ -174,10 +176,11 @@ def evaluate(
 
 
 def means(rows: Sequence[Row]) -> list[dict[str, float | None]]:
-    """Means over the images (medians of times), one dict of `setting` and `FIGURES` per setting, ordered as the rows.
+    """Means over the images, one dict per setting, ordered as the rows: setting, bpp, metrics, medians of times.
 
-    A metric that is another's on another scale, as MS-SSIM in dB, is that of the mean: nothing else can be had of a
-    published curve. Raises ValueError unless every setting has the same images.
+    A metric that has to be asked for is there if any row has it. One that is another's on another scale, as MS-SSIM in
+    dB, is that of the mean: nothing else can be had of a published curve. Raises ValueError unless every setting has
+    the same images.
     """
     groups: dict[float | None, list[Row]] = {}
     for row in rows:
@@ -188,16 +191,17 @@ def means(rows: Sequence[Row]) -> list[dict[str, float | None]]:
 
 
 def _summary(rows: Sequence[Row]) -> dict[str, float | None]:
-    """`FIGURES` of one setting."""
+    """Figures of one setting."""
 
     def over(kind: Callable[[list[float]], float], key: str) -> float | None:
         values = [getattr(row, key) if hasattr(row, key) else row.quality.get(key) for row in rows]
         known = [value for value in values if value is not None and math.isfinite(value)]
         return kind(known) if len(known) == len(values) else None
 
-    found = {key: over(fmean, key) for key in ("bpp", *(metric.name for metric in MEASURED))}
-    derived = {metric.name: metric.read(found) for metric in METRICS if metric.source}
-    return {**found, **derived, **{key: over(median, key) for key in TIMES}}
+    known = [m for m in METRICS if not m.asked or any(m.name in row.quality for row in rows)]
+    found = {key: over(fmean, key) for key in ("bpp", *(metric.name for metric in known if metric.of))}
+    figures = {metric.name: metric.read(found) for metric in known}
+    return {"bpp": found["bpp"], **figures, **{key: over(median, key) for key in TIMES}}
 
 
 def mean_curve(rows: Sequence[Row], name: str) -> Curve:
@@ -206,10 +210,19 @@ def mean_curve(rows: Sequence[Row], name: str) -> Curve:
     Settings that cost more and gain nothing are left out; so is a setting with a lossless image, whose PSNR
     is infinite. Raises ValueError unless every setting has the same images, or where no setting is left.
     """
-    points = [(mean["bpp"], mean["psnr_db"]) for mean in means(rows)]
-    curve = Curve.from_points(name, ((rate, quality) for rate, quality in points if rate and quality))
+    table = means(rows)
+    curve, *others = (_curve(name, table, metric) for metric in CURVES.values())
+    if curve is None:
+        raise ValueError(f"{name}: no setting with a PSNR")
     pictures = picture_curves(name, ((row.image, row.bpp, row.quality["psnr_db"]) for row in rows))
-    return replace(curve, by_picture=pictures)
+    return replace(curve, by_picture=pictures, others={other.metric: other for other in others if other})
+
+
+def _curve(name: str, table: Sequence[Mapping[str, float | None]], metric: Metric) -> Curve | None:
+    """The curve of means over one metric; None where no setting has it."""
+    points = [(mean["bpp"], mean.get(metric.name)) for mean in table]
+    known = [(rate, quality) for rate, quality in points if rate and quality is not None]
+    return Curve.from_points(name, known, metric.short) if known else None
 
 
 @dataclass(frozen=True)
@@ -268,7 +281,7 @@ class Evaluation:
                 kind="quality",
                 codec=self.codec,
                 tag=self.tag,
-                values={**{key: _rounded(mean[key]) for key in FIGURES}, "jobs": self.jobs},
+                values={**{key: _rounded(mean[key]) for key in mean if key != "setting"}, "jobs": self.jobs},
                 provenance=provenance,
                 dataset=str(self.dataset["name"]),
                 setting=mean["setting"],
@@ -290,9 +303,9 @@ class Evaluation:
             "machine": self.machine,
             "command": self.command,
             "weights_sha256": self.weights_sha256,
-            "curve": {key: [_rounded(mean[key]) for mean in table] for key in ("setting", *FIGURES)},
+            "curve": {key: [_rounded(mean[key]) for mean in table] for key in table[0]},
             "rows": {
-                "columns": list(COLUMNS),
+                "columns": list(self.rows[0].record()),
                 "values": [[_rounded(value) for value in row.record().values()] for row in self.rows],
             },
         }
@@ -337,7 +350,9 @@ def _named(images: Pictures) -> Mapping[str, Pixels]:
     return {f"{index:04d}": image for index, image in enumerate(images)}
 
 
-def _measure(coder: Coder[Setting], name: str, setting: Setting, image: Pixels, timed: bool) -> Row:
+def _measure(
+    coder: Coder[Setting], name: str, setting: Setting, image: Pixels, timed: bool, more: Sequence[Metric] = ()
+) -> Row:
     try:
         started = time.perf_counter()
         data = coder.encode(image, setting)
@@ -360,7 +375,7 @@ def _measure(coder: Coder[Setting], name: str, setting: Setting, image: Pixels, 
         height=image.shape[0],
         setting=_number(setting),
         file_bytes=len(data),
-        quality=measure(image, decoded),
+        quality=measure(image, decoded, more),
         enc_s=encoded - started if timed else None,
         dec_s=ended - encoded if timed else None,
     )

@@ -29,10 +29,7 @@ ROUNDED = 2e-6  # figures in files have six decimals
 SPEED_ROUNDED = 1e-3  # speeds have five digits
 PLAUSIBLE = {
     "bpp": (0.0, 48.0),
-    "psnr_db": (5.0, 100.0),
-    "psnr_y_db": (5.0, 100.0),
-    "ms_ssim": (0.0, 1.0),
-    "ms_ssim_db": (0.0, 100.0),
+    **{metric.name: metric.limits for metric in METRICS},
     "enc_s": (0.0, 1e6),
     "dec_s": (0.0, 1e6),
     **dict.fromkeys(("encode_s", "decode_s", "encode_networks_s", "decode_networks_s"), (0.0, 1e6)),

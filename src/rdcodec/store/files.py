@@ -41,9 +41,7 @@ CODEC_COMPARE = {
     "quality": ("quality", "Setting of the codec; 0 where it has a single rate"),
     "file_bytes": ("encoded_size", "Size of the encoded image file in bytes"),
     "bpp": ("bpp", "Encoded bits per pixel"),
-    "psnr_db": ("psnr", "Distortion metric Peak Signal-to-Noise Ratio, over RGB"),
-    "psnr_y_db": ("psnr_y", "Distortion metric Peak Signal-to-Noise Ratio of luma (BT.601)"),
-    "ms_ssim": ("msssim", "Distortion metric Multi-Scale Structural Similarity Index Measure"),
+    **{metric.name: metric.compare for metric in METRICS if metric.compare},
     "enc_s": ("encoding_time", "Encoding duration in seconds"),
     "dec_s": ("decoding_time", "Decoding duration in seconds"),
 }
