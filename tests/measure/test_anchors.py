@@ -15,7 +15,8 @@ from rdcodec.metrics import psnr_db
 Picture = NDArray[np.uint8]
 
 
-HALVED = {"jpeg", "jpeg_default", "mozjpeg", "webp", "webp_m4", "avif420", "vvenc"}
+HALVED = {"jpeg", "jpeg_default", "mozjpeg", "webp", "webp_m4", "avif420", "avif_eye", "vvenc"}
+PROGRAMS = {"cjxl", "mozjpeg", "bpg", "vvenc", "vtm"}
 
 
 def _picture(height: int, width: int) -> Picture:
@@ -71,7 +72,7 @@ def test_chroma_is_kept_where_the_name_says_so(anchor: Anchor) -> None:
     stripes = np.zeros((64, 64, 3), np.uint8)
     stripes[:, ::2, 0] = stripes[:, 1::2, 2] = 200
     decoded = anchor.decode(anchor.encode(stripes, anchor.scale[-1]))
-    assert (psnr_db(stripes, decoded) > 30) == (anchor.name not in HALVED)
+    assert (psnr_db(stripes, decoded) > 20) == (anchor.name not in HALVED)
 
 
 def test_jpeg_file_is_420() -> None:
@@ -87,7 +88,7 @@ def test_jpeg2000_file_has_the_colour_transform() -> None:
 
 def test_version_names_library_and_wrapper(anchor: Anchor) -> None:
     assert any(character.isdigit() for character in anchor.version())
-    assert "illow" in anchor.version()
+    assert anchor.name in PROGRAMS or "illow" in anchor.version()
     assert anchor.version() in anchor.tag() and anchor.summary in anchor.tag()
 
 

@@ -270,7 +270,7 @@ _ALL = (
     Anchor(
         "cjxl",
         "JPEG XL by cjxl, effort 7",
-        scale=range(1, 100),
+        scale=range(5, 100),  # older versions refuse less
         settings=(5, 15, 30, 45, 60, 70, 80, 86, 90, 94),
         encode=external.cjxl_encode,
         decode=external.cjxl_decode,
