@@ -56,7 +56,8 @@ def test_a_photograph_keeps_its_colours_with_any_profile(name: str) -> None:
 
     in_srgb, wide = coded_db(Picture(true)), Picture(np.asarray(stored), icc=icc)
     assert coded_db(wide.in_srgb()) > in_srgb - 0.1
-    assert coded_db(wide) > in_srgb - 1  # dropped profiles cost 4 to 20
+    # The quality of a wide space is raised; permuted channels stay strange to the model. Dropped profiles cost 4 to 20.
+    assert coded_db(wide) > in_srgb - (0.6 if name == "brg" else 0.15)
 
 
 @pytest.mark.filterwarnings("ignore")  # Pillow warns of what it skips

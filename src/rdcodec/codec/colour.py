@@ -28,6 +28,9 @@ _PRIMARIES = {  # H.273: x and y of red, green and blue; white
 }
 _CURVES = {1: None, 6: None, 13: None, 14: None, 15: None, 4: 2.2, 5: 2.8, 8: 1.0}  # exponent; None: that of sRGB
 _UNSAID = (0, 2)  # H.273: reserved, unspecified
+# Of an error in coded samples. Measured on held-out photographs: what the channels have of it in common, and how far a
+# sample is moved here to see what becomes of it.
+_ALIKE, _STEP, _SAMPLES = 0.8, 8, 1024
 
 
 @functools.lru_cache(maxsize=4)
@@ -62,6 +65,22 @@ def to_srgb(pixels: NDArray[np.uint8], icc: bytes) -> NDArray[np.uint8]:
     return _converted(Image.fromarray(pixels), icc)
 
 
+def growth_db(pixels: NDArray[np.uint8], icc: bytes) -> float:
+    """How much a coding error in samples (H, W, 3) of this profile grows on the way to sRGB, in dB.
+
+    At the colours of the picture: a curve that is steep in the dark matters to a dark one. 0 if the error shrinks.
+    """
+    named = space(icc)
+    if named not in ("RGB", "GRAY"):
+        return 0.0
+    some = pixels.reshape(-1, 3)[:: max(1, pixels.size // 3 // _SAMPLES)]
+    steps = _STEP * np.concatenate([np.zeros((1, 3)), np.eye(3), np.ones((1, 3))])
+    moved = (np.minimum(some, 255 - _STEP) + steps[:, None]).astype(np.uint8)
+    shown = to_srgb(moved[..., 0] if named == "GRAY" else moved, icc).astype(np.float64)
+    *alone, together = np.square(shown[1:] - shown[0]).sum(-1).mean(1) / (3 * _STEP**2)
+    return float(10 * np.log10(max(1.0, (1 - _ALIKE) * sum(alone) + _ALIKE * together)))
+
+
 def from_cmyk(image: Image.Image, icc: bytes | None) -> tuple[NDArray[np.uint8], str]:
     """CMYK to sRGB (H, W, 3), by the profile or without one by plain arithmetic; and what was done, in words."""
     if icc is None:
@@ -84,7 +103,7 @@ def of_code_points(primaries: int, transfer: int) -> bytes | None:
     points, white = _PRIMARIES[primaries]
     if primaries == 1 and _CURVES[transfer] is None:
         return None
-    return _rgb_profile(points, white, _CURVES[transfer])
+    return matrix_profile(points, white, _CURVES[transfer])
 
 
 def of_nclx(head: bytes) -> bytes | None:
@@ -107,7 +126,7 @@ def of_gamma(gamma: bytes | None, chromaticities: bytes | None) -> bytes | None:
     if exponent is None and np.allclose((*points, *white), (*_SRGB, *_D65), atol=0.002):
         return None
     try:
-        return _rgb_profile(points, white, exponent)
+        return matrix_profile(points, white, exponent)
     except (np.linalg.LinAlgError, ZeroDivisionError, struct.error):
         return None
 
@@ -129,7 +148,7 @@ def _srgb() -> "ImageCms.ImageCmsProfile":
     return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB"))
 
 
-def _rgb_profile(points: tuple[float, ...], white: tuple[float, float], exponent: float | None) -> bytes:
+def matrix_profile(points: tuple[float, ...], white: tuple[float, float], exponent: float | None) -> bytes:
     """A matrix profile (ICC.1:2010, version 4.3) of primaries, white, and an exponent or the curve of sRGB."""
     matrix = _adapted(points, white)
     numbers = (exponent,) if exponent else (2.4, 1 / 1.055, 0.055 / 1.055, 1 / 12.92, 0.04045)
