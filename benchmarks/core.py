@@ -135,8 +135,8 @@ def table(record: dict[str, Any]) -> str:
         "# The core compared with torch",
         "",
         f"`python benchmarks/core.py --data KODAK`: {here['cpu']}, {here['cores']} cores, torch {here['torch']}, "
-        f"{record['picture']} at quality 50, medians of {record['turns']} turns. Multiples are of torch's speed in the "
-        "format that it chooses there. `bf16` kernels are never chosen by themselves.",
+        f"{record['picture']} at quality 50, medians of {record['turns']} turns. Multiples are relative to torch in "
+        "the format that it chooses there. The core uses the `bf16` kernels only if told to.",
         "",
     ]
     lines += ["| model, threads | engine | decode | entropy decoding | encode |", "|---|---|---:|---:|---:|"]

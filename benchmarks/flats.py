@@ -125,7 +125,7 @@ def table(record: dict[str, Any]) -> str:
         )
     lines += [
         "",
-        '"Off" is the error (RMS) in flat blocks amid their like.',
+        '"Off" is the RMS error in flat blocks that are surrounded by flat blocks.',
         "",
         "| model | quality | picture | off | PSNR dB | bytes | time |",
         "|---|---:|---|---:|---:|---:|---:|",

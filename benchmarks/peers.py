@@ -197,12 +197,12 @@ def table(record: dict[str, Any]) -> str:
     here, rows = record["machine"], record["summary"]
     base = next(row for row in rows if row["codec"] == "I, core")
     lines = [
-        "# Beside other codecs",
+        "# Compared with other codecs",
         "",
         f"`python benchmarks/peers.py --data KODAK`: {here['cpu']}, one thread, "
         f"{len(record['pictures'])} Kodak pictures, each at the lowest setting that reaches {record['least_db']:g} dB, "
-        f"medians of {record['turns']} turns. In brackets multiples of I's speed in the core. CompressAI's models have "
-        "random weights: their times hold, size and PSNR would mean nothing.",
+        f"medians of {record['turns']} turns. In brackets: speed relative to I in the core. CompressAI's models have "
+        "random weights: their times are valid, their sizes and PSNR would be meaningless.",
         "",
         "| codec | bpp | PSNR dB | encode MP/s | decode MP/s |",
         "|---|---:|---:|---:|---:|",

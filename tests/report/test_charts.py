@@ -142,7 +142,7 @@ def test_ranks_and_inversions_are_named(lab: Laboratory) -> None:
     chart = time_by_flops(lab)
     assert isinstance(chart, Chart)
     assert "Kendall tau of FLOPs and time 0.67, 4 models; more FLOPs and yet faster: B before E." in chart.note
-    assert "Kendall tau of the times 1.00, 4 models." in chart.note
+    assert "- Pairs of these series that order their common models alike: " in chart.note
     assert "A100, kodak (paper): Kendall tau of FLOPs and time 1.00, 7 models" in chart.note
     assert (
         "fp32, 768x512 and A100, kodak (paper): Kendall tau of the times 0.33, 3 models; in the other order: "
@@ -223,7 +223,16 @@ def test_estimates_are_called_so(lab: Laboratory) -> None:
     point = quality("w48-d2", 0.46, 33.0, None)
     (study,) = read_studies([replace(point, values={**point.values, "estimated": True})])
     assert study.estimated and "estimated" in rate_axis(study)
-    assert "rates: estimates of the model" in results_page([(study, [])])
+    assert "rates: estimated by the model" in results_page([(study, [])])
+
+
+def test_what_others_say_of_their_machine_may_be_of_any_kind() -> None:
+    point = quality("mine", 0.46, 33.0, None)
+    machine = {"cpu": None, "cores": "many", "threads": 2.0, "isa": 5}
+    odd = replace(point.provenance, machine=machine)
+    (study,) = read_studies([replace(point, values={**point.values, "jobs": "x"}, provenance=odd)])
+    page = results_page([(study, [])])
+    assert "- machine: many cores, 2 threads, 5\n" in page and "x pictures at a time" in page
 
 
 def test_relative_rates_on_other_pictures_are_against_x265_if_nothing_is_nearer_to_bpg() -> None:
@@ -248,7 +257,7 @@ def test_a_point_alone_is_no_chart(lab: Laboratory) -> None:
     ]
     (study,) = read_studies(found)
     chart = relative_by_flops(lab, study)
-    assert isinstance(chart, Missing) and "G is alone there" in chart.reason
+    assert isinstance(chart, Missing) and "G would be the only point" in chart.reason
 
 
 def test_training_is_set_beside_the_papers(lab: Laboratory) -> None:
@@ -374,7 +383,7 @@ def test_what_is_missing_is_said(lab: Laboratory) -> None:
 def test_a_figure_is_one_entry(lab: Laboratory, monkeypatch: pytest.MonkeyPatch) -> None:
     """Page, data and pictures of a new one come without a change elsewhere."""
     new = replace(families(lab, lab.studies[0]), stem="mine", title="A figure of mine")
-    monkeypatch.setattr(figures, "FIGURES", (*figures.FIGURES, Figure(lambda _lab, _study: new)))
+    monkeypatch.setattr(figures, "FIGURES", (Figure(lambda _lab, _study: new),))
     files = report_files(lab)
     assert {"mine.csv", "mine.svg", "mine.png"} <= set(files)
     assert "![A figure of mine](mine.svg)" in files["results.md"].decode()

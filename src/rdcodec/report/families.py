@@ -48,7 +48,7 @@ def families(_laboratory: Laboratory, study: Study) -> Chart | Missing:
         if bpp <= 1.05 * most
     ]
     columns = ("curve", "letter", "role", "family", "bpp", "psnr_db")
-    note = "Of the models of the paper, rate and PSNR are not published; only their relative rates are (Table 1)."
+    note = "The paper's models are missing: only their relative rates are published (Table 1), not rate and PSNR."
     return Chart(f"families-{study.slug}", title, columns, rounded(rows), lambda rows: family_figure(study, rows), note)
 
 
@@ -127,8 +127,8 @@ def loss_by_flops(laboratory: Laboratory, study: Study) -> Chart | Missing:
         ("codec", "family", "kflops_per_px", "loss", "on_frontier"),
         rounded(rows),
         lambda rows: loss_figure(study, rows),
-        "bpp + lmbda * MSE with estimated rates, all rates of a model weighted alike, after the training that the "
-        "table says; the line joins the models that no other beats in both.",
+        "The loss is bpp + lmbda * MSE with estimated rates, and all rates of a model have the same weight. The table "
+        "gives the training. The line joins the models that no other model beats in both loss and computation.",
     )
 
 

@@ -81,11 +81,12 @@ def relative_by_flops(laboratory: Laboratory, study: Study) -> Chart | Missing:
         _cost_columns("kflops_per_px"),
         tuple(rows),
         lambda rows: cost_figure(study, rows, "kflops_per_px", axis, whole=True),
-        "Coloured lines join the models that no other of the same source beats in both; grey ones are the frontier of "
-        "all, with the codecs that are optimised for each picture (dashed) and without them. The paper's figures are "
-        f"those of its Table 1; models of many rates stand at {POINT_BPP} bpp, models of one rate at their own. "
-        "Of the others, rates are those of the built-in curves; their counts, some published and some made here, come "
-        "with their sources in `measure/curves/decoders.json`, and can differ by half between two sources."
+        "A coloured line joins the models of one source that no other model of that source beats in both rate and "
+        "computation. Grey lines are the frontier of all codecs: dashed with the codecs that are optimised for each "
+        "picture, solid without them. The paper's figures are those of its Table 1. Models of many rates are shown at "
+        f"{POINT_BPP} bpp, models of one rate at that rate. Rates of other codecs come from the built-in curves. Their "
+        "FLOPs were published or counted here; `measure/curves/decoders.json` names the sources, which can differ by "
+        "half for one codec."
         if study.identity == KODAK
         else "",
     )
@@ -110,8 +111,9 @@ def relative_by_encoder(laboratory: Laboratory, study: Study) -> Chart | Missing
         _cost_columns(cost),
         tuple(_cost_rows(found, cost, less_is_better=True)),
         lambda rows: cost_figure(study, rows, cost, axis, whole=True),
-        "All networks that an encoder runs. Estimates: a step of a search or of an optimisation counts as three passes "
-        "of the decoder. Grey lines as in Fig. 1. Of the others, only those with a count or known steps are here.",
+        "FLOPs of all networks that an encoder runs. For searches and optimisations this is an estimate: each step "
+        "counts as three passes of the decoder. Grey lines are as in Fig. 1. Other codecs are shown if their encoder's "
+        "FLOPs or number of steps are known.",
     )
 
 
@@ -146,8 +148,8 @@ def relative_by_speed(laboratory: Laboratory, study: Study) -> Chart | Missing:
         _cost_columns("decode_mpx_per_s"),
         tuple(rows),
         lambda rows: cost_figure(study, rows, "decode_mpx_per_s", axis),
-        f"Files of quality {SPEED_QUALITY:g}, of a model's only rate, or where a series says so of one PSNR. "
-        "Lines join the models that no other beats in both.",
+        f"Files of quality {SPEED_QUALITY:g}, or of a model's only rate; a series at one PSNR says so. "
+        "Lines join the models that no other model beats in both rate and speed.",
     )
 
 
@@ -186,8 +188,8 @@ def relative_by_training(laboratory: Laboratory, study: Study) -> Chart | Missin
         _cost_columns("eflop"),
         tuple(rows),
         lambda rows: cost_figure(study, rows, "eflop", "training (EFLOP, forward and backward, log scale)"),
-        "With the training of the weights that a model started from. "
-        "Lines join the models that no other beats in both.",
+        "Includes the training of the weights that a model started from. "
+        "Lines join the models that no other model beats in both rate and computation.",
     )
 
 
@@ -270,7 +272,7 @@ def relative_by_rate(_laboratory: Laboratory, study: Study) -> Chart | Missing:
     if not any(row["role"] == "result" for row in rows):
         return Missing(title, f"no result between the PSNR of {reference(study).name}; {eval_hint()}.")
     columns = ("curve", "role", "bpp", "psnr_db", "relative_rate_percent")
-    note = f"Rate against {reference(study).name}'s at equal PSNR; curves are cut at {MOST:+.0f} %."
+    note = f"Rate compared with {reference(study).name} at equal PSNR. Curves end at {MOST:+.0f} %."
     return Chart(
         f"relative-rate-{study.slug}", title, columns, rounded(rows), lambda rows: rate_figure(study, rows), note
     )
@@ -343,7 +345,8 @@ def _is_alone(study: Study, found: Sequence[object]) -> bool:
 
 
 def _alone(standing: Standing) -> str:
-    return f"{standing.codec} is alone there: others of many rates do not reach {POINT_BPP} bpp, or are not known."
+    others = f"no other model reaches {POINT_BPP} bpp on these pictures with a known cost"
+    return f"{standing.codec} would be the only point, because {others}."
 
 
 def nothing(study: Study, what: str, how: str) -> str:

@@ -29,18 +29,18 @@ README_DIGITS = {"bpp": 3, "psnr_db": 2, "ms_ssim": 4}
 
 PREFACE = """# Results
 
-Written by `rdc report`. Rates count every byte of a file; PSNR and MS-SSIM are over RGB, on the decoded 8-bit
-pictures; all are means over the pictures. BD-rate is by PCHIP of log-rate over PSNR. A relative rate is a rate against
-an anchor's at equal PSNR. Both are negative where files are smaller; what the paper calls a saving of 10 % is -10 %.
-"Of pictures" is the mean BD-rate of the single pictures with its 95 % interval, by a bootstrap over the pictures; it
-stands where both codecs have results of the same five pictures or more. Codecs that are tuned for the eye, as JPEG XL,
-are not judged on PSNR alone: "by MS-SSIM" is the BD-rate at equal MS-SSIM (in dB).
+Written by `rdc report`. Rates count every byte of a file. PSNR and MS-SSIM are measured over RGB on the decoded 8-bit
+pictures. All figures are means over the pictures. BD-rate interpolates log-rate over PSNR with PCHIP. A relative rate
+compares two rates at equal PSNR. Both are negative if files are smaller: a saving of 10 % in the paper is -10 % here.
+"Of pictures" is the mean of the BD-rates of single pictures, with a 95 % interval from a bootstrap over the pictures.
+It needs results of both codecs on the same pictures, at least five. Some codecs, such as JPEG XL, are tuned for the eye
+and not for PSNR, so there is also a BD-rate at equal MS-SSIM (in dB).
 """
 
 
 TIES = (
-    "The number before a codec is its rank: one more than the number of codecs that are better for certain (95 %), "
-    "picture by picture. '=' marks ties.\n"
+    "The number in front of a codec is its rank: one more than the number of codecs that are better with 95 % "
+    "confidence, picture by picture. '=' marks ties.\n"
 )
 
 
@@ -155,17 +155,18 @@ def paper_table(laboratory: Laboratory, study: Study) -> Table:
         *(">decode MP/s", ">own training (EFLOP)", ">with its start (EFLOP)"),
     )
     note = (
-        f"Rate: against {name}'s at equal PSNR (negative: smaller), at the model's own point, or at 0.46 bpp where it "
-        "has all rates. "
-        "Rank: by rate at equal PSNR, picture by picture; '=': ties that the pictures cannot tell apart (95 %). "
+        f"Rate: compared with {name} at equal PSNR (negative: smaller), at the model's only rate, or at 0.46 bpp for "
+        "models of all rates. "
+        "Rank: by rate at equal PSNR, picture by picture; '=' marks codecs that these pictures do not separate (95 %). "
         "Parameters of A, B and G are counted without the analysis transform, as the paper seems to do. "
-        "Effort: an encoder's search wrote the files; the decoder is the same. "
+        "Effort: the encoder searched for better files; the decoder is the same. "
         f"Decode: whole files of quality {SPEED_QUALITY:g}, or of the only rate{manner and f'; {manner}'}. "
-        "'-': not known; of the paper's models neither rates nor times are given here. "
-        "`rdc results count MODEL` and `rdc bench MODEL` fill ours. "
-        "Training: forward and backward, of the weights themselves and with that of the weights they started from. The "
-        "paper's is computed for its two million steps of 32 crops, or of 16 for its large models: it does not say "
-        "which these are, so that all but G have both figures. Crops of 256 pixels are a guess."
+        "'-': not known; rates and times of the paper's models are not listed. "
+        "`rdc results count MODEL` and `rdc bench MODEL` measure ours. "
+        "Training: forward and backward passes, for these weights alone and together with the weights they started "
+        "from. For the paper's models it is computed from two million steps with batches of 32, or of 16 for large "
+        "models. The paper does not say which models are large, so all but G have both figures. Crops of 256 pixels "
+        "are a guess."
     )
     title = "Models, cost and rate (Table 1 of the paper)"
     return Table(f"table1-{study.slug}", title, columns, tuple(rows), note)
@@ -321,7 +322,7 @@ def _provenance(result: Measured) -> str:
         found.get("cpu"),
         _count(found.get("cores"), "core"),
         _count(found.get("threads"), "thread"),
-        " ".join(found.get("isa") or ()),
+        " ".join(map(str, isa)) if isinstance(isa := found.get("isa"), list) else isa and str(isa),
         found.get("gpu"),
     ]
     origin, commit = last.provenance, last.provenance.commit
@@ -333,9 +334,9 @@ def _provenance(result: Measured) -> str:
         found.get("os"),
     ]
     sha256 = origin.dataset_sha256
-    at_once = f"{_count(int(jobs), 'picture')} at a time" if jobs else None
+    at_once = f"{_count(jobs, 'picture')} at a time" if jobs else None
     lines = {
-        "rates": "estimates of the model, no files" if last.values.get("estimated") else "",
+        "rates": "estimated by the model, not from files" if last.values.get("estimated") else "",
         "codec": f"rdcodec, weights {last.tag}" if result.ours else last.tag,
         "published": "" if origin.source == "rdcodec" else origin.source,
         "pictures": _join([last.dataset, sha256 and f"SHA-256 {sha256[:12]}"]),
@@ -433,8 +434,10 @@ def _csv_number(value: Value) -> str:
     return "" if value is None else f"{value:.6g}"
 
 
-def _count(number: int | None, noun: str) -> str:
-    return "" if number is None else f"{number} {noun}{'' if number == 1 else 's'}"
+def _count(number: Value, noun: str) -> str:
+    """Machines and values of others may hold anything here."""
+    shown = f"{number:g}" if isinstance(number, int | float) else number
+    return "" if number is None else f"{shown} {noun}{'' if number == 1 else 's'}"
 
 
 def _join(parts: Sequence[str | None]) -> str:

@@ -47,10 +47,10 @@ def time_by_flops(laboratory: Laboratory) -> Chart | Missing:
         return Missing(title, f"needs three models timed in one way: {how}.")
     rows: list[Row] = []
     lines = [
-        "Left and centre: decode time of the networks alone, without entropy coding where we measured it. Right: the "
-        f"order by time on the paper's {RANKED_BY} beside that on other devices; marks off the line have another rank. "
-        "Ours and the paper's differ in weights, library and software, and our A to G are reconstructions from its "
-        "table: compare orders, not times.\n"
+        "Left and centre: decode time of the networks; ours is without entropy coding. Right: the order by time on the "
+        f"paper's {RANKED_BY} and on other devices; a mark off the line has another rank. Our times and the paper's "
+        "come from different weights and software, and our A to G are reconstructed from its table: compare orders, "
+        "not times.\n"
     ]
     found = [*ours, *paper_series()]
     for series in found:
@@ -64,10 +64,7 @@ def time_by_flops(laboratory: Laboratory) -> Chart | Missing:
         pairs = [f"{more} before {less}" for more, less in inversions(models, flops, times)]
         words = f"more FLOPs and yet faster: {', '.join(pairs)}" if pairs else "no model with more FLOPs is faster"
         lines.append(f"- {_where(series)}: Kendall tau of FLOPs and time {tau:.2f}, {len(models)} models; {words}.")
-    for one, other in itertools.combinations(found, 2):
-        common = [model for model in one.times if model in other.times]
-        if one.pictures == other.pictures and len(common) >= FEWEST:
-            lines.append(f"- {_agreement(one, other, common)}")
+    lines += _agreements(found)
     columns = ("pictures", "series", "by", "codec", "kflops_per_px", "decode_ms_per_mpx", "flops_rank", "time_rank")
     return Chart("time-flops", title, columns, rounded(rows), time_figure, "\n".join(lines))
 
@@ -187,13 +184,20 @@ def _where(series: Series) -> str:
     return f"{series.name}, {series.pictures} ({series.by})" if series.by == PAPER else series.name
 
 
-def _agreement(one: Series, other: Series, models: Sequence[str]) -> str:
-    """Whether two ways of measuring order the models alike, and which pairs they do not."""
-    first, second = one.order(models), other.order(models)
-    turned = [f"{more} and {less}" for more, less in inversions(models, first, second)]
-    words = f"; in the other order: {', '.join(turned)}" if turned else ""
-    tau = kendall_tau(first, second)
-    return f"{_where(one)} and {_where(other)}: Kendall tau of the times {tau:.2f}, {len(models)} models{words}."
+def _agreements(found: Sequence[Series]) -> list[str]:
+    """A line for every two ways of measuring that order models differently, and one that counts those that agree."""
+    lines, alike = [], 0
+    for one, other in itertools.combinations(found, 2):
+        models = [model for model in one.times if model in other.times]
+        if one.pictures != other.pictures or len(models) < FEWEST:
+            continue
+        first, second = one.order(models), other.order(models)
+        turned = [f"{more} and {less}" for more, less in inversions(models, first, second)]
+        where, tau = f"{_where(one)} and {_where(other)}", kendall_tau(first, second)
+        words = f"Kendall tau of the times {tau:.2f}, {len(models)} models; in the other order: {', '.join(turned)}"
+        lines += [f"- {where}: {words}."] * bool(turned)
+        alike += not turned
+    return [*lines, *[f"- Pairs of these series that order their common models alike: {alike}."] * bool(alike)]
 
 
 def _time(row: Row) -> float:

@@ -32,15 +32,15 @@ def rate_by_training(laboratory: Laboratory) -> Chart | Missing:
                 {"run": f"{run.tag}, guess", "eflop": points[-1][0] * 2**n, "excess_percent": 100 * (factor - 1)}
                 for n, factor in ((0, 1.0), (2, (1 - per_doubling / 100) ** 2))
             ]
-            notes.append(f"- {run.tag}: the last doubling of the computation took {per_doubling:.1f} % off the rate.")
+            notes.append(f"- {run.tag}: the last doubling of the computation lowered the rate by {per_doubling:.1f} %.")
     if not rows:
         how = "`rdc results import RUN --tag TAG --store DB` takes them from a training run"
         return Missing(title, f"no run with two validations in the store; {how}.")
     note = (
-        "Estimated rates of the averaged weights; those of a model of one rate by the tangent at its lmbda, against "
-        "its own training alone. Dashed: a guess for the longest training of each model, as if two more doublings took "
-        "as much off; where a run was looked at before its learning rate fell, that fall is in it, so that it may be "
-        "too good.\n\n" + "\n".join(notes)
+        "Estimated rates of the averaged weights. For a model of one rate they follow the tangent at its lmbda, and "
+        "the computation is that of its own training alone. Dashed: a guess for the longest training of each model, if "
+        "two more doublings of the computation gained as much as the last one. It may be too good: the last doubling "
+        "can include the fall of the learning rate.\n\n" + "\n".join(notes)
     )
     return Chart("rate-training", title, ("run", "eflop", "excess_percent"), rounded(rows), training_figure, note)
 
