@@ -5,6 +5,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from reference_swin import reference_swin
 from torch import Tensor, nn
 
 from rdcodec.errors import NeedsModel
@@ -13,7 +14,6 @@ from rdcodec.exact.chain import Range
 from rdcodec.export.swin import CalibratedSwin, calibrate_swin
 from rdcodec.models.entropy.integer_swin import IntegerSwin
 from rdcodec.models.entropy.kinds import SwinHyperSynthesis
-from rdcodec.models.entropy.reference_swin import reference_swin
 from rdcodec.models.swin import SwinBlock, WindowAttention, up_stages
 
 HYPER = Range(-127, 127)

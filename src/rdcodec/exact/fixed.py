@@ -24,7 +24,6 @@ MEAN_MAX = 32767
 LATENT_ONE = 16
 LATENT_MAX = 4095
 LEVEL_ONE = 16  # a level of the scale table, in steps of a log-scale
-LEVEL_MAX = 4095
 QUALITIES = 1000  # tenths of quality
 
 

@@ -40,11 +40,6 @@ class Interval:
     high: float
     pictures: int
 
-    @property
-    def sure(self) -> bool:
-        """Whether the sign is certain at this level."""
-        return self.low > 0 or self.high < 0
-
 
 def picture_curves(
     name: str, points: Iterable[tuple[str, float | None, float | None]], metric: str = "psnr"

@@ -1,6 +1,6 @@
 """A hyper-synthesis of Swin blocks (`models/swin.py`, `up_stages`) on integers.
 
-`export` turns a trained one into arrays, `IntegerSwin` runs them, `reference_swin.py` defines the result.
+`export` turns a trained one into arrays, `IntegerSwin` runs them, `tests/models/reference_swin.py` defines the result.
 The sum that runs through the blocks of a stage comes in one step for all channels; docs/format.md has the formulas.
 """
 

@@ -4,7 +4,6 @@ import itertools
 import re
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from html import escape
 from pathlib import Path, PurePosixPath
 from posixpath import normpath
 from typing import Any
@@ -164,8 +163,3 @@ def _all(tokens: list[Any]) -> Iterator[Any]:
 
 def _shortened(text: str, most: int) -> str:
     return text if len(text) <= most else text[:most].rsplit(" ", 1)[0] + " …"
-
-
-def plain_page(text: str) -> str:
-    """HTML of text that is no Markdown."""
-    return f"<pre>{escape(text)}</pre>"
