@@ -2,6 +2,8 @@
 
 import gzip
 import io
+import os
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -307,6 +309,22 @@ def test_nothing_to_train_on(tmp_path: Path) -> None:
     (tmp_path / "broken.png").write_bytes(b"broken")
     with pytest.raises(BadInput, match="no readable picture of 256 pixels"):
         load_photos([tmp_path])
+
+
+def test_nothing_but_what_is_held_out(picture_folder: Path, tmp_path: Path) -> None:
+    (held,) = (path for path in picture_folder.iterdir() if is_held_out(path.name))
+    shutil.copy(held, tmp_path)
+    with pytest.raises(BadInput, match=rf"{held.name}: held out for validation"):
+        load_photos([tmp_path])
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="a pipe in a folder, as POSIX has it")
+def test_a_pipe_among_the_pictures_is_not_waited_for(picture_folder: Path, tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    read = Path.read_bytes
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Path, "read_bytes", lambda path: read(path) if path.is_file() else pytest.fail("would wait"))
+        assert load_photos([picture_folder, tmp_path]).unreadable == ["pipe.png"]
 
 
 def test_a_damaged_zip_file(mixed: Path, tmp_path: Path) -> None:

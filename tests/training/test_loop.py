@@ -47,14 +47,14 @@ from rdcodec.training.data import Batch, Photo, decoded, is_held_out, load_photo
 from rdcodec.training.feed import Feed
 from rdcodec.training.group import Group
 from rdcodec.training.interrupt import noted_interrupts
-from rdcodec.training.logs import TENSORBOARD
+from rdcodec.training.logs import LOG, TENSORBOARD
 from rdcodec.training.loop import Clock, Step, train_step, validation_record
 from rdcodec.training.optimizer import Muon, make_optimizers
 from rdcodec.training.plan import RUN_FILE, Plan
 from rdcodec.training.recipe import Budget, Stage
 from rdcodec.training.record import training_result
 from rdcodec.training.release import release
-from rdcodec.training.run import Setting
+from rdcodec.training.run import LOCK, Setting
 from rdcodec.training.stepper import Losses, rate_distortion, update_average
 from rdcodec.training.validation import anchor_curves, cut, validate
 
@@ -159,7 +159,7 @@ def batch_of(state: loop.Run, step: int, samples: int) -> Batch:
 
 def test_what_a_run_leaves(six_steps: Path, plan: Plan) -> None:
     left = sorted(path.name for path in six_steps.iterdir())
-    assert left == [CHECKPOINT, "log.jsonl", RUN_FILE, TENSORBOARD, FILE_NAME]
+    assert [name for name in left if name != LOCK] == [CHECKPOINT, LOG, RUN_FILE, TENSORBOARD, FILE_NAME]
     assert Plan.read(six_steps) == plan
     first, last = log(six_steps)
     assert (first["kind"], first["step"], last["kind"], last["step"]) == ("validation", 0, "validation", 6)
@@ -362,7 +362,7 @@ def test_the_log_survives_an_interrupt_of_resuming(
     with monkeypatch.context() as patch:
         patch.setattr("os.fsync", interrupted)
         with pytest.raises(KeyboardInterrupt):
-            run._forget_after(tmp_path / "log.jsonl", 6)
+            run._forget_after(tmp_path, 6)
     assert (tmp_path / "log.jsonl").read_text(encoding="utf-8") == whole
 
 
@@ -454,11 +454,11 @@ def test_validation_and_checkpoints_burn_no_schedule(plan: Plan, folder: Path, m
 def test_a_resumed_run_forgets_what_the_interruption_undid(
     plan: Plan, folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Records after the checkpoint, and a line that was cut off, are about to come again."""
+    """Records after the checkpoint, and lines that were cut off or never written, are about to come again."""
     start(plan, folder, 4)
     whole = log(folder)
-    with (folder / "log.jsonl").open("a", encoding="utf-8") as file:
-        file.write('{"kind": "train", "step": 5}\n{"kind": "tra')
+    with (folder / "log.jsonl").open("ab") as file:
+        file.write(b'{"kind": "train", "step": 5}\n' + bytes(40) + b'\n{"kind": "tra')
     resume(folder)
     assert log(folder)[: len(whole)] == whole
     assert all(record["step"] <= 4 for record in log(folder))

@@ -204,9 +204,10 @@ def test_what_is_left_of_a_retired_tag(finished: Path, photo: Picture, tmp_path:
 
 def test_a_run_that_cannot_be_released_leaves_nothing(finished: Path, tmp_path: Path) -> None:
     shelf = tmp_path / "shelf"
-    (finished / "log.jsonl").write_text("{")
-    with pytest.raises(BadInput, match=r"log\.jsonl"):
-        release(finished, "Tiny.1", shelf)
+    for text in ("", "{", "3\n"):
+        (finished / "log.jsonl").write_text(text)
+        with pytest.raises(BadInput, match=r"log\.jsonl"):
+            release(finished, "Tiny.1", shelf)
     (finished / "log.jsonl").unlink()
     with pytest.raises(BadInput, match=r"log\.jsonl"):
         release(finished, "Tiny.1", shelf)

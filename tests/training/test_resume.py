@@ -11,24 +11,26 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import torch
+from filelock import FileLock
 from safetensors import safe_open
 from tiny_runs import MUON, assemble, checkpoint, learned, make_quick, quiet, resume, same, start, toml
 
 from rdcodec.codec.pipeline import load
-from rdcodec.errors import BadInput
+from rdcodec.errors import BadInput, UsageError
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.weights import FILE_NAME, read_weights
 from rdcodec.training import loop, run, validation
 from rdcodec.training.checkpoint import CHECKPOINT, RESTART
 from rdcodec.training.plan import Plan
 from rdcodec.training.recipe import Budget
-from rdcodec.training.run import Setting
+from rdcodec.training.run import LOCK, Setting
 
 TINY_RUNS = Path(__file__).parent / "tiny_runs.py"
-STEPS = 24
+STEPS = 16
 
 
 @pytest.fixture(autouse=True)
@@ -73,12 +75,12 @@ def last_logged(folder: Path) -> int:
 
 
 def test_killed_at_any_moment(plan: Plan, tmp_path: Path) -> None:
-    """Three times, and it still ends as the run that nobody touched: weights, average, both optimisers, bit for bit."""
+    """Twice, and it still ends as the run that nobody touched: weights, average, both optimisers, bit for bit."""
     random = Random(0)
     folder = tmp_path / "killed"
     new = [*toml(plan, tmp_path), "--steps", str(STEPS), "-o", str(folder)]
     before = 0
-    for at in sorted(random.sample(range(2, STEPS - 5), 3)):
+    for at in sorted(random.sample(range(2, STEPS - 5), 2)):
         step = run_until_killed(folder, at, random, *(new if before == 0 else ["--resume", str(folder)]))
         assert max(before, at - 1) <= step <= at + 4
         before = step
@@ -158,6 +160,30 @@ def test_a_pause_at_every_step(plan: Plan, tmp_path: Path) -> None:
     assert [line.split(":")[0] for line in said if "paused" in line] == [f"paused at step {n}" for n in (1, 2, 3)]
     start(plan, tmp_path / "whole", 3)
     assert same(learned(folder), learned(tmp_path / "whole"))
+
+
+def test_no_two_processes_train_one_run(plan: Plan, paused: Path, tmp_path: Path) -> None:
+    before = checkpoint(paused)
+    with FileLock(paused / LOCK), pytest.raises(UsageError, match="another process is training this run"):
+        resume(paused)
+    assert same(checkpoint(paused), before)
+    resume(paused)
+    assert (paused / FILE_NAME).exists()
+
+
+def test_no_two_processes_begin_one_run(plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also if neither saw the other's when it began to read the photographs."""
+    folder, first_values = tmp_path / "run", run._first_values
+
+    def late(*arguments: Any) -> None:
+        first_values(*arguments)
+        folder.mkdir()
+        plan.save(folder)
+
+    monkeypatch.setattr(run, "_first_values", late)
+    with pytest.raises(UsageError, match="another process began a run"):
+        start(plan, folder, 1)
+    assert not (folder / CHECKPOINT).exists()
 
 
 def test_a_restart_file_is_a_small_checkpoint(paused: Path) -> None:

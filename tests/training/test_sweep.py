@@ -1,6 +1,7 @@
 """Sweeps: what a file stands for, and that no trial is lost or run twice, whatever is killed."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,12 +14,12 @@ from pathlib import Path
 
 import pytest
 from filelock import FileLock
-from tiny_runs import RECIPE, checkpoint, toml
+from tiny_runs import RECIPE, checkpoint, make_quick, toml
 
 from rdcodec.cli.main import main
 from rdcodec.errors import RdcError, UsageError
 from rdcodec.models.config import ModelConfig, load_config
-from rdcodec.training import trial
+from rdcodec.training import trial, workers
 from rdcodec.training.checkpoint import CHECKPOINT
 from rdcodec.training.plan import Plan
 from rdcodec.training.recipe import Budget, load_recipe
@@ -211,8 +212,20 @@ def test_an_interrupt_stops_the_workers(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def quick_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+def in_trials(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[[str], Path]:
+    """What every new process runs first: what makes its training quick, and a program, in which MARK is a path."""
+
+    def set_up(program: str = "", only_in: str = "rdcodec.training.trial") -> Path:
+        mark, folder = tmp_path / "mark", tmp_path / "first"
+        folder.mkdir()
+        text = f"import sys\nif any({only_in!r} in word for word in sys.orig_argv):\n"
+        text += textwrap.indent(QUICK + program.replace("MARK", f"Path({str(mark)!r})"), "    ")
+        (folder / "sitecustomize.py").write_text(text)
+        monkeypatch.setenv("PYTHONPATH", str(folder), prepend=os.pathsep)
+        monkeypatch.setenv("OMP_NUM_THREADS", "1")
+        return mark
+
+    return set_up
 
 
 def real_jobs(base: Path, picture_folder: Path, *names: str, steps: int = STEPS) -> list[Job]:
@@ -239,12 +252,17 @@ def steps_done(job: Job) -> int:
     return int(checkpoint(Path(job.folder))["progress"]["step"])
 
 
+QUICK = """
+from pathlib import Path
+from rdcodec.training import loop, run, validation
+
+run.roofline = lambda *_: (100.0, 1024)
+validation.VALIDATION_ANCHORS = ()
+"""
 DIE_ONCE = """
 import os, signal
-from pathlib import Path
-from rdcodec.training import loop
 
-train_step, mark = loop.train_step, Path({mark!r})
+train_step, mark = loop.train_step, MARK
 
 def step(state):
     if state.progress.step == 3 and not mark.exists():
@@ -257,12 +275,10 @@ loop.train_step = step
 
 
 def test_a_killed_process_is_begun_again_from_its_checkpoint(
-    base: Path, picture_folder: Path, quick_start: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Path, picture_folder: Path, in_trials: Callable[..., Path]
 ) -> None:
     (job,) = real_jobs(base, picture_folder, "killed", steps=6)
-    mark = tmp_path / "mark"
-    (tmp_path / "sitecustomize.py").write_text(DIE_ONCE.format(mark=str(mark)))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
+    mark = in_trials(DIE_ONCE)
     (status,) = run_trials([job], LocalWorkers(1), lambda _: None)
     assert mark.exists() and status.state == "done" and status.attempts == 2 and steps_done(job) == 6
     log = Path(job.folder + ".log").read_text()
@@ -274,9 +290,10 @@ def test_a_killed_process_is_begun_again_from_its_checkpoint(
 
 
 def test_a_trial_that_is_stopped_keeps_a_checkpoint(
-    base: Path, picture_folder: Path, quick_start: None, monkeypatch: pytest.MonkeyPatch
+    base: Path, picture_folder: Path, in_trials: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Without a signal, which not every system can send."""
+    in_trials()
     monkeypatch.delattr(subprocess.Popen, "send_signal")
     (job,) = real_jobs(base, picture_folder, "stopped", steps=10**6)
     local = LocalWorkers(1)
@@ -303,7 +320,10 @@ def test_one_process_at_a_time_works_on_a_trial(tmp_path: Path, monkeypatch: pyt
     assert entered.is_set()
 
 
-def test_a_folder_without_a_checkpoint_begins_anew(base: Path, picture_folder: Path, quick_start: None) -> None:
+def test_a_folder_without_a_checkpoint_begins_anew(
+    base: Path, picture_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_quick(monkeypatch.setattr)
     (job,) = real_jobs(base, picture_folder, "early", steps=2)
     Path(job.folder).mkdir()
     (Path(job.folder) / "run.json").write_text("{}")
@@ -311,7 +331,8 @@ def test_a_folder_without_a_checkpoint_begins_anew(base: Path, picture_folder: P
     assert is_done(job) and steps_done(job) == 2
 
 
-def test_a_failure_is_told_in_one_line(base: Path, tmp_path: Path, quick_start: None) -> None:
+def test_a_failure_is_told_in_one_line(base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workers, "ATTEMPTS", 1)
     (job,) = real_jobs(base, tmp_path / "nowhere", "lost")
     (status,) = run_trials([job], LocalWorkers(1), lambda _: None)
     assert status.state == "failed" and status.problem is not None
@@ -320,11 +341,8 @@ def test_a_failure_is_told_in_one_line(base: Path, tmp_path: Path, quick_start: 
 
 WAIT = """
 import time
-from pathlib import Path
-from rdcodec.training import loop, validation
 
-train_step, mark = loop.train_step, Path({mark!r})
-validation.VALIDATION_ANCHORS = ("jpeg",)
+train_step, mark = loop.train_step, MARK
 
 def step(state):
     while state.progress.step == 3 and state.model.config.name == "same" and not mark.exists():
@@ -336,13 +354,10 @@ loop.train_step = step
 
 
 def test_a_sweep_that_is_killed_goes_on(
-    base: Path, picture_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Path, picture_folder: Path, tmp_path: Path, in_trials: Callable[..., Path]
 ) -> None:
     """SIGKILL of the sweep alone: its trials notice, and the same command finishes what is left, nothing twice."""
-    out, mark = tmp_path / "out", tmp_path / "mark"
-    (tmp_path / "sitecustomize.py").write_text(WAIT.format(mark=str(mark)))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    out, mark = tmp_path / "out", in_trials(WAIT)
     path = sweep_file(base, AXES.split("[axes.hidden]")[0], "steps = 6")
     command = [sys.executable, "-m", "rdcodec", "sweep", str(path), "--data", str(picture_folder), "-o", str(out)]
     trials = out / "trials"
@@ -364,17 +379,13 @@ def test_a_sweep_that_is_killed_goes_on(
 
 @pytest.mark.slow
 def test_a_local_ray_cluster_that_loses_a_worker(
-    base: Path, picture_folder: Path, quick_start: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    base: Path, picture_folder: Path, in_trials: Callable[..., Path]
 ) -> None:
     ray = pytest.importorskip("ray", reason="the extra `ray` is not installed")
     jobs = real_jobs(base, picture_folder, "one", "two", steps=6)
-    mark = tmp_path / "mark"
-    in_workers = "import sys\nif any('default_worker' in word for word in sys.orig_argv):\n"
-    (tmp_path / "sitecustomize.py").write_text(in_workers + textwrap.indent(DIE_ONCE.format(mark=str(mark)), "    "))
-    monkeypatch.setenv("PYTHONPATH", str(tmp_path), prepend=os.pathsep)
-    workers = RayWorkers("local", 1, "cpu")
+    mark = in_trials(DIE_ONCE, only_in="default_worker")
     try:
-        ended = run_trials(jobs, workers, lambda _: None)
+        ended = run_trials(jobs, RayWorkers("local", 1, "cpu"), lambda _: None)
     finally:
         ray.shutdown()
     assert mark.exists(), "no worker was killed"
@@ -411,9 +422,23 @@ def test_what_a_sweep_needs(base: Path, picture_folder: Path, capsys: pytest.Cap
     (other / "sweep.toml").write_text("another")
     assert main(["sweep", path, *data, "-o", str(other)]) == 2
     assert main(["sweep", path, "--data", str(base / "nowhere"), "-o", str(base / "new")]) == 2
+    assert not (base / "new").exists()
     lines = capsys.readouterr().err.strip().splitlines()
     assert len(lines) == 6 and all(line.startswith("rdc: ") for line in lines)
     assert "another sweep" in lines[4]
+
+
+def test_photographs_are_named_as_for_one_training(
+    base: Path, picture_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Braces too."""
+    jobs: list[Job] = []
+    monkeypatch.setattr(workers, "run_trials", lambda made, *_: jobs.extend(made) or [])
+    for name in ("a", "b"):
+        shutil.copytree(picture_folder, base / name)
+    data = str(base / "{a,b}")
+    assert main(["sweep", str(sweep_file(base, AXES)), "--data", data, "-o", str(base / "out")]) == 0
+    assert {job.sources for job in jobs} == {(data,)} and len(jobs) == 4
 
 
 def test_a_file_named_as_a_recipe_of_the_package_does_not_take_its_place(tmp_path: Path) -> None:

@@ -51,7 +51,7 @@ def make_quick(patch: Callable[[object, str, object], None]) -> None:
     for module in (run, follow):
         patch(module, "start_model", partial(start_model, patches=1500))
     patch(follow, "BATCHES", 1)
-    patch(run, "matmul_gflop_per_s", lambda *_: 100.0)
+    patch(run, "roofline", lambda *_: (100.0, 1024))
 
 
 def interrupt(*_: object) -> None:

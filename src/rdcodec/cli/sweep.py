@@ -56,6 +56,7 @@ def sweep(
 
     Example: [bold]rdc sweep sweeps/light.toml --dry-run[/bold]
     """
+    from rdcodec.training.sources import open_sources
     from rdcodec.training.sweep import list_trials, read_sweep, recipe_of
 
     asked = read_sweep(file)
@@ -66,6 +67,7 @@ def sweep(
         return
     if output is None or not data:
         raise UsageError("a sweep needs photographs and a folder: rdc sweep SWEEP --data photos/ -o DIR")
+    open_sources(data)  # UsageError, before anything is written, if one is not there
     _claim(output, file)
     share = max(1, (threads or core_count()) // jobs)
     made = _jobs(asked, trials, recipe, output, data, share, device)
@@ -85,12 +87,12 @@ def sweep(
 
 def show_plan(asked: "Sweep", trials: "Sequence[Trial]", recipe: "Recipe", device: str) -> None:
     """What the trials are and what they cost; times are estimates for this machine."""
-    from rdcodec.measure.bench import matmul_gflop_per_s
+    from rdcodec.measure.bench import roofline
     from rdcodec.models.precision import fast_dtype, pick_device
     from rdcodec.training.sweep import training_tflop
 
     at = pick_device(device)
-    speed = TYPICAL_SHARE * matmul_gflop_per_s(at, fast_dtype(at))
+    speed = TYPICAL_SHARE * roofline(at, fast_dtype(at))[0]
     table = io.table("trial", ">parameters", ">kFLOPs/px", ">training", ">about")
     total = 0.0
     for trial in trials:
@@ -146,9 +148,6 @@ def _jobs(
 
     folder = (output / "trials").resolve()
     folder.mkdir(exist_ok=True)
-    for path in data:
-        if not path.exists():
-            raise UsageError(f"{path}: no such photographs; give folders, zip or tar files with --data")
     return [
         Job(
             name=trial.name,

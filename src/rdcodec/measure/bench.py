@@ -8,7 +8,7 @@ from typing import NamedTuple
 import torch
 
 ROOFLINE_SIDES = (4096, 2048, 1024)
-ROOFLINE_SECONDS = 1.5  # a product that takes longer gives way to a smaller one
+ROOFLINE_SECONDS = 0.5  # a product that takes longer gives way to a smaller one
 
 
 class Timing(NamedTuple):

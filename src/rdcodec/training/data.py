@@ -162,6 +162,9 @@ def load_photos(sources: Sequence[Path], say: Callable[[str], None] = lambda lin
                     say(f"{count} picture files read")
             for photo in sorted(found, key=lambda photo: Path(photo.name)):
                 (photos.validation if is_held_out(photo.name) else photos.train).append(photo)
+    if photos.validation and not photos.train:
+        names = first_few([photo.name for photo in photos.validation])
+        raise BadInput(f"{names}: held out for validation, and no other picture is there: give more photographs")
     if not photos.train:
         skipped = f" (unreadable: {first_few(photos.unreadable)})" if photos.unreadable else ""
         where = ", ".join(map(str, sources))

@@ -1,10 +1,22 @@
-"""The log of a run in TensorBoard's form, beside its JSON lines."""
+"""The log of a run: JSON lines, and the same in TensorBoard's form."""
 
+import contextlib
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+LOG = "log.jsonl"
 TENSORBOARD = "tensorboard"  # folder in that of the run
+
+
+def whole_records(folder: Path) -> list[dict[str, Any]]:
+    """The records of RUN/log.jsonl; none without one. Damaged lines are left out: a power cut may leave some."""
+    path, found = folder / LOG, []
+    for line in path.read_bytes().split(b"\n") if path.exists() else ():
+        with contextlib.suppress(ValueError):
+            found.append(json.loads(line))
+    return [record for record in found if isinstance(record, dict) and "step" in record]
 
 
 def open_tensorboard(folder: Path) -> Callable[[dict[str, Any]], None]:

@@ -31,7 +31,7 @@ def training_result(run: Path, tag: str | None = None) -> Result:
         raise BadInput(f"{run}: no folder of a training run ({RUN_FILE} is missing or damaged)") from error
     log = read_log(run)
     losses = [record["loss"] for record in log if record.get("kind") == "train"]
-    if not log or any(key not in log[-1] for key in FIGURES):
+    if any(key not in log[-1] for key in FIGURES):
         raise BadInput(f"{run}: its log does not say what was spent; train it with this version")
     last, earlier = log[-1], plan.get("earlier_eflop") or 0
     return Result(

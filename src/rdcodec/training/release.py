@@ -18,6 +18,7 @@ from rdcodec.models.scale import LMBDA_0, LMBDA_100
 from rdcodec.models.weights import FILE_NAME, TAG, Weights, read_weights, save_weights
 from rdcodec.system import write_whole
 from rdcodec.training.data import load_photos
+from rdcodec.training.logs import LOG, whole_records
 from rdcodec.training.plan import RUN_FILE, Plan
 from rdcodec.training.recipe import Recipe
 from rdcodec.training.tables import with_fitted_tables
@@ -128,13 +129,9 @@ def _rates(config: ModelConfig) -> str:
 
 def read_log(run: Path) -> list[dict[str, Any]]:
     """The records of RUN/log.jsonl; BadInput if there is none that can be read."""
-    path = run / "log.jsonl"
-    try:
-        return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
-    except FileNotFoundError:
-        raise BadInput(f"{path}: the run has no log; train it before it is released") from None
-    except ValueError as error:
-        raise BadInput(f"{path}: damaged log ({error})") from None
+    if records := whole_records(run):
+        return records
+    raise BadInput(f"{run / LOG}: no log that can be read; train the run before it is released")
 
 
 def _training(run: Path, plan: Plan, log: list[dict[str, Any]]) -> list[tuple[str, str]]:

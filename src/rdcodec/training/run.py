@@ -1,19 +1,21 @@
 """Start, resume and finish training runs: a run is a folder."""
 
+import contextlib
 import copy
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock, Timeout
 from torch import nn
 
 from rdcodec.errors import UsageError
 from rdcodec.export.weights import export
-from rdcodec.measure.bench import matmul_gflop_per_s
+from rdcodec.measure.bench import roofline
 from rdcodec.measure.flops import count_parts
 from rdcodec.models.base import ImageModel
 from rdcodec.models.precision import fast_dtype
@@ -26,7 +28,7 @@ from rdcodec.training.follow import can_follow, follow
 from rdcodec.training.graphs import fastest
 from rdcodec.training.group import Group, own_device, processes
 from rdcodec.training.grow import contains, grow
-from rdcodec.training.logs import open_tensorboard
+from rdcodec.training.logs import LOG, open_tensorboard, whole_records
 from rdcodec.training.loop import Run, fit, save
 from rdcodec.training.optimizer import Muon, make_optimizers
 from rdcodec.training.plan import RUN_FILE, Plan
@@ -35,7 +37,7 @@ from rdcodec.training.start import start_model
 from rdcodec.training.stepper import Eager
 from rdcodec.training.validation import anchor_curves
 
-LOG = "log.jsonl"
+LOCK = "run.lock"
 Report = Callable[[dict[str, Any]], None]
 Say = Callable[[str], None]
 
@@ -75,12 +77,14 @@ def _start(plan: Plan, folder: Path, budget: Budget, group: Group, report: Repor
     run = _assemble(plan, folder, photos, Progress(budget), setting, group, report, say)
     _first_values(run.model, plan, photos)
     run.average.load_state_dict(run.model.state_dict())
-    if group.leads:
-        folder.mkdir(parents=True, exist_ok=True)
-        plan.save(folder)
-    if budget.total:
-        save(run)
-    _carry_out(run, plan, setting, say)
+    with _alone(folder, group):
+        if group.leads:
+            if (folder / RUN_FILE).exists():
+                raise UsageError(f"{folder}: another process began a run there meanwhile: choose another folder")
+            plan.save(folder)
+        if budget.total:
+            save(run)
+        _carry_out(run, plan, setting, say)
 
 
 def resume(
@@ -100,7 +104,7 @@ def resume(
     if sources:
         plan = plan.go_on_with(sources)
     setting = replace(setting, device=own_device(setting.device))
-    with processes(setting.device) as group:
+    with processes(setting.device) as group, _alone(folder, group):
         _resume(plan, folder, finish_in, group, report, say, setting)
 
 
@@ -113,13 +117,29 @@ def _resume(
     run.progress = load_checkpoint(folder, run.model, run.average, run.optimizers)
     if group.leads:
         plan.save(folder)
-        _forget_after(folder / LOG, run.progress.step)
+        _forget_after(folder, run.progress.step)
     if finish_in is not None:
         done = run.progress
         more = finish_in * done.spent / max(done.seconds, 1e-9)
         done.budget = done.budget.finish(done.spent, more)
         save(run)
     _carry_out(run, plan, setting, say)
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, group: Group) -> Iterator[None]:
+    """Inside, no other run writes to the folder; UsageError if one does. Processes of one run share it."""
+    lock = FileLock(folder / LOCK)
+    if group.leads:
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise UsageError(f"{folder}: another process is training this run: wait for it, or stop it") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def _nothing(what: object) -> None:
@@ -222,7 +242,7 @@ def _assemble(
         trained_macs_per_px=_entropy_macs_per_px(model) if plan.only else forward_macs,
         optimizer_flops=sum(optimizer.flops for optimizer in optimizers if isinstance(optimizer, Muon)),
         compiled=setting.compiled,
-        matmul_gflop_per_s=matmul_gflop_per_s(device, fast_dtype(device)) if photos else math.inf,
+        matmul_gflop_per_s=roofline(device, fast_dtype(device))[0] if photos else math.inf,
         emit=_emitter(folder, report) if group.leads else _nothing,
         say=say,
     )
@@ -250,12 +270,11 @@ def _maker(
     return make
 
 
-def _forget_after(log: Path, step: int) -> None:
+def _forget_after(folder: Path, step: int) -> None:
     """Drop the records of steps that an interruption undid; they are about to come again."""
-    if log.exists():
-        lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        write_whole(log, "".join(kept))
+    if (folder / LOG).exists():
+        kept = [record for record in whole_records(folder) if record["step"] <= step]
+        write_whole(folder / LOG, "".join(json.dumps(record) + "\n" for record in kept))
 
 
 def _emitter(folder: Path, report: Report) -> Report:

@@ -61,7 +61,7 @@ def _of_folder(source: Path) -> Iterator[File]:
     """The pictures anywhere below, and those of the archives that lie there: a folder of shards is one source."""
     for path in sorted(source.rglob("*")):
         if _is_picture(path.name):
-            yield str(path.relative_to(source)), _content(path.read_bytes)
+            yield str(path.relative_to(source)), _content(path.read_bytes) if path.is_file() else b""
         elif _is_archive(path):
             yield from _reader(path)(path)
 

@@ -9,7 +9,6 @@ found lies beside its weights as results, for the store.
 """
 
 import _thread
-import contextlib
 import json
 import os
 import shutil
@@ -31,11 +30,11 @@ from rdcodec.store.files import dump_results, read_record, results_from_record
 from rdcodec.store.records import Provenance, Result
 from rdcodec.system import write_whole
 from rdcodec.training.checkpoint import CHECKPOINT, RESTART
+from rdcodec.training.logs import whole_records
 from rdcodec.training.plan import Plan
 from rdcodec.training.recipe import Budget, Recipe
 
 RESULTS = "results.json"
-LOG = "log.jsonl"
 
 
 @dataclass(frozen=True)
@@ -71,17 +70,9 @@ def is_done(job: Job) -> bool:
 
 
 def last_record(job: Job) -> dict[str, Any] | None:
-    """The last whole line of its training log."""
-    try:
-        lines = (Path(job.folder) / LOG).read_bytes().splitlines()
-    except OSError:
-        return None
-    for line in reversed(lines):
-        with contextlib.suppress(ValueError):
-            record: dict[str, Any] = json.loads(line)
-            if record["kind"] == "train":
-                return record
-    return None
+    """The last record of a step in its training log."""
+    steps = (record for record in reversed(whole_records(Path(job.folder))) if record.get("kind") == "train")
+    return next(steps, None)
 
 
 def carry_out(job: Job) -> None:
@@ -144,7 +135,7 @@ def results_of(job: Job) -> list[Result]:
     provenance = _provenance(job)
     counted = count_model(config)
     cost = {"parameters": counted.parameters, "kflops_per_px": counted.kflops_per_px}
-    checks = _validations(Path(job.folder) / LOG)
+    checks = [record for record in whole_records(Path(job.folder)) if record.get("kind") == "validation"]
     last = checks[-1] if checks else None
     rows = tuple({"step": check["step"], "eflop": check["eflop"], "loss": finite(check["loss"])} for check in checks)
     spent = {**_spent(Path(job.folder)), "loss": finite(last["loss"]) if last else None}
@@ -164,11 +155,6 @@ def results_of(job: Job) -> list[Result]:
         setting = None if single else quality
         found.append(Result("quality", job.name, job.name, values, held_out, PICTURES, setting))
     return found
-
-
-def _validations(log: Path) -> list[dict[str, Any]]:
-    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
-    return [record for record in map(json.loads, lines) if record["kind"] == "validation"]
 
 
 def _spent(folder: Path) -> dict[str, float]:
