@@ -9,7 +9,7 @@ import pytest
 from PIL import Image, ImageCms
 
 import rdcodec
-from cases import PROFILES, cases, decode, outcome, page, psnr_db
+from cases import PROFILES, cases, decode, outcome, page, psnr_db, row
 from rdcodec.codec.container import read_header
 from rdcodec.codec.picture import Picture
 from rdcodec.codec.picture_reader import read_picture
@@ -17,6 +17,8 @@ from rdcodec.codec.picture_writer import encode_picture
 from rdcodec.codec.sections import picture_of, sections_of
 from rdcodec.errors import BadInput, NeedsModel
 
+PAGE = Path(__file__).parents[1] / "docs" / "results" / "cases.md"
+ANEW = "python tests/cases.py docs/results/cases.md writes it anew"
 LEAST_DB = 27  # of quality 90 on these pictures, or on their 4:2:0; wrong colours give 10 to 20
 
 
@@ -25,6 +27,7 @@ def test_a_case_comes_to_what_is_expected(name: str, tmp_path: Path) -> None:
     case = cases()[name]
     result = outcome(name, tmp_path)
     assert result.words.startswith(case.found or case.expected)
+    assert row(name, result) in PAGE.read_text().splitlines(), ANEW
     assert "Traceback" not in result.stderr
     lines = result.stderr.splitlines()
     assert all(re.match(r"coded\.rdc  |  note: |rdc: ", line) for line in lines) and lines, "nothing raw from a library"
@@ -80,6 +83,9 @@ def test_hurt_cases_are_read_or_refused_in_one_line(seed: int) -> None:
                 assert encode_picture(picture, "tiff")
 
 
-def test_the_page_is_what_the_command_writes() -> None:
-    path = Path(__file__).parents[1] / "docs" / "results" / "cases.md"
-    assert path.read_text() == page(), "python tests/cases.py docs/results/cases.md writes it anew"
+def test_the_page_has_a_row_for_each_case() -> None:
+    """Each row is compared with what becomes of its case above."""
+    text = PAGE.read_text()
+    rows = [line for line in text.splitlines() if line.startswith("| `")]
+    assert [line.split("`")[1] for line in rows] == list(cases()), ANEW
+    assert text == page(rows), ANEW

@@ -295,7 +295,7 @@ NASTY = "a\x1b[31m\nb\x07\u202e\udcff.png"
 
 
 @pytest.mark.skipif(os.name == "nt", reason="names that Windows does not allow")
-def test_control_characters_in_names_are_shown_escaped(work: Path) -> None:
+def test_control_characters_in_names_are_shown_escaped(rdc: Rdc, work: Path) -> None:
     escaped = r"a\x1b[31m\nb\x07\u202e\xff"
     photo().save("photo.png")
     Path("photo.png").rename(NASTY)
@@ -314,10 +314,10 @@ def test_control_characters_in_names_are_shown_escaped(work: Path) -> None:
         ["compare", NASTY, coded],
         ["compare", NASTY, "missing" + NASTY],
     ):
-        done = shell(*arguments)
-        text = (done.stdout + done.stderr).decode()
+        done = rdc(*arguments)
+        text = done.out + done.err
         assert escaped in text, text
-        assert b"Traceback" not in done.stderr and b"unexpected" not in done.stderr
+        assert "Traceback" not in done.err and "unexpected" not in done.err
         assert all(char.isprintable() or char == "\n" for char in text), text
     assert json.loads(shell("compress", NASTY, "-f", "--json").stdout)["input"] == NASTY
 

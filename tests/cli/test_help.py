@@ -10,6 +10,7 @@ import pytest
 
 from conftest import Rdc, command, photo, shell
 from rdcodec.cli.main import app
+from rdcodec.training.sweep import list_trials
 
 SWEEPS = Path(__file__).parents[2] / "sweeps"
 COMMANDS = {command.name or "": command.callback for command in app().registered_commands}
@@ -68,6 +69,8 @@ def test_the_example_runs(rdc: Rdc, work: Path, name: str, monkeypatch: pytest.M
     photo(192, 176).save("kodak/one.png")
     shutil.copytree(SWEEPS, "sweeps")
     monkeypatch.setattr("rdcodec.training.run.start", lambda *arguments: None)  # an hour of training
+    monkeypatch.setattr("rdcodec.measure.speed.measure", lambda *arguments: [])  # a minute of timing
+    monkeypatch.setattr("rdcodec.training.sweep.list_trials", lambda sweep, beside: list_trials(sweep, beside)[:2])
     (work / "photo.rdc").rename(work / ("photo.rdc" if name in ("decompress", "info", "compare") else "kept.rdc"))
     if name == "decompress":
         Path("photo.png").unlink()

@@ -62,6 +62,7 @@ def everything(model: str, photo: np.ndarray) -> tuple:
 @pytest.fixture(autouse=True)
 def golden_weights(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     monkeypatch.setenv("RDCODEC_WEIGHTS", str(Path(__file__).parents[1] / "golden"))
+    monkeypatch.setattr(pipeline, "search_steps", lambda effort: 2 if effort > 1 else 0)
     yield
     pipeline._load.cache_clear()
 

@@ -44,9 +44,9 @@ def cost(coded: Encoded) -> float:
 # What it is worth
 
 
-@pytest.mark.parametrize("quality", [10, pytest.param(50, marks=pytest.mark.slow), 90])
+@pytest.mark.parametrize("quality", [10, 90])
 def test_more_effort_makes_better_files(released: Codec, photo: Picture, quality: float) -> None:
-    plain, some, more = (cost(released.encode(photo, quality, effort)) for effort in (1, 2, 4))
+    plain, some, more = (cost(released.encode(photo[32:128, 64:192], quality, effort)) for effort in (1, 2, 4))
     assert more < some <= plain
     assert more < 0.995 * plain
 
@@ -65,7 +65,8 @@ def test_what_is_worse_is_not_kept(fair: Codec, photo: Picture, monkeypatch: pyt
 
 
 def test_the_same_file_again(released: Codec, photo: Picture) -> None:
-    assert released.compress(photo, 30, 2) == released.compress(photo, 30, 2)
+    image = photo[:96, :96]
+    assert released.compress(image, 30, 2) == released.compress(image, 30, 2)
 
 
 @pytest.mark.slow

@@ -21,6 +21,7 @@ def test_results_come_from_the_result_files(tmp_path: Path, monkeypatch: pytest.
     words = shlex.split(command[1])
     at = words.index("--output")
     monkeypatch.chdir(ROOT)
+    monkeypatch.setattr("rdcodec.report.files.render", lambda figure, stem: {})  # pictures are not compared
     assert main([*words[:at], "--output", str(tmp_path)]) == 0
     kept = ROOT / words[at + 1]
     written = sorted(path.name for path in tmp_path.iterdir() if path.suffix in (".md", ".csv", ".tex"))

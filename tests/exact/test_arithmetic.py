@@ -1,5 +1,6 @@
 """Sums of integers stay exact whatever the process has switched on, and nothing of the process is written."""
 
+import os
 import subprocess
 import sys
 import threading
@@ -142,19 +143,27 @@ SETTINGS = [
 ]
 
 
-@pytest.mark.parametrize("setting", SETTINGS)
-def test_no_setting_of_torch_old_or_new_makes_it_raise(setting):
-    """In a process of its own. The device of a GPU too, as far as a machine without one goes."""
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="a process for each setting, without an import of torch for each")
+def test_no_setting_of_torch_old_or_new_makes_it_raise():
+    """Each in a process of its own. The device of a GPU too, as far as a machine without one goes."""
     program = f"""
-import torch
-{setting}
+import os, torch
 from rdcodec.exact.arithmetic import _rounds, exact_arithmetic, product
-for device in ("cpu", "cuda"):
-    with exact_arithmetic(torch.device(device)):
-        rounds = _rounds(device)
-assert rounds == ("ieee" not in {setting!r} and "False" not in {setting!r}), rounds
-ones = torch.full((9, 9), 1001.0)
-assert product(ones, ones)[0, 0] == 9 * 1001**2
+
+def check(setting):
+    exec(setting)
+    for device in ("cpu", "cuda"):
+        with exact_arithmetic(torch.device(device)):
+            rounds = _rounds(device)
+    assert rounds == ("ieee" not in setting and "False" not in setting), (setting, rounds)
+    ones = torch.full((9, 9), 1001.0)
+    assert product(ones, ones)[0, 0] == 9 * 1001**2
+
+for setting in {SETTINGS}:
+    if not (child := os.fork()):
+        check(setting)
+        break
+    assert os.waitpid(child, 0)[1] == 0, setting
 """
     done = subprocess.run([sys.executable, "-W", "ignore", "-c", program], capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
