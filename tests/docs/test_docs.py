@@ -11,17 +11,21 @@ import shlex
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 import typer
 from PIL import Image
 
 import rdcodec
+from rdcodec import _native
 from rdcodec.cli.main import app, main
 from rdcodec.errors import NeedsModel
+from rdcodec.measure import bench, speed, speed_worker
 from rdcodec.models.weights import find_weights
 
 SOURCE = Path(rdcodec.__file__).parents[1]
@@ -74,6 +78,22 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.fixture
+def bench_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """`rdc bench` measures in this process, beside a small matrix product; `test_speed.py` is about the others."""
+
+    def answer(what: str, job: Mapping[str, Any], setting: speed.Setting, tick: Callable[[], object]) -> dict[str, Any]:
+        with torch.inference_mode():
+            return speed_worker.find_peak(setting) if what == "peak" else speed_worker.measure_model(job, setting)
+
+    monkeypatch.setattr(speed, "_run", answer)
+    monkeypatch.setattr(bench, "ROOFLINE_SIDES", (256,))
+    kernels = _native.kernels()
+    yield
+    _native.use_kernels(kernels)
+
+
+@pytest.mark.usefixtures("bench_here")
 @pytest.mark.skipif(shutil.which("bash") is None, reason="commands of the pages need bash")
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
 def test_page_runs(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

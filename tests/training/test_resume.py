@@ -158,6 +158,7 @@ def test_a_pause_at_every_step(plan: Plan, tmp_path: Path) -> None:
     while not (folder / FILE_NAME).exists():
         run.resume(folder, quiet, said.append, setting)
     assert [line.split(":")[0] for line in said if "paused" in line] == [f"paused at step {n}" for n in (1, 2, 3)]
+    assert said[-1] == f"finished at step 3: {folder / FILE_NAME}"
     start(plan, tmp_path / "whole", 3)
     assert same(learned(folder), learned(tmp_path / "whole"))
 

@@ -41,13 +41,13 @@ REACH_LEAST = 4  # quantisation steps
 def quantise_hyperprior(model: HyperpriorModel, latents: Sequence[tuple[Tensor, float]]) -> Arrays:
     """Integer arrays of a trained model; latents as `QUANTISERS` gives them."""
     m, unit = model.latent_channels, torch.ones(model.hyper_channels)
-    z_hat = _rounded_hyper_latents(model, latents)
-    steps = torch.cat([_steps(m, MEAN_ONE), _level_steps(m)])
+    z_hat = rounded_hyper_latents(model, latents)
+    steps = torch.cat([even_steps(m, MEAN_ONE), level_steps(m)])
     if not has_swin(model.config):
-        network = _with_levels(model.hyper_synthesis, m)
+        network = with_levels(model.hyper_synthesis, m)
         return named("hyper_synthesis", calibrate(network, z_hat, unit, HYPER, steps, WIDE_LIMIT).arrays)
     swin = calibrate_swin(model.hyper_synthesis, z_hat, unit, HYPER, BEFORE_STEPS)
-    done = calibrate(_with_levels(_to_steps(2 * m), m), swin.samples, swin.step, BEFORE_STEPS, steps)
+    done = calibrate(with_levels(_to_steps(2 * m), m), swin.samples, swin.step, BEFORE_STEPS, steps)
     return {SYNTHESIS + name: array for name, array in swin.arrays.items()} | named("parameters", done.arrays)
 
 
@@ -55,7 +55,7 @@ def quantise_hyperprior(model: HyperpriorModel, latents: Sequence[tuple[Tensor, 
 def quantise_charm(model: CharmModel, latents: Sequence[tuple[Tensor, float]]) -> Arrays:
     """As `quantise_hyperprior`."""
     unit = torch.ones(model.hyper_channels)
-    z_hat = _rounded_hyper_latents(model, latents)
+    z_hat = rounded_hyper_latents(model, latents)
     hyper: Calibrated | CalibratedSwin
     if has_swin(model.config):
         hyper = calibrate_swin(model.hyper_synthesis, z_hat, unit, HYPER, FEATURE)
@@ -79,7 +79,7 @@ def quantise_charm(model: CharmModel, latents: Sequence[tuple[Tensor, float]]) -
         found = _quantise_slice(networks, seen, [part[index] for part in parts], step, reach)
         arrays |= {f"slices.{index}.{name}": array for name, array in found.arrays.items()}
         reaches.append(Reach(found.arrays["reach"].astype(np.int64)))
-        inputs.append(_steps(len(reaches[-1].largest), LATENT_ONE)[None, :, None, None])
+        inputs.append(even_steps(len(reaches[-1].largest), LATENT_ONE)[None, :, None, None])
         for before, y_hat in zip(decoded, found.samples, strict=True):
             before.append(y_hat)
     grid = torch.arange(TANH_INPUT.low, TANH_INPUT.high + 1, dtype=torch.float64) / MEAN_ONE
@@ -99,16 +99,16 @@ def _quantise_slice(
 ) -> QuantisedSlice:
     """seen and parts: what its networks see, and the latents themselves, of each photograph."""
     count = parts[0].shape[1]
-    fine = _steps(count, MEAN_ONE)
+    fine = even_steps(count, MEAN_ONE)
     mean_step, scale_step = (x.flatten() for x in step)
     mean = calibrate(networks.mean, [x.mean for x in seen], mean_step, reach, fine, WIDE_LIMIT)
-    network = _with_levels(networks.scale, 0)
-    scale = calibrate(network, [x.scale for x in seen], scale_step, reach, _level_steps(count), WIDE_LIMIT)
+    network = with_levels(networks.scale, 0)
+    scale = calibrate(network, [x.scale for x in seen], scale_step, reach, level_steps(count), WIDE_LIMIT)
     y_hat = [(y - mean).round() + mean for y, mean in zip(parts, mean.samples, strict=True)]
     samples = [networks.combine(y, networks.predict_residual(s, y)) for s, y in zip(seen, y_hat, strict=True)]
     own = _reach_of([*y_hat, *samples])
     both = [torch.cat([s.mean, y], 1) for s, y in zip(seen, y_hat, strict=True)]
-    lrp_step = torch.cat([mean_step, _steps(count, LATENT_ONE)])
+    lrp_step = torch.cat([mean_step, even_steps(count, LATENT_ONE)])
     lrp = calibrate(networks.lrp, both, lrp_step, join(reach, Reach(own.astype(np.int64))), fine, WIDE_LIMIT)
     chains = {"mean": mean, "scale": scale, "lrp": lrp}
     if networks.merge is not None:
@@ -123,20 +123,26 @@ def _quantise_slice(
     return QuantisedSlice(arrays, samples)
 
 
-def _rounded_hyper_latents(model: HyperModel, latents: Sequence[tuple[Tensor, float]]) -> list[Tensor]:
+# What further models of this kind are made of
+
+
+def rounded_hyper_latents(model: HyperModel, latents: Sequence[tuple[Tensor, float]]) -> list[Tensor]:
+    """What the networks see of z, for each of the latents."""
     quality = torch.zeros(1)  # on which nothing depends
     return [model.analyse(y, quality).round().clamp(HYPER.low, HYPER.high) for y, _ in latents]
 
 
-def _steps(channels: int, one: int) -> Tensor:
+def even_steps(channels: int, one: int) -> Tensor:
+    """Channels in steps of 1 / one, as means are in those of 1 / MEAN_ONE."""
     return torch.full((channels,), 1 / one, dtype=torch.float64)
 
 
-def _level_steps(channels: int) -> Tensor:
+def level_steps(channels: int) -> Tensor:
+    """Channels that are levels of the table of scales."""
     return torch.full((channels,), LOG_LEVEL / LEVEL_ONE, dtype=torch.float64)
 
 
-def _with_levels(network: nn.Sequential, first: int) -> nn.Sequential:
+def with_levels(network: nn.Sequential, first: int) -> nn.Sequential:
     """The network with outputs from `first` on as logarithms of the scale over the table's smallest."""
     changed = copy.deepcopy(network)
     last = layers_of(changed)[-1]

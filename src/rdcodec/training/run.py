@@ -157,6 +157,7 @@ def _carry_out(run: Run, plan: Plan, setting: Setting, say: Say) -> None:
         eflop = plan.whole_eflop(run.progress.flops / 1e18)
         export(run.average, run.folder / FILE_NAME, [photo.pixels for photo in run.validation], eflop=eflop)
         (run.folder / RESTART).unlink(missing_ok=True)
+        say(f"finished at step {run.progress.step}: {run.folder / FILE_NAME}")
     else:
         save_restart(run.folder, run.progress, run.model)
         say(f"paused at step {run.progress.step}: go on with rdc train --resume {run.folder}")

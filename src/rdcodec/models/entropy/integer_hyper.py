@@ -46,14 +46,14 @@ class IntegerHyperprior:
     """The `IntegerForm` of `HyperpriorModel`. Nothing depends on the quality."""
 
     def __init__(self, config: HyperpriorEntropy, latent_channels: int, arrays: Arrays) -> None:
-        self.prior = _prior_indexes(config)
+        self.prior = prior_indexes(config)
         self.parameters: IntegerChain | None = None
         if has_swin(config):
             self.parameters = IntegerChain(
                 _steps_chain(2 * latent_channels), nested(arrays, "parameters"), BEFORE_STEPS, PARAMETER
             )
         outputs = PARAMETER if self.parameters is None else BEFORE_STEPS
-        self.hyper_synthesis = _hyper_synthesis(config, arrays, outputs)
+        self.hyper_synthesis = integer_synthesis(config, arrays, outputs)
 
     def to(self, device: torch.device) -> "IntegerHyperprior":
         self.prior = self.prior.to(device)
@@ -64,11 +64,11 @@ class IntegerHyperprior:
 
     def code(self, height: int, width: int, tenths: int, coder: SymbolCoder) -> Tensor:
         with exact_arithmetic(self.prior.device):
-            parameters = self.hyper_synthesis(_hyper_latents(height, width, self.prior, coder))
+            parameters = self.hyper_synthesis(hyper_latents(height, width, self.prior, coder))
             if self.parameters is not None:
                 parameters = self.parameters(parameters)
             mean, level = parameters[:, :, :height, :width].chunk(2, 1)
-            return _code_channels(mean, level, 0, coder) / MEAN_ONE
+            return code_channels(mean, level, 0, coder) / MEAN_ONE
 
 
 class IntegerCharm:
@@ -76,8 +76,8 @@ class IntegerCharm:
 
     def __init__(self, config: CharmEntropy, latent_channels: int, arrays: Arrays) -> None:
         self.config = config
-        self.prior = _prior_indexes(config)
-        self.hyper_synthesis = _hyper_synthesis(config, arrays, FEATURE)
+        self.prior = prior_indexes(config)
+        self.hyper_synthesis = integer_synthesis(config, arrays, FEATURE)
         self.reduce: IntegerChain | None = None
         if config.reduction:
             self.reduce = IntegerChain(reduce_chain(config), nested(arrays, "reduce"), FEATURE, FEATURE)
@@ -96,14 +96,14 @@ class IntegerCharm:
             return self._code(height, width, coder)
 
     def _code(self, height: int, width: int, coder: SymbolCoder) -> Tensor:
-        features = self.hyper_synthesis(_hyper_latents(height, width, self.prior, coder))[:, :, :height, :width]
+        features = self.hyper_synthesis(hyper_latents(height, width, self.prior, coder))[:, :, :height, :width]
         own = share(self.config, features if self.reduce is None else self.reduce(features))
         decoded: list[Tensor] = []
         inputs: list[Tensor] = []
         for index, networks in enumerate(self.slices):
             seen = see(self.config, index, own[index], inputs)
             first = sum(self.config.slices[:index])
-            y_hat = _code_channels(networks.mean(seen.mean), networks.scale(seen.scale), first, coder)
+            y_hat = code_channels(networks.mean(seen.mean), networks.scale(seen.scale), first, coder)
             decoded.append(networks.combine(y_hat, networks.predict_residual(seen, y_hat)))
             inputs.append(networks.as_input(decoded[-1]))
         return torch.cat(decoded, 1) / MEAN_ONE
@@ -161,7 +161,11 @@ def has_swin(config: HyperEntropy) -> bool:
     return isinstance(config.hyper_synthesis, SwinHyperSynthesis)
 
 
-def _hyper_synthesis(config: HyperEntropy, arrays: Arrays, outputs: Range) -> IntegerChain | IntegerSwin:
+# What further models of this kind are made of
+
+
+def integer_synthesis(config: HyperEntropy, arrays: Arrays, outputs: Range) -> IntegerChain | IntegerSwin:
+    """The hyper-synthesis of the configuration; its sums end within `outputs`."""
     synthesis = config.hyper_synthesis
     if isinstance(synthesis, SwinHyperSynthesis):
         own = {name.removeprefix(SYNTHESIS): array for name, array in arrays.items() if name.startswith(SYNTHESIS)}
@@ -176,18 +180,18 @@ def _steps_chain(channels: int) -> Chain:
     return [Conv(channels, channels, 1, groups=channels)]
 
 
-def _prior_indexes(config: HyperEntropy) -> Tensor:
+def prior_indexes(config: HyperEntropy) -> Tensor:
     """Table rows of the channels of z, (N,) int16."""
     return torch.arange(LEVELS, LEVELS + config.hyper_channels, dtype=torch.int16)
 
 
-def _hyper_latents(height: int, width: int, prior: Tensor, coder: SymbolCoder) -> Tensor:
+def hyper_latents(height: int, width: int, prior: Tensor, coder: SymbolCoder) -> Tensor:
     """z (1, N, ceil(height / 4), ceil(width / 4)), clipped to what networks can take."""
     z = coder.z(prior.expand(-(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE), -1))
     return z.clamp(HYPER.low, HYPER.high).permute(2, 0, 1)[None]
 
 
-def _code_channels(mean: Tensor, level: Tensor, first: int, coder: SymbolCoder) -> Tensor:
+def code_channels(mean: Tensor, level: Tensor, first: int, coder: SymbolCoder) -> Tensor:
     """Code the channels from `first` on: mean and level (1, C, h, w) -> y_hat in steps of 1/64, the same shape."""
     mean, level = (x[0].permute(1, 2, 0) for x in (mean, level))
     indexes = level_indexes(level, LEVEL_ONE // 2)
