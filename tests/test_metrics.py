@@ -40,8 +40,8 @@ TORCHMETRICS = {
 }
 
 
-# What libjxl's tool ssimulacra2 (of 2023) gives for such pictures as PNG, and psnr_hvs_hvsm of psnr-hvsm 0.3.0 for their
-# lumas, cut to whole blocks. Sides down to 8 pixels: there the tool gives fewer scales the weights of others.
+# What libjxl's tool ssimulacra2 (of 2023) gives for such pictures as PNG, and psnr_hvs_hvsm of psnr-hvsm 0.3.0 for
+# their lumas, cut to whole blocks. Sides down to 8 pixels: there the tool gives fewer scales the weights of others.
 OTHERS = {
     (176, 192, 6): (41.21176387, 26.55175980),
     (183, 250, 52): (91.46822861, 50.96371249),
@@ -261,9 +261,11 @@ rdc("bdrate jpeg.json webp.json --metric nearness")
 rdc("report jpeg.json webp.json -o report")
 assert "NEARNESS" in Path("report/results.md").read_text(encoding="utf-8")
 record = json.loads(Path("jpeg.json").read_text())
-for result in record["results"]:
-    for values in (result["values"], *result["rows"]):
-        del values["nearness"]
+columns = record["rows"]["columns"]
+at = columns.index("nearness")
+for row in (columns, *record["rows"]["values"]):
+    del row[at]
+del record["curve"]["nearness"]
 Path("old.json").write_text(json.dumps(record))
 rdc("report old.json webp.json -o mixed")
 """

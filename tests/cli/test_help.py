@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from test_cli_bench import answer
 
 from conftest import Rdc, command, photo, shell
 from rdcodec.cli.main import app
@@ -69,7 +70,7 @@ def test_the_example_runs(rdc: Rdc, work: Path, name: str, monkeypatch: pytest.M
     photo(192, 176).save("kodak/one.png")
     shutil.copytree(SWEEPS, "sweeps")
     monkeypatch.setattr("rdcodec.training.run.start", lambda *arguments: None)  # an hour of training
-    monkeypatch.setattr("rdcodec.measure.speed.measure", lambda *arguments: [])  # a minute of timing
+    monkeypatch.setattr("rdcodec.measure.speed._run", answer)  # a minute of timing
     monkeypatch.setattr("rdcodec.training.sweep.list_trials", lambda sweep, beside: list_trials(sweep, beside)[:2])
     (work / "photo.rdc").rename(work / ("photo.rdc" if name in ("decompress", "info", "compare") else "kept.rdc"))
     if name == "decompress":

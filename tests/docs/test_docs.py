@@ -87,7 +87,7 @@ def bench_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
             return speed_worker.find_peak(setting) if what == "peak" else speed_worker.measure_model(job, setting)
 
     monkeypatch.setattr(speed, "_run", answer)
-    monkeypatch.setattr(bench, "ROOFLINE_SIDES", (256,))
+    monkeypatch.setattr(bench, "ROOFLINE_SIDES", (1024,))
     kernels = _native.kernels()
     yield
     _native.use_kernels(kernels)

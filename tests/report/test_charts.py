@@ -196,7 +196,8 @@ def test_what_the_last_doubling_of_training_brought() -> None:
     assert found["I.1", 1e-4] == pytest.approx(100 * (0.9**-3 - 1), abs=1e-3)
     assert found["I.1", 8e-4] == pytest.approx(0, abs=1e-6)
     assert found["I.1, guess", 32e-4] == pytest.approx(-19, abs=1e-3)
-    assert isinstance(chart, Chart) and "I.1: the last doubling of the computation took 10.0 % off" in chart.note
+    assert isinstance(chart, Chart)
+    assert "I.1: the last doubling of the computation lowered the rate by 10.0 %" in chart.note
     assert isinstance(rate_by_training(Laboratory((), (), (), (replace(run, rows=()),))), Missing)
     later = replace(
         run, tag="I.2", rows=tuple({**row, "eflop": 16 * row["eflop"]} for row in rows if row["eflop"] > 3e-4)

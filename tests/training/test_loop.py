@@ -159,7 +159,7 @@ def batch_of(state: loop.Run, step: int, samples: int) -> Batch:
 
 def test_what_a_run_leaves(six_steps: Path, plan: Plan) -> None:
     left = sorted(path.name for path in six_steps.iterdir())
-    assert [name for name in left if name != LOCK] == [CHECKPOINT, LOG, RUN_FILE, TENSORBOARD, FILE_NAME]
+    assert left == [CHECKPOINT, LOG, RUN_FILE, LOCK, TENSORBOARD, FILE_NAME]
     assert Plan.read(six_steps) == plan
     first, last = log(six_steps)
     assert (first["kind"], first["step"], last["kind"], last["step"]) == ("validation", 0, "validation", 6)
@@ -545,7 +545,7 @@ def test_gradients_far_beyond_the_usual_are_not_followed() -> None:
 
 def test_no_steps_give_random_weights_that_work(tiny_config: ModelConfig, folder: Path) -> None:
     start(Plan(tiny_config, RECIPE, (), seed=3), folder, 0)
-    assert sorted(path.name for path in folder.iterdir()) == [RUN_FILE, FILE_NAME]
+    assert sorted(path.name for path in folder.iterdir()) == [RUN_FILE, LOCK, FILE_NAME]
     codec = load(folder)
     assert codec.info.tag == "Tiny.0"
     image = np.random.default_rng(0).integers(0, 256, (50, 70, 3), np.uint8)
