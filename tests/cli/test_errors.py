@@ -53,6 +53,7 @@ ERRORS = {
     "bad geometry": (["flops", "I", "--size", "large"], 2, "768x512"),
     "unknown anchor": (["eval", "I", "--data", ".", "--anchors", "jepg"], 2, "choose from"),
     "new run without a budget": (["train", "I", "-o", "run"], 2, "--steps, --minutes or --tflop"),
+    "new run without an end": (["train", "I", "-o", "run", "--minutes", "inf"], 2, "give a finite number"),
     "foreign picture": (["compress", "photo.rdc", "-o", "x.rdc"], 3, "photo.rdc: is not a picture"),
     "no colour": (["compress", "alpha.png", "--background", "reddish"], 2, "is not a colour"),
     "transparent picture to JPEG": (

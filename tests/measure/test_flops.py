@@ -26,7 +26,7 @@ from rdcodec.measure.flops import (
     count_parts,
 )
 from rdcodec.models.base import ImageModel, blueprint
-from rdcodec.models.config import CONFIGS, ModelConfig, config_names, config_sha256, load_config
+from rdcodec.models.config import CONFIGS, ModelConfig, config_names, config_sha256, family_of, load_config
 
 KODAK_PIXELS = 768 * 512
 
@@ -298,7 +298,12 @@ def layer(rows: list[LayerCost], name: str) -> LayerCost:
     return found
 
 
-@pytest.mark.parametrize("name", config_names())
+# One model of each family is enough where all of a family are made of the same parts; the others are slow.
+FIRST = set({family_of(load_config(CONFIGS / f"{name}.toml")): name for name in reversed(config_names())}.values())
+OF_EACH_FAMILY = [pytest.param(name, marks=[pytest.mark.slow] * (name not in FIRST)) for name in config_names()]
+
+
+@pytest.mark.parametrize("name", OF_EACH_FAMILY)
 def test_layers_add_up_to_their_components(name: str) -> None:
     """On a size where everything is padded; parameters are those of the networks that ran, each once."""
     height, width = 333, 517
@@ -339,7 +344,7 @@ def test_counting_layers_leaves_the_model_as_it_was() -> None:
     assert not any(module._forward_hooks or module._forward_pre_hooks for module in network.modules())
 
 
-@pytest.mark.parametrize("name", config_names())
+@pytest.mark.parametrize("name", OF_EACH_FAMILY)
 def test_formula_is_the_count_at_every_size(name: str) -> None:
     """But for a single latent of a light model, whose gains then have the shape of activations, and count as such."""
     network = model(name)

@@ -99,6 +99,14 @@ def test_errors_name_file_and_key(tmp_path: Path, old: str, new: str, message: s
         load_recipe(str(path))
 
 
+def test_files_that_are_no_toml(tmp_path: Path) -> None:
+    (tmp_path / "latin.toml").write_bytes(b'start = "\xe9"')
+    (tmp_path / "folder.toml").mkdir()
+    for name, message in (("latin", "not a TOML file"), ("folder", "Is a directory")):
+        with pytest.raises(UsageError, match=rf"{name}\.toml: {message}"):
+            load_recipe(str(tmp_path / f"{name}.toml"))
+
+
 def test_a_recipe_has_a_stage(tmp_path: Path) -> None:
     (tmp_path / "mine.toml").write_text("stages = []\n")
     with pytest.raises(UsageError, match=r"mine\.toml: stages: "):

@@ -89,6 +89,9 @@ def train(
     Example: [bold]rdc train I --data photos/ --minutes 60 -o runs/first[/bold]
     """
     began = time.perf_counter()
+    for option, number in (("--minutes", minutes), ("--tflop", tflop), ("--lmbda", lmbda)):
+        if number == math.inf:
+            raise UsageError(f"{option} inf: give a finite number")
     if resume is None:
         _check_new_run(config, output, (steps, minutes, tflop), finish_in)
     elif any(

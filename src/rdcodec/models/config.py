@@ -8,9 +8,8 @@ from typing import Annotated, Any, Self
 
 from pydantic import Field, PositiveInt, model_validator
 
-from rdcodec.errors import UsageError
 from rdcodec.models.entropy.kinds import Entropy
-from rdcodec.models.records import Record, parse_record
+from rdcodec.models.records import Record, parse_record, read_toml
 from rdcodec.models.transforms.kinds import Transform
 
 
@@ -71,12 +70,4 @@ def name_group(name: str) -> int:
 
 def load_config(path: Path) -> ModelConfig:
     """Read one model configuration; UsageError names the key that is unknown or of the wrong kind."""
-    import tomllib  # here: weights bring their configuration along
-
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise UsageError(f"{path}: no such configuration") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not a TOML file ({error})") from None
-    return parse_record(ModelConfig, data, str(path))
+    return parse_record(ModelConfig, read_toml(path, "no such configuration"), str(path))

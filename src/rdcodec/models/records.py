@@ -4,6 +4,7 @@ import difflib
 from collections.abc import Sequence
 from functools import reduce
 from operator import or_
+from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
@@ -26,6 +27,20 @@ R = TypeVar("R", bound=Record)
 def one_of(kinds: tuple[type[Record], ...]) -> Any:
     """The type of a field that holds one of these records: its key `kind` tells which."""
     return Annotated[reduce(or_, kinds), Field(discriminator="kind")]
+
+
+def read_toml(path: Path, missing: str) -> dict[str, Any]:
+    """What a TOML file says; UsageError in one line if it cannot be read, with `missing` if it is not there."""
+    import tomllib  # here: weights bring their configuration along
+
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise UsageError(f"{path}: {missing}") from None
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror}; give a TOML file") from None
+    except ValueError as error:  # of the syntax, or of the encoding
+        raise UsageError(f"{path}: not a TOML file ({error})") from None
 
 
 def parse_record(record: type[R], data: object, where: str) -> R:

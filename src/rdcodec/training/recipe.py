@@ -1,6 +1,5 @@
 """How to train: a recipe is one TOML file, a budget is steps, time or computation."""
 
-import tomllib
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -8,8 +7,7 @@ from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, PositiveInt
 
-from rdcodec.errors import UsageError
-from rdcodec.models.records import Record, parse_record
+from rdcodec.models.records import Record, parse_record, read_toml
 
 RECIPES = Path(__file__).parent / "recipes"
 Share = Annotated[float, Field(gt=0, le=1)]
@@ -62,14 +60,8 @@ def load_recipe(name_or_path: str) -> Recipe:
     path = RECIPES / f"{name_or_path}.toml"
     if not path.exists():
         path = Path(name_or_path)
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
-        raise UsageError(f"{name_or_path}: no such recipe; the package has {known}") from None
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{path}: not a TOML file ({error})") from None
-    return parse_record(Recipe, data, str(path))
+    known = ", ".join(sorted(p.stem for p in RECIPES.glob("*.toml")))
+    return parse_record(Recipe, read_toml(path, f"no such recipe; the package has {known}"), str(path))
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,6 @@ elic-charm-conv. All trials have the same recipe and the same budget.
 
 import itertools
 import random
-import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cached_property
@@ -20,7 +19,7 @@ from rdcodec.errors import UsageError
 from rdcodec.measure.cost import count_model
 from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.config import ModelConfig
-from rdcodec.models.records import Record, parse_record
+from rdcodec.models.records import Record, parse_record, read_toml
 from rdcodec.models.weights import find_config
 from rdcodec.training.recipe import Budget, Recipe, load_recipe
 from rdcodec.training.run import forward_macs_per_px
@@ -98,13 +97,7 @@ def training_flops_per_px(model: ImageModel) -> float:
 
 def read_sweep(path: Path) -> Sweep:
     """Read a sweep file; UsageError names the key that is unknown or of the wrong kind."""
-    try:
-        data = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UsageError(f"{path}: {error.strerror}; give a sweep's TOML file") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: not a TOML file ({error})") from None
-    return parse_record(Sweep, data, str(path))
+    return parse_record(Sweep, read_toml(path, "no such file; give a sweep's TOML file"), str(path))
 
 
 def list_trials(sweep: Sweep, beside: Path) -> list[Trial]:
