@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from rdcodec.cli.io import STREAM, refuse_existing
+from rdcodec.cli.io import STREAM, is_remote, place, refuse_existing
 from rdcodec.errors import BadInput, RdcError, UsageError
 
 THERE = "there already"
@@ -62,7 +62,7 @@ def find(inputs: Sequence[str], suffixes: frozenset[str], recursive: bool = Fals
         raise UsageError("'-' (standard input) must be the only input")
     found = Found()
     for text in inputs:
-        path = Path(text)
+        path = place(text)
         if text == STREAM:
             found.files.append((None, path))
         elif path.is_dir():
@@ -93,15 +93,15 @@ def plan(
     old one (None: a command without that choice). For several inputs `output` is a folder, and below it lie the
     folders that were found. `find` says what the inputs may be. RdcError if there is nothing to do but refuse one.
     """
-    several = len(inputs) > 1 or Path(inputs[0]).is_dir()
+    several = len(inputs) > 1 or place(inputs[0]).is_dir()
     if several and output == STREAM:
         raise UsageError("several inputs cannot go to one standard output: give a folder with -o")
-    if several and output and Path(output).exists() and not Path(output).is_dir():
+    if several and output and place(output).exists() and not place(output).is_dir():
         raise UsageError(f"{output}: is a file, but several inputs need a folder")
     found = find(inputs, read_suffixes, recursive, output)
     pairs: dict[tuple[str, str], Item] = {}  # a file that is named twice is done once
-    for source, place in found.files:
-        named = place.with_name(place.name + suffix) if keep_suffix else place.with_suffix(suffix)
+    for source, below in found.files:
+        named = below.with_name(below.name + suffix) if keep_suffix else below.with_suffix(suffix)
         item = Item(source, _target(source, named, output, several))
         pairs.setdefault((_real(item.source), _real(item.target)), item)
     hint = "rename it, or give --keep-suffix" if keep_suffix is False else "rename it"
@@ -134,7 +134,7 @@ def _look_into(
     folder: Path, top: Path, suffixes: frozenset[str], recursive: bool, output: str | None, found: Found
 ) -> None:
     try:
-        entries = sorted(folder.iterdir())
+        entries = sorted(folder.iterdir(), key=str)
     except OSError as error:
         found.refused.append((str(folder), RdcError(f"{folder}: cannot be read: {error.strerror}")))
         return
@@ -142,12 +142,18 @@ def _look_into(
         if entry.is_dir():
             if not recursive or entry.is_symlink():  # which might lead round in circles
                 found.passed_over[FOLDER if not entry.is_symlink() else "link to a folder"] += 1
-            elif output is None or _real(entry) != _real(Path(output)):
+            elif output is None or _real(entry) != _real(place(output)):
                 _look_into(entry, top, suffixes, recursive, output, found)
         elif entry.suffix.lower() in suffixes and entry.is_file():
-            found.files.append((entry, entry.relative_to(top)))
+            found.files.append((entry, _below(entry, top)))
         else:
             found.passed_over[_kind(entry)] += 1
+
+
+def _below(entry: Path, top: Path) -> Path:
+    if is_remote(entry):  # the path that a URL ends with
+        return Path(entry.path).relative_to(top.path)  # type: ignore[attr-defined]
+    return entry.relative_to(top)
 
 
 def _kind(path: Path) -> str:
@@ -163,13 +169,14 @@ def _target(source: Path | None, named: Path, output: str | None, several: bool)
     if output == STREAM or (source is None and output is None):
         return None
     if source is None:
-        return Path(str(output))
+        return place(str(output))
     if output is None:
         if source.exists() and not source.is_file():
             raise UsageError(f"{source}: has no place for a file next to it: name a file with -o")
         return source.with_name(named.name)
-    folder = several or output.endswith(("/", os.sep)) or Path(output).is_dir()
-    return Path(output) / named if folder else Path(output)
+    there = place(output)
+    folder = several or output.endswith(("/", os.sep)) or there.is_dir()
+    return there / named.as_posix() if folder else there
 
 
 def _without_clashes(items: Sequence[Item], refused: list[tuple[str, RdcError]], hint: str) -> Iterator[Item]:
@@ -194,4 +201,6 @@ def _without_clashes(items: Sequence[Item], refused: list[tuple[str, RdcError]],
 
 
 def _real(path: Path | None) -> str:
-    return STREAM if path is None else os.path.realpath(path)
+    if path is None:
+        return STREAM
+    return str(path) if is_remote(path) else os.path.realpath(path)

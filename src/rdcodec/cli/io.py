@@ -13,7 +13,7 @@ import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO, Literal, cast
 
 import typer
 
@@ -203,6 +203,34 @@ def progress(verb: str, total: int, enabled: bool, of_bytes: bool = False) -> It
 # Bytes in and out
 
 
+def place(text: str) -> Path:
+    """A path, or an object like one for a URL (s3://, https://, ...), which fsspec reads and writes.
+
+    NeedsModel if the package for it is not installed, UsageError for a URL that is none.
+    """
+    kind = text.partition("://")[0]
+    if not re.fullmatch(r"[a-z][a-z0-9+.-]+", kind) or kind == text:
+        return Path(text)
+    if kind == "file":
+        return Path(text.removeprefix("file://"))
+    try:
+        from upath import UPath
+
+        found = UPath(text)
+        _ = found.fs
+    except ImportError as error:
+        missing = "pip install 'rdcodec[remote]'" if error.name == "upath" else str(error)
+        raise NeedsModel(f"{text}: a package is missing for such URLs: {missing}") from None
+    except Exception as error:
+        raise UsageError(f"{text}: cannot be used as a URL: {error}") from error
+    return cast(Path, found)
+
+
+def is_remote(path: Path | None) -> bool:
+    """Whether it stands for a URL."""
+    return path is not None and not isinstance(path, Path)
+
+
 def read_bytes(source: Path | None, magic: bytes = b"") -> bytes:
     """All bytes of a file, or of stdin; only the first few if it does not start with `magic`."""
     if source is None:
@@ -212,13 +240,21 @@ def read_bytes(source: Path | None, magic: bytes = b"") -> bytes:
     try:
         with source.open("rb") as file:
             return _read_all(file, magic)
-    except OSError as error:
-        raise RdcError(f"{source}: cannot be read: {error.strerror}") from error
+    except Exception as error:
+        if not (isinstance(error, OSError) or is_remote(source)):  # whose libraries raise anything
+            raise
+        raise RdcError(f"{source}: cannot be read: {_words(error)}") from error
+
+
+def _words(error: BaseException) -> str:
+    return getattr(error, "strerror", None) or " ".join(str(error).split()) or type(error).__name__
 
 
 def regular(source: Path | None) -> Path | bytes:
-    """A file by its path, to be read as far as needed; all bytes of stdin, a pipe or a device, which is read once."""
-    return read_bytes(source) if source is None or (source.exists() and not source.is_file()) else source
+    """A file by its path, to be read as far as needed; all bytes of stdin, URL, pipe or device, which are read once."""
+    if source is None or is_remote(source):
+        return read_bytes(source)
+    return read_bytes(source) if source.exists() and not source.is_file() else source
 
 
 def size_of(source: Path | bytes) -> int:
@@ -244,7 +280,7 @@ def refuse_existing(target: Path | None, force: bool) -> None:
 
 def times_of(source: Path | None) -> tuple[int, int] | None:
     """When a file was read and changed last, in ns; None for stdin, pipes, and what is not there."""
-    if source is None or not source.is_file():
+    if source is None or is_remote(source) or not source.is_file():
         return None
     found = source.stat()
     return found.st_atime_ns, found.st_mtime_ns
@@ -261,7 +297,10 @@ def write_output(target: Path | None, data: bytes, force: bool, times: tuple[int
             sys.stdout.buffer.write(data)
             sys.stdout.buffer.flush()
         return
-    with _named_output(str(target)):
+    with _named_output(str(target), is_remote(target)):
+        if is_remote(target):
+            target.fs.pipe_file(target.path, data)  # type: ignore[attr-defined]
+            return
         if not target.exists():
             Path(os.path.realpath(target)).parent.mkdir(parents=True, exist_ok=True)  # of what a symbolic link names
         write_whole(target, data)
@@ -270,11 +309,15 @@ def write_output(target: Path | None, data: bytes, force: bool, times: tuple[int
 
 
 @contextlib.contextmanager
-def _named_output(name: str) -> Iterator[None]:
-    """Give an OSError while writing the name of what was written."""
+def _named_output(name: str, remote: bool = False) -> Iterator[None]:
+    """Give an OSError while writing the name of what was written; any error if that is a URL."""
     try:
         yield
     except BrokenPipeError:
         raise
-    except OSError as error:
+    except Exception as error:
+        if remote:
+            raise RdcError(f"{name}: cannot be written: {_words(error)}") from error
+        if not isinstance(error, OSError):
+            raise
         raise RdcError(f"{name}: cannot be written: {os.strerror(error.errno or 0)}") from error
