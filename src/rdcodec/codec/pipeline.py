@@ -42,7 +42,7 @@ EFFORTS = range(1, 10)  # 1 is one pass without a search
 ERROR_GROWTH = 5.0
 # Quality that makes up for a dB by which errors grow between a picture's own colours and sRGB: held-out photographs, as
 # sRGB and in five other profiles, have the same error in sRGB then. More at the upper end, where chroma is coded too.
-QUALITY_PER_DB = 2.9, 4.5  # at quality 0 and 100
+QUALITY_PER_DB = 2.9, 5.2  # at quality 0 and 100
 LEAST_LIMIT = 1 << 20  # pixels that padding may make of a picture, whatever the limit
 
 
