@@ -42,7 +42,6 @@ def test_a_cluster_that_loses_a_worker(rdc: Rdc, work: Path, monkeypatch: pytest
         photo(seed=seed).save(work / "in" / name)
     Path("in/c.png").write_bytes(b"no picture")
     Path("out").mkdir()
-    Path("urls").mkdir()
     Path("out/there.rdc").write_text("precious")
     try:
         done = rdc("compress", "in", "-o", "out", "--ray", "local", "--json")
@@ -53,9 +52,6 @@ def test_a_cluster_that_loses_a_worker(rdc: Rdc, work: Path, monkeypatch: pytest
         assert sorted(log.read_text().split()) == ["a.rdc", "b.rdc", "b.rdc", "d.rdc"]
         done = rdc("decompress", "out/a.rdc", "out/b.rdc", "-o", "back", "--ray", "local")
         assert done.code == 0 and listing(work / "back") == ["a.png", "b.png"], done.err
-        urls = f"local://{work / 'out'}", f"local://{work / 'urls'}"
-        done = rdc("decompress", urls[0], "-o", urls[1], "--ray", "local")
-        assert listing(work / "urls") == ["a.png", "b.png", "d.png"] and "there.rdc" in done.err, done.err
         done = rdc("decompress", "out/a.rdc", "-o", "more.png", "--ray", "local", "--threads", "9999")
         assert done.code == 2 and "no machine of the cluster has 9999 cores" in done.message
     finally:

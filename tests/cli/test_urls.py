@@ -1,7 +1,9 @@
 """Pictures and files behind URLs that fsspec knows: read, written, listed, refused as files are."""
 
 import io
+import pickle
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,6 +11,9 @@ from PIL import Image
 
 import rdcodec
 from conftest import Rdc, photo
+from rdcodec.cli import batch, remote
+from rdcodec.cli.io import MAX_PIXELS, place
+from rdcodec.cli.tasks import CompressTask, Rate, Reading, compress_one
 
 fsspec = pytest.importorskip("fsspec", reason="the extra `remote` is not installed")
 pytest.importorskip("upath", reason="the extra `remote` is not installed")
@@ -56,6 +61,16 @@ def test_one_file_beside_its_input(rdc: Rdc, memory: "fsspec.AbstractFileSystem"
 def test_what_cannot_be_had(rdc: Rdc, memory: "fsspec.AbstractFileSystem", url: str, code: int, words: str) -> None:
     done = rdc("compress", url, "-o", "x.rdc")
     assert done.code == code and words in done.message
+
+
+def test_a_task_with_urls_travels_to_other_processes(
+    work: Path, memory: "fsspec.AbstractFileSystem", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As a Ray cluster sends it and carries it out."""
+    item = batch.Item(place("memory://in/a.png"), place("memory://out/a.rdc"))
+    task = CompressTask(item, "J", "cpu", Rate(), Reading(False, False, None, False), 1, False, True, False, MAX_PIXELS)
+    record = remote.carry_out(compress_one, pickle.loads(pickle.dumps(task)), work, 1)
+    assert isinstance(record, dict) and memory.cat_file("/out/a.rdc")
 
 
 def test_a_file_url_is_a_path(rdc: Rdc, picture: object) -> None:

@@ -10,7 +10,9 @@ import pytest
 from PIL import Image
 
 from rdcodec.codec import jxl
-from rdcodec.codec.picture_reader import read_picture
+from rdcodec.codec.picture import Picture
+from rdcodec.codec.picture_reader import of_pillow, read_picture
+from rdcodec.codec.picture_writer import encode_picture
 from rdcodec.errors import BadInput
 
 SAMPLES = np.arange(64, dtype=np.uint8).reshape(8, 8)
@@ -60,9 +62,59 @@ def jxl_head(animated: bool, in_container: bool) -> bytes:
 
 @pytest.mark.parametrize("in_container", [False, True])
 def test_an_animated_jpeg_xl_is_refused(in_container: bool) -> None:
-    assert not jxl.is_animation(jxl_head(False, in_container))
+    assert jxl.said(jxl_head(False, in_container)) == jxl.Said()
     with pytest.raises(BadInput, match="is an animation"):
         read_picture(jxl_head(True, in_container))
+
+
+@pytest.mark.parametrize(
+    ("fields", "expected"),
+    [
+        ([(0, 1), (1, 2)], jxl.Said(depth=10)),
+        ([(0, 1), (3, 2), (8, 6)], jxl.Said(depth=9)),
+        ([(1, 1), (1, 2)], jxl.Said(floats=True, depth=16)),
+    ],
+)
+def test_the_samples_of_a_jpeg_xl_are_told(fields: list[tuple[int, int]], expected: jxl.Said) -> None:
+    bits, position = 0, 0
+    for value, width in [(1, 1), (0, 5), (1, 3), (0, 1), (0, 1), *fields]:
+        bits, position = bits | value << position, position + width
+    assert jxl.said(b"\xff\x0a" + bits.to_bytes(8, "little")) == expected
+    if expected.floats:
+        with pytest.raises(BadInput, match="floating-point"):
+            read_picture(b"\xff\x0a" + bits.to_bytes(8, "little"))
+
+
+def test_a_heic_of_the_general_brand_is_no_avif() -> None:
+    """Nokia's own files begin with mif1, as some of AVIF do."""
+    pytest.importorskip("pillow_heif")
+    for kind in ("heic", "avif"):
+        data = bytearray(encode_picture(Picture(np.zeros((20, 40, 3), np.uint8)), kind))
+        data[8:12] = b"mif1"
+        assert read_picture(bytes(data)).pixels.shape == (20, 40, 3)
+
+
+def test_a_pil_picture_that_is_not_decoded_yet_is_looked_at_as_a_file() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=95)
+    cut = file.getvalue()[:-600]
+    with pytest.raises(BadInput, match="damaged"), Image.open(io.BytesIO(cut)) as image:
+        of_pillow(image)
+    with Image.open(io.BytesIO(file.getvalue())) as image:
+        assert np.array_equal(of_pillow(image).pixels, read_picture(file.getvalue()).pixels)
+    signed = one_strip(SAMPLES.tobytes(), 8, (339, 3, 2))
+    for decoded in (False, True):  # what Pillow keeps of a TIFF tells even then
+        with Image.open(io.BytesIO(signed)) as image, pytest.raises(BadInput, match="signed"):
+            if decoded:
+                image.load()
+            of_pillow(image)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "PNG")
+    gamma = struct.pack(">I4sI", 4, b"gAMA", 100_000)
+    gamma += struct.pack(">I", zlib.crc32(gamma[4:]))
+    with Image.open(io.BytesIO(file.getvalue()[:33] + gamma + file.getvalue()[33:])) as image:
+        assert of_pillow(image).icc is not None
 
 
 def test_one_frame_of_jpeg_xl_is_no_animation() -> None:
@@ -76,7 +128,7 @@ def test_one_frame_of_jpeg_xl_is_no_animation() -> None:
     "head", [b"", b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n", b"\0\0\0\x0cJXL \r\n\x87\n\0\0\0\0jxlc"]
 )
 def test_a_cut_head_is_no_animation(head: bytes) -> None:
-    assert jxl.is_animation(head) is False
+    assert jxl.said(head) == jxl.Said()
 
 
 def test_signed_samples_are_refused() -> None:

@@ -1,25 +1,40 @@
-"""The head of a JPEG XL file, as far as whether it is an animation: Pillow's plug-in gives one frame of it, unsaid."""
+"""The head of a JPEG XL file: Pillow's plug-in gives one frame of an animation, and 8 bits of any sample, unsaid."""
 
 from collections.abc import Callable
+from typing import NamedTuple
 
 _CODESTREAM, _CONTAINER = b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"
 
 
-def is_animation(head: bytes) -> bool:
-    """Whether the header of the codestream says so (ISO/IEC 18181-1, D.3); False for any other file."""
+class Said(NamedTuple):
+    """What the header of a codestream says (ISO/IEC 18181-1, D.3)."""
+
+    animation: bool = False
+    floats: bool = False
+    depth: int = 8  # bits of a sample
+
+
+def said(head: bytes) -> Said:
+    """Of a JPEG XL file by its first bytes; of any other file, what is said by default."""
     stream = _codestream(head)
     if stream is None:
-        return False
+        return Said()
     bits = _Bits(stream)
     _skip_size(bits)
-    if bits.take(1) or not bits.take(1):  # all_default, extra_fields
-        return False
-    bits.take(3)  # orientation
-    if bits.take(1):
-        _skip_size(bits)  # intrinsic
-    if bits.take(1):
-        _skip_preview(bits)
-    return bits.take(1) == 1
+    if bits.take(1):  # all_default
+        return Said()
+    if bits.take(1):  # extra_fields
+        bits.take(3)  # orientation
+        if bits.take(1):
+            _skip_size(bits)  # intrinsic
+        if bits.take(1):
+            _skip_preview(bits)
+        if bits.take(1):
+            return Said(animation=True)
+    floats = bits.take(1) == 1
+    choice = bits.take(2)
+    depth = 1 + bits.take(6) if choice == 3 else ((32, 16, 24) if floats else (8, 10, 12))[choice]
+    return Said(False, floats, depth)
 
 
 class _Bits:

@@ -29,6 +29,7 @@ READ_SUFFIXES = frozenset(_SUFFIXES.split())
 
 _JPEG_MAGIC = b"\xff\xd8\xff"
 _NPY_MAGIC = b"\x93NUMPY"
+_HEIF_BRANDS = frozenset((b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1"))
 _FIRST = ("Jpeg", "WebP", "Tiff", "Ppm", "Avif")  # Pillow's modules of what is common, beside PNG
 _NEVER = frozenset({"EPS", "WMF", "RDC"})  # two that are programs, and our own by its plug-in
 _MODE_REFUSALS = {
@@ -85,8 +86,7 @@ def _read(file: BinaryIO, max_pixels: int, name: str, allow_damaged: bool) -> Pi
 def _read_other(file: BinaryIO, max_pixels: int, name: str, taken: str | None) -> Picture:
     """Any format but PNG and NPY; with `taken`, a note, as much as can be had of a damaged file."""
     file.seek(0)
-    if jxl.is_animation(_head(file)):
-        raise BadInput("is an animation: save the frame you want as a picture of its own")
+    _refuse_jxl(_head(file))
     if file.read(3) == _JPEG_MAGIC:
         file = io.BytesIO(_all(file) + damage.END_OF_JPEG)  # it may lack its own
     elif taken:
@@ -199,9 +199,11 @@ def _parsing(name: str, allow_damaged: bool) -> Iterator[None]:
 
 def _open(file: BinaryIO, name: str) -> ImageFile.ImageFile:
     """Parse the header. Not by `Image.open`: its pixel limit belongs to the process, ours to the call."""
-    prefix = file.read(32)
+    prefix = file.read(64)
     file.seek(0)
     _load_plugin(prefix)
+    if _is_heic(prefix):
+        return Image.OPEN["HEIF"][0](file, "")
     for module in _FIRST:
         importlib.import_module(f"PIL.{module}ImagePlugin")
         if _accepts(module.upper(), prefix):
@@ -227,21 +229,39 @@ def _accepts(format: str, prefix: bytes) -> bool:
 
 def _load_plugin(prefix: bytes) -> None:
     """Register the plug-in that a file needs; NeedsModel where it is not installed."""
-    is_heic = prefix[4:8] == b"ftyp" and prefix[8:12] in (b"heic", b"heix", b"heim", b"heis", b"mif1", b"msf1")
     is_jxl = prefix.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL \r\n\x87\n"))
-    if is_heic or is_jxl:
-        load_plugin("HEIC" if is_heic else "JPEG XL", "is ")
+    if is_jxl or _is_heic(prefix):
+        load_plugin("JPEG XL" if is_jxl else "HEIC", "is ")
+
+
+def _is_heic(prefix: bytes) -> bool:
+    """Whether a file of the HEIF family is not AVIF, which may begin with the same general brand."""
+    if prefix[4:8] != b"ftyp":
+        return False
+    end = min(int.from_bytes(prefix[:4]), len(prefix))
+    brands = {prefix[at : at + 4] for at in (8, *range(16, end - 3, 4))}
+    return bool(brands & _HEIF_BRANDS) and not brands & {b"avif", b"avis"}
 
 
 def _found(image: ImageFile.ImageFile, file: BinaryIO) -> _Found:
     """What an opened file, not PNG, says of itself; BadInput for several frames."""
     notes: tuple[str, ...] = ()
     frames = getattr(image, "n_frames", 1)
-    if frames > 1 and image.format == "MPO":  # further pictures of a phone's file: views or gain maps of the first
-        notes += (_further(frames - 1),)
+    if frames > 1 and (image.format == "MPO" or (image.format == "HEIF" and b"ster" in _head(file))):
+        notes += (_further(frames - 1),)  # of a phone's file: views or gain maps of the first
     elif frames > 1:
         kind = "pages" if image.format == "TIFF" else "frames"
         raise BadInput(f"holds {frames} {kind}: save the one you want as a picture of its own")
+    exif = metadata.of_tiff(image) if image.format == "TIFF" else image.info.get("exif")
+    icc, xmp = image.info.get("icc_profile"), image.info.get("xmp")
+    if icc is None and image.format in ("AVIF", "HEIF"):
+        icc = colour.of_nclx(_head(file))
+    return _Found(icc, exif, xmp.encode() if isinstance(xmp, str) else xmp, (*notes, *_remarks(image, file)))
+
+
+def _remarks(image: Image.Image, file: BinaryIO | None) -> tuple[str, ...]:
+    """Notes on what Pillow changes or leaves out unsaid, as far as can be known; BadInput for misread kinds."""
+    notes: tuple[str, ...] = ()
     auxiliary = [kind for kind in image.info.get("aux") or () if "alpha" not in str(kind)]  # of HEIC
     if beside := len(auxiliary) + len(image.info.get("depth_images") or ()):
         notes += (_further(beside),)
@@ -251,52 +271,67 @@ def _found(image: ImageFile.ImageFile, file: BinaryIO) -> _Found:
         notes += ("the file's crop is not applied: the whole picture is coded",)
     if (bits := _depth(image, file)) > 8:
         notes += (_deep(bits),)
-    exif = metadata.of_tiff(image) if image.format == "TIFF" else image.info.get("exif")
-    icc, xmp = image.info.get("icc_profile"), image.info.get("xmp")
-    if icc is None and image.format in ("AVIF", "HEIF"):
-        icc = colour.of_nclx(_head(file))
-    return _Found(icc, exif, xmp.encode() if isinstance(xmp, str) else xmp, notes)
+    return notes
 
 
-def _refuse_misread(image: ImageFile.ImageFile) -> None:
+def _refuse_jxl(head: bytes) -> None:
+    """BadInput for kinds of JPEG XL of which Pillow's plug-in gives something else."""
+    said = jxl.said(head)
+    if said.animation:
+        raise BadInput("is an animation: save the frame you want as a picture of its own")
+    if said.floats:
+        raise BadInput(_MODE_REFUSALS["F"])
+
+
+def _refuse_misread(image: Image.Image) -> None:
     """BadInput for kinds of TIFF whose samples Pillow takes for others."""
     tags = image.tag_v2  # type: ignore[attr-defined]
     if 2 in tags.get(339, ()):
         raise BadInput("has signed samples, which are not supported: convert it to 8-bit RGB first")
-    if tags.get(284) == 2 and max(tags.get(258, (1,))) > 8 and image.tile and image.tile[0].codec_name == "raw":
+    if tags.get(284) == 2 and max(tags.get(258, (1,))) > 8 and _codec(image) == "raw":
         raise BadInput("has 16 bits in separate planes, which is not supported: convert it to 8-bit RGB first")
 
 
+def _codec(image: Image.Image) -> str:
+    """The decoder that Pillow uses, as long as it has not done so."""
+    tiles = getattr(image, "tile", None)
+    return str(tiles[0].codec_name) if tiles else ""
+
+
 def _further(count: int) -> str:
-    what = "a further picture" if count == 1 else f"{count} further pictures"
-    return f"{what} in the file (gain map, second view or preview) is dropped"
+    what, verb = ("a further picture", "is") if count == 1 else (f"{count} further pictures", "are")
+    return f"{what} in the file (gain map, second view or preview) {verb} dropped"
 
 
 def _deep(bits: int) -> str:
     return f"{bits} bits a sample are coded from the upper 8"
 
 
-def _depth(image: ImageFile.ImageFile, file: BinaryIO) -> int:
+def _depth(image: Image.Image, file: BinaryIO | None) -> int:
     """Bits per sample. Pillow narrows many of these to 8 and says nothing."""
     if image.format == "TIFF":
         bits_per_sample: tuple[int, ...] = image.tag_v2.get(258, (1,))  # type: ignore[attr-defined]
         return max(bits_per_sample)
-    if image.mode.startswith("I;16"):
-        return 16
     if image.format == "HEIF":
         return int(image.info.get("bit_depth", 8))
+    if image.mode.startswith("I;16"):
+        return 16
+    if image.format == "JXL":
+        return jxl.said(_head(file)).depth
     if image.format == "AVIF":
         box = (head := _head(file)).find(b"av1C")
         flags = head[box + 6] if box >= 0 else 0
         return (12 if flags & 0x20 else 10) if flags & 0x40 else 8  # twelve_bit, high_bitdepth (AV1-ISOBMFF 2.3)
-    if image.format == "PPM":
-        arguments = image.tile[0].args
+    if image.format == "PPM" and _codec(image):
+        arguments = image.tile[0].args  # type: ignore[attr-defined]
         return 16 if isinstance(arguments, tuple) and int(arguments[-1]) > 255 else 8  # maxval
     return 8
 
 
-def _head(file: BinaryIO, count: int = 1 << 16) -> bytes:
+def _head(file: BinaryIO | None, count: int = 1 << 16) -> bytes:
     """The first 64 KiB, where headers stand."""
+    if file is None:
+        return b""
     position = file.tell()
     file.seek(0)
     head = file.read(count)
@@ -422,13 +457,20 @@ def of_array(array: NDArray[Any]) -> Picture:
 def of_pillow(image: Image.Image, options: Mapping[str, Any] | None = None) -> Picture:
     """A PIL picture with the metadata of its file; BadInput for one that cannot be coded.
 
-    `options`: as Pillow's `save` takes them, EXIF and XMP are then those given there, or none; the colour profile is
-    that of the picture if no other is given.
+    As long as Pillow has not decoded it, its file is looked at as `read_picture` does; after that only what Pillow
+    keeps is known. `options`: as Pillow's `save` takes them, EXIF and XMP are then those given there, or none; the
+    colour profile is that of the picture if no other is given.
     """
     with _parsing("PIL picture", allow_damaged=True):
         check_size(*image.size, image.width * image.height)
-        image.load()  # some metadata stand behind the pixels
-        found = image.info if options is None else {"icc_profile": image.info.get("icc_profile"), **options}
+        file = _file_of(image)
+        icc, notes = _looked_at(image, file)
+        with damage.counted_errors() as errors:
+            image.load()  # some metadata stand behind the pixels
+        if errors[0] and not ImageFile.LOAD_TRUNCATED_IMAGES:
+            raise OSError("its samples cannot be decompressed")
+        icc = image.info.get("icc_profile") or icc
+        found = image.info if options is None else {"icc_profile": icc, **options}
         exif, xmp = found.get("exif"), found.get("xmp")
         if options is None and image.format == "TIFF":
             exif = metadata.of_tiff(image)
@@ -436,6 +478,31 @@ def of_pillow(image: Image.Image, options: Mapping[str, Any] | None = None) -> P
             exif = read.tobytes()
         if isinstance(exif, Image.Exif):
             exif = exif.tobytes()
-        icc = found.get("icc_profile")
-        notes = (_deep(16),) if image.mode.startswith("I;16") else ()
+        icc = found.get("icc_profile", icc)
         return _finished(image, _Found(icc, exif, xmp.encode() if isinstance(xmp, str) else xmp, notes))
+
+
+def _file_of(image: Image.Image) -> BinaryIO | None:
+    """The file that Pillow has still to read; None where it has, or nobody can go back in it."""
+    file = getattr(image, "fp", None)
+    return file if file is not None and file.seekable() else None
+
+
+def _looked_at(image: Image.Image, file: BinaryIO | None) -> tuple[bytes | None, tuple[str, ...]]:
+    """The profile that Pillow does not know of, and notes; OSError for damage, BadInput for what cannot be coded."""
+    icc: bytes | None = None
+    wrong: str | None = None
+    notes: tuple[str, ...] = ()
+    if image.format == "PNG" and file is not None:
+        parsed = png.parse(_all(file))
+        icc, wrong = parsed.icc, png.damage(parsed)
+        notes = (_deep(parsed.depth),) if parsed.depth > 8 else ()
+    else:
+        _refuse_jxl(_head(file))
+        notes = _remarks(image, file)
+        if isinstance(image, ImageFile.ImageFile) and file is not None:
+            kept = io.BytesIO(_all(file) + (damage.END_OF_JPEG if image.format in ("JPEG", "MPO") else b""))
+            wrong = _damage(image, kept)
+    if wrong and not ImageFile.LOAD_TRUNCATED_IMAGES:
+        raise OSError(wrong)
+    return icc, notes
