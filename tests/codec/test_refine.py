@@ -162,7 +162,7 @@ def test_annealed_rounding_goes_to_a_neighbour(temperature: float) -> None:
     """The nearer one more often, and never away from a whole number."""
     generator = torch.Generator().manual_seed(0)
     value = torch.tensor([-1.2, 0.0, 0.3, 0.5, 2.0]).repeat(4000, 1)
-    rounded = module._annealed(temperature, generator)(value)
+    rounded = module._annealed(temperature, generator)(value, None)
     assert ((rounded >= value.floor()) & (rounded <= value.floor() + 1)).all()
     up = (rounded - value.floor()).mean(0)
     assert up[1] < 0.02 and up[4] < 0.02 and up[2] < 0.4 and up[3] == pytest.approx(0.5, abs=0.03) and up[0] > 0.6
@@ -170,5 +170,5 @@ def test_annealed_rounding_goes_to_a_neighbour(temperature: float) -> None:
 
 def test_annealed_rounding_has_finite_gradients() -> None:
     value = torch.tensor([0.0, 1e-7, 0.5, 1 - 1e-7, -3.0], requires_grad=True)
-    module._annealed(0.15, torch.Generator().manual_seed(0))(value).sum().backward()
+    module._annealed(0.15, torch.Generator().manual_seed(0))(value, None).sum().backward()
     assert value.grad is not None and all(map(math.isfinite, value.grad.tolist()))

@@ -1,7 +1,8 @@
-"""rdc train --only entropy: the transforms stay, the entropy model learns."""
+"""rdc train --only: the entropy model learns alone, or with the synthesis, from latents as files have them."""
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +13,10 @@ from tiny_runs import MUON, RECIPE, assemble, learned, log, make_quick, resume, 
 from rdcodec.cli.main import main
 from rdcodec.errors import BadInput
 from rdcodec.models.config import ModelConfig
-from rdcodec.models.weights import FILE_NAME, read_weights
-from rdcodec.training.plan import RUN_FILE, Plan
+from rdcodec.models.entropy.gaussian import gaussian_bits
+from rdcodec.models.weights import FILE_NAME, Weights, read_weights
+from rdcodec.training.as_coded import AsCoded, chosen
+from rdcodec.training.plan import RUN_FILE, Only, Plan
 from rdcodec.training.recipe import Recipe
 from rdcodec.training.release import release
 from rdcodec.training.stepper import rate_distortion
@@ -88,8 +91,46 @@ def test_nothing_else_has_a_gradient(plan: Plan, tmp_path: Path) -> None:
     assert same(rate, gradients(1000.0))
 
 
-def test_its_steps_count_what_they_compute(light: Plan, tmp_path: Path) -> None:
-    """Forward through all, backward, as two forwards, through the entropy model."""
+def test_only_what_a_decoder_runs_learns(light: Plan, tmp_path: Path) -> None:
+    """Analysis and gains stay bit for bit, and latents as files have them cost less in rate and error."""
+    plan = replace(light, only="decoder")
+    start(plan, tmp_path / "new", STEPS, anchors=False)
+    old, new = (read_weights(tmp_path / name / FILE_NAME) for name in ("first", "new"))
+    for name, tensor in old.state.items():
+        assert torch.equal(tensor, new.state[name]) == name.startswith(("analysis.", "log_gain.")), name
+    before, after = (as_coded(weights, plan, tmp_path) for weights in (old, new))
+    assert after < 0.99 * before
+
+
+def as_coded(weights: Weights, plan: Plan, folder: Path) -> float:
+    """Loss of the first batch that the run trains on."""
+    (batch,) = assemble(plan, folder, STEPS).feed.take(0, plan.recipe.stages[0])
+    seen = AsCoded(weights.build())
+    with torch.no_grad():
+        return rate_distortion(seen, batch, seen.lmbda(batch.quality), -0.5).loss.item()
+
+
+def test_its_latents_are_those_that_cost_least() -> None:
+    """Of the nearest integer and the next towards 0; z is rounded, and gradients pass straight through."""
+    generator = torch.Generator().manual_seed(0)
+    value = (6 * torch.randn(2, 3, 8, 8, generator=generator)).requires_grad_()
+    log_scale, worth = torch.randn(2, 3, 8, 8, generator=generator), torch.tensor([0.2, 2.0, 20.0])[None, :, None, None]
+    symbols = chosen(worth)(value, log_scale)
+    nearest = value.detach().round()
+    lower = nearest - nearest.sign()
+    costs = [gaussian_bits(s, log_scale) + worth * (value.detach() - s).square() for s in (nearest, lower)]
+    assert torch.equal(symbols.detach(), torch.where(costs[1] < costs[0], lower, nearest))
+    taken = (symbols.detach() != nearest).float().mean((0, 2, 3)).tolist()
+    assert taken == sorted(taken, reverse=True) and taken[0] > taken[2] > 0
+    symbols.sum().backward()
+    assert value.grad is not None and (value.grad == 1).all()
+    assert torch.equal(chosen(worth)(value, None).detach(), nearest)
+
+
+@pytest.mark.parametrize("only", ["entropy", "decoder"])
+def test_its_steps_count_what_they_compute(light: Plan, only: Only, tmp_path: Path) -> None:
+    """Forward through all, backward, as two forwards, through what learns."""
+    light = replace(light, only=only)
     state = assemble(light, tmp_path, STEPS)
     assert 0 < state.trained_macs_per_px < state.forward_macs_per_px
     start(light, tmp_path / "new", 2, anchors=False)
@@ -132,6 +173,7 @@ def test_a_run_from_before_there_was_a_choice(light: Plan, tmp_path: Path) -> No
     [
         (["J", "--only", "synthesis", "-o", "new"], "synthesis"),
         (["J", "--only", "entropy", "-o", "new"], "--warm-start"),
+        (["G", "--only", "decoder", "--warm-start", "x", "-o", "new"], "is for light models"),
         (["--resume", "run", "--only", "entropy"], "--resume goes on as the run began"),
     ],
 )

@@ -64,8 +64,11 @@ def train(
         ),
     ] = None,
     only: Annotated[
-        Literal["entropy"] | None,
-        typer.Option("--only", help="With --warm-start: train the entropy model, the transforms stay as they are."),
+        Literal["entropy", "decoder"] | None,
+        typer.Option(
+            "--only",
+            help="With --warm-start: train the entropy model alone, or what a decoder runs, on latents as in files.",
+        ),
     ] = None,
     pause_after: Annotated[
         str | None,

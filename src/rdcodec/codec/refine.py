@@ -109,7 +109,7 @@ def _cost(
 def _annealed(temperature: float, generator: torch.Generator) -> Quantise:
     """Rounds down or up at random, softly: the nearer and the colder, the surer."""
 
-    def quantise(value: Tensor) -> Tensor:
+    def quantise(value: Tensor, log_scale: Tensor | None) -> Tensor:
         below = value.detach().floor()
         part = (value - below).clamp(1e-5, 1 - 1e-5)
         logit = (torch.atanh(part) - torch.atanh(1 - part)) / temperature

@@ -25,6 +25,7 @@ from rdcodec.exact.tables import Tables
 from rdcodec.models.base import ImageModel
 from rdcodec.models.blocks import pad_to_multiple
 from rdcodec.models.entropy.checkerboard import Search
+from rdcodec.models.entropy.gaussian import straight_round
 from rdcodec.models.entropy.integer import Part
 from rdcodec.models.precision import fast_dtype, in_float32, pick_device
 from rdcodec.models.sizes import HYPER_STRIDE, STRIDE
@@ -209,7 +210,7 @@ class TorchEngine:
     def estimate_bits(self, y: Latents, z: Latents, tenths: int) -> float:
         """Rate of latents in quantisation steps under the float model, in bits."""
         with in_float32(self.device):
-            rated = self.model.entropy(self._tensor(y), self._at(tenths), None, Search(self._tensor(z), torch.round))
+            rated = self.model.entropy(self._tensor(y), self._at(tenths), None, Search(self._tensor(z), straight_round))
         return float(rated.bits_y.double().sum() + rated.bits_z.double().sum())
 
     def _samples(self, image: Image) -> Tensor:

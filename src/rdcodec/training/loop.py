@@ -12,6 +12,7 @@ from torch import Tensor
 
 from rdcodec.measure.bdrate import Curve
 from rdcodec.models.base import ImageModel
+from rdcodec.training.as_coded import Seen
 from rdcodec.training.checkpoint import Progress, save_checkpoint
 from rdcodec.training.data import Photo
 from rdcodec.training.feed import Feed
@@ -37,6 +38,7 @@ class Run:
     recipe: Recipe
     model: ImageModel
     average: ImageModel
+    validated: Seen  # the average, as the run sees the model
     optimizers: list[torch.optim.Optimizer]
     stepper: Stepper
     feed: Feed
@@ -233,7 +235,7 @@ def _seconds_left(progress: Progress, steps_per_s: float) -> float:
 def validation_record(run: Run) -> dict[str, Any]:
     """Rate (estimated), PSNR and BD-rates of the averaged weights on the held-out photographs."""
     progress = run.progress
-    summary = validation_summary(run.average, run.validation, run.anchors, run.device)
+    summary = validation_summary(run.validated, run.validation, run.anchors, run.device)
     return {
         "kind": "validation",
         "step": progress.step,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from rdcodec.codec import native_engine
 from rdcodec.errors import BadInput, UsageError
 from rdcodec.measure.machine import machine
 from rdcodec.models.config import ModelConfig
@@ -15,7 +16,7 @@ from rdcodec.system import write_whole
 from rdcodec.training.recipe import Recipe, load_recipe
 
 RUN_FILE = "run.json"
-Only = Literal["entropy"]
+Only = Literal["entropy", "decoder"]
 
 
 @dataclass(frozen=True)
@@ -101,6 +102,10 @@ def plan_of(
     if only and warm_start is None:
         raise UsageError(f"--only {only} leaves the other parts as they are: say with --warm-start which these are")
     model = find_config(config)
+    if only == "decoder" and not native_engine.runs(model):
+        raise UsageError(
+            f"{model.name} cannot learn so: --only decoder is for light models, whose encoders choose integers"
+        )
     how = load_recipe(recipe or ("short" if model.lmbda is None else "single"))
     if model.lmbda is not None:
         model = model.model_copy(update={"lmbda": lmbda or next(iter(how.lmbdas), model.lmbda)})

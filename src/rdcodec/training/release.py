@@ -19,12 +19,16 @@ from rdcodec.models.weights import FILE_NAME, TAG, Weights, read_weights, save_w
 from rdcodec.system import write_whole
 from rdcodec.training.data import load_photos
 from rdcodec.training.logs import LOG, whole_records
-from rdcodec.training.plan import RUN_FILE, Plan
+from rdcodec.training.plan import RUN_FILE, Only, Plan
 from rdcodec.training.recipe import Recipe
 from rdcodec.training.tables import with_fitted_tables
 from rdcodec.training.validation import bd_rates
 
 MOST_BYTES = 40_000_000  # in one file; code hosts refuse larger ones from 50 or 100 MB on
+TRAINED: dict[Only, str] = {
+    "entropy": "the entropy model alone; the transforms are those of the start",
+    "decoder": "entropy model and synthesis, on latents as files have them; analysis and gains are those of the start",
+}
 STARTS = {"klt": "KLT of the photographs' patches", "random": "random"}
 
 
@@ -144,7 +148,7 @@ def _training(run: Path, plan: Plan, log: list[dict[str, Any]]) -> list[tuple[st
         ("steps", f"{last['step']:,}: {_stages(recipe)}"),
         ("optimiser", f"{recipe.optimizer}, learning rate {recipe.learning_rate:g}, linear to zero; weights averaged"),
         ("start", _start(plan)),
-        *([("trained", f"the {plan.only} model alone; the transforms are those of the start")] if plan.only else []),
+        *([("trained", TRAINED[plan.only])] if plan.only else []),
         ("seed", str(plan.seed)),
         ("training compute", f"{last['eflop']:.6f} EFLOP, forward and backward{_earlier(plan, last['eflop'])}"),
         ("wall time", f"{last['seconds'] / 3600:.2f} h of training steps"),

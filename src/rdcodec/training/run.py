@@ -21,6 +21,7 @@ from rdcodec.models.base import ImageModel
 from rdcodec.models.precision import fast_dtype
 from rdcodec.models.weights import FILE_NAME, Weights, read_weights
 from rdcodec.system import write_whole
+from rdcodec.training.as_coded import AsCoded, Seen
 from rdcodec.training.checkpoint import RESTART, Progress, load_checkpoint, save_restart
 from rdcodec.training.data import AnyPhoto, Batch, BatchMaker, Photos, decoded, first_few, held, load_photos
 from rdcodec.training.feed import Feed
@@ -31,7 +32,7 @@ from rdcodec.training.grow import contains, grow
 from rdcodec.training.logs import LOG, open_tensorboard, whole_records
 from rdcodec.training.loop import Run, fit, save
 from rdcodec.training.optimizer import Muon, make_optimizers
-from rdcodec.training.plan import RUN_FILE, Plan
+from rdcodec.training.plan import RUN_FILE, Only, Plan
 from rdcodec.training.recipe import Budget, Stage
 from rdcodec.training.start import start_model
 from rdcodec.training.stepper import Eager
@@ -142,6 +143,10 @@ def _alone(folder: Path, group: Group) -> Iterator[None]:
         lock.release()
 
 
+def _itself(model: ImageModel) -> Seen:
+    return model
+
+
 def _nothing(what: object) -> None:
     """What the processes say that do not lead."""
 
@@ -194,11 +199,14 @@ def _start_from(model: ImageModel, weights: Weights, photos: Sequence[AnyPhoto],
         weights.fill(model)
 
 
-def _freeze_all_but_entropy(model: ImageModel) -> None:
-    """What is learned then is the rate: no gradient flows through the synthesis."""
+def _freeze_others(model: ImageModel, only: Only) -> None:
+    """Leave gradients to the part that learns. With the entropy model alone none flows through the synthesis."""
     model.requires_grad_(False)
     model.entropy.requires_grad_(True)
-    model.synthesis.register_forward_pre_hook(lambda _, inputs: tuple(value.detach() for value in inputs))
+    if only == "decoder":
+        model.synthesis.requires_grad_(True)
+    else:
+        model.synthesis.register_forward_pre_hook(lambda _, inputs: tuple(value.detach() for value in inputs))
 
 
 def _assemble(
@@ -218,9 +226,11 @@ def _assemble(
     torch.manual_seed(plan.seed)
     model = ImageModel(plan.config).to(device).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     if plan.only:
-        _freeze_all_but_entropy(model)
+        _freeze_others(model, plan.only)
     optimizers = make_optimizers(model, plan.recipe)
-    average, parallel = copy.deepcopy(model), group.parallel(model)
+    average = copy.deepcopy(model)
+    seen: Callable[[ImageModel], Seen] = AsCoded if plan.only == "decoder" else _itself
+    parallel = group.parallel(seen(model))
     # Sizes change with the stages alone: better a few compilations than one for any size.
     forward: nn.Module = torch.compile(parallel, dynamic=False) if setting.compiled else parallel  # type: ignore[assignment]
     eager = Eager(plan.recipe, model, average, optimizers, parallel, forward, group, say)
@@ -231,6 +241,7 @@ def _assemble(
         recipe=plan.recipe,
         model=model,
         average=average,
+        validated=seen(average),
         optimizers=optimizers,
         stepper=fastest(eager, device),
         feed=Feed(_maker(plan, photos, setting, group, say), device),
@@ -240,7 +251,7 @@ def _assemble(
         group=group,
         device=device,
         forward_macs_per_px=forward_macs,
-        trained_macs_per_px=_entropy_macs_per_px(model) if plan.only else forward_macs,
+        trained_macs_per_px=_trained_macs_per_px(model, plan.only) if plan.only else forward_macs,
         optimizer_flops=sum(optimizer.flops for optimizer in optimizers if isinstance(optimizer, Muon)),
         compiled=setting.compiled,
         matmul_gflop_per_s=roofline(device, fast_dtype(device))[0] if photos else math.inf,
@@ -300,10 +311,12 @@ def forward_macs_per_px(model: ImageModel) -> float:
     return 1000 * cost.kmacs_per_px
 
 
-def _entropy_macs_per_px(model: ImageModel) -> float:
-    """Those of the entropy model in it."""
+def _trained_macs_per_px(model: ImageModel, only: Only) -> float:
+    """Those of the part in it that learns."""
     side = 256
     at = next(model.parameters())
     y, quality = at.new_zeros(1, *model.latent_shapes(side, side)[0]), at.new_full((1,), 50.0)
-    (cost,) = count_parts({"entropy": lambda: model.entropy(y, quality)}, side**2)
-    return 1000 * cost.kmacs_per_px
+    parts: dict[str, Callable[[], object]] = {"entropy": lambda: model.entropy(y, quality)}
+    if only == "decoder":
+        parts["synthesis"] = lambda: model.synthesis(y, quality)
+    return 1000 * sum(cost.kmacs_per_px for cost in count_parts(parts, side**2))

@@ -16,10 +16,10 @@ from rdcodec.measure.anchors import ANCHORS
 from rdcodec.measure.bdrate import Curve, bd_rate, relative_rate
 from rdcodec.measure.rd import Evaluation, evaluate, fingerprint
 from rdcodec.measure.reading import read_results
-from rdcodec.models.base import ImageModel
 from rdcodec.models.precision import fast_dtype
 from rdcodec.models.scale import LMBDA_REFERENCE
 from rdcodec.store.records import Result
+from rdcodec.training.as_coded import Seen
 from rdcodec.training.data import TELL_SECONDS, Photo
 
 CLAIM_QUALITIES = (10, 25, 40, 55, 70, 85)
@@ -34,7 +34,7 @@ def cut(photo: Photo) -> NDArray[np.uint8]:
 
 
 def validate(
-    model: ImageModel,
+    model: Seen,
     photos: Iterable[Photo],
     device: torch.device,
     qualities: Sequence[int] | None = None,
@@ -69,7 +69,7 @@ def validation_loss(curve: dict[str, list[float]]) -> float:
 
 
 @torch.inference_mode()
-def _rate_and_error(model: ImageModel, x: Tensor, quality: float) -> tuple[float, float, float]:
+def _rate_and_error(model: Seen, x: Tensor, quality: float) -> tuple[float, float, float]:
     dtype = fast_dtype(x.device)
     with torch.autocast(x.device.type, dtype, enabled=dtype != torch.float32):
         out = model(x, x.new_tensor([quality]))
@@ -155,7 +155,7 @@ def _percent(points: list[tuple[float, float]], anchor: Curve) -> float | None:
 
 
 def validation_summary(
-    model: ImageModel, photos: Sequence[Photo], anchors: dict[str, Curve], device: torch.device
+    model: Seen, photos: Sequence[Photo], anchors: dict[str, Curve], device: torch.device
 ) -> dict[str, Any]:
     """The curve of a model and its BD-rates, as one log record has them."""
     curve = validate(model, photos, device)

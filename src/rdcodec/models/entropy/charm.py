@@ -98,6 +98,7 @@ class CharmModel(HyperModel):
     def forward(self, y: Tensor, quality: Tensor, noise: Noise | None = None, search: Search | None = None) -> Rated:
         """y (B, M, h, w), any h and w; rate and rounding as in CheckerboardModel."""
         features, bits_z = self.side_information(y, quality, noise, search)
+        quantise = straight_round if search is None else search.quantise
         noisy = None if noise is None else self.split(y + noise.y)
         decoded: list[Tensor] = []
         bits_y: list[Tensor] = []
@@ -105,7 +106,7 @@ class CharmModel(HyperModel):
         for index, (part, own, networks) in enumerate(parts):
             seen = see(self.config, index, own, decoded)
             mean, log_scale = networks.mean_and_scale(seen)
-            symbols = straight_round(part - mean) if search is None else search.quantise(part - mean)
+            symbols = quantise(part - mean, log_scale)
             bits_y.append(gaussian_bits(symbols if noisy is None else noisy[index] - mean, log_scale))
             decoded.append(networks.refine(seen, symbols + mean))
         return Rated(torch.cat(decoded, 1), torch.cat(bits_y, 1), bits_z)

@@ -41,11 +41,12 @@ class Noise(NamedTuple):
     z: Tensor
 
 
-Quantise = Callable[[Tensor], Tensor]  # what stands for rounding, any shape
+# What stands for rounding: of a residual, any shape, under Gaussians of that log scale, or of z (None).
+Quantise = Callable[[Tensor, Tensor | None], Tensor]
 
 
 class Search(NamedTuple):
-    """What an encoder's search brings: its own hyper-latents (B, N, h/4, w/4), and its rounding."""
+    """What an encoder brings that does not round all to the nearest: its z (B, N, h/4, w/4), and its rounding."""
 
     z: Tensor
     quantise: Quantise
@@ -97,19 +98,19 @@ class CheckerboardModel(EntropyModel):
         height, width = y.shape[2:]
         z = self.analyse(pad_to_multiple(y, HYPER_STRIDE), quality) if search is None else search.z
         quantise = straight_round if search is None else search.quantise
-        z_hat = quantise(z)
+        z_hat = quantise(z, None)
         bits_z = self.factorized_prior(z_hat if noise is None else z + noise.z, quality)
         features = self.hyper_synthesis(z_hat)[:, :, :height, :width]
         even = parity_mask(y)
         mean_0, log_scale_0 = self._mean_and_scale(self.first(features), quality)
-        symbols_0 = quantise(y - mean_0)
+        symbols_0 = quantise(y - mean_0, log_scale_0)
         y_0 = (symbols_0 + mean_0) * even
         context = self.context(mirror_edge(y_0))[:, :, :height, :width]
         seen = torch.cat([features, context], 1)
         mean_1, log_scale_1 = self._mean_and_scale(self.second(seen), quality)
         mean = torch.where(even, mean_0, mean_1)
         log_scale = torch.where(even, log_scale_0, log_scale_1)
-        symbols = torch.where(even, symbols_0, quantise(y - mean_1))
+        symbols = torch.where(even, symbols_0, quantise(y - mean_1, log_scale_1))
         bits_y = gaussian_bits(symbols if noise is None else y + noise.y - mean, log_scale)
         return Rated(symbols + mean, bits_y, bits_z)
 

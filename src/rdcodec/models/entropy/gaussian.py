@@ -27,6 +27,6 @@ def gaussian_bits(residual: Tensor, log_scale: Tensor) -> Tensor:
     return -torch.log2(((upper - lower) / 2).clamp(min=MIN_LIKELIHOOD))
 
 
-def straight_round(value: Tensor) -> Tensor:
-    """round(value) with the gradient of `value` (straight through)."""
+def straight_round(value: Tensor, log_scale: Tensor | None = None) -> Tensor:
+    """round(value) with the gradient of `value` (straight through), whatever its scale."""
     return value + (value.round() - value).detach()

@@ -38,7 +38,7 @@ class HyperModel(EntropyModel):
         """y (B, M, h, w), any h and w -> output of h_s on the rounded z, (B, channels, h, w); bits of z."""
         height, width = y.shape[2:]
         z = self.analyse(pad_to_multiple(y, HYPER_STRIDE), quality) if search is None else search.z
-        z_hat = straight_round(z) if search is None else search.quantise(z)
+        z_hat = (straight_round if search is None else search.quantise)(z, None)
         bits_z = self.factorized_prior(z_hat if noise is None else z + noise.z)
         return self.synthesise(z_hat)[:, :, :height, :width], bits_z
 

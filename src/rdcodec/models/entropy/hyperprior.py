@@ -28,8 +28,9 @@ class HyperpriorModel(HyperModel):
         """y (B, M, h, w), any h and w; rate and rounding as in CheckerboardModel."""
         parameters, bits_z = self.side_information(y, quality, noise, search)
         mean, log_scale = parameters.float().chunk(2, 1)
-        symbols = straight_round(y - mean) if search is None else search.quantise(y - mean)
-        bits_y = gaussian_bits(symbols if noise is None else y + noise.y - mean, log_scale + math.log(SCALE_START))
+        log_scale = log_scale + math.log(SCALE_START)
+        symbols = (straight_round if search is None else search.quantise)(y - mean, log_scale)
+        bits_y = gaussian_bits(symbols if noise is None else y + noise.y - mean, log_scale)
         return Rated(symbols + mean, bits_y, bits_z)
 
     def decode_parts(self, y: Tensor, z: Tensor) -> dict[str, Callable[[], object]]:
