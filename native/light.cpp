@@ -116,14 +116,18 @@ LightSynthesis::LightSynthesis(const LightShape& shape, const Arrays<float>& arr
 void LightSynthesis::run(const float* y, const float* unit, const float* tint, int rows, int columns, int height,
                          int width, int threads, uint8_t* out) const {
     in_parallel(rows, threads, [&](int first, int end) {
-        in_parts(columns, shape_.deep_blocks + (shape_.wide_blocks + 1) / 2, [&](Columns part) {
-            strip(y, unit, tint, rows, columns, height, width, first, end, part, out);
-        });
+        draw({y, 0}, unit, tint, rows, columns, height, width, first, end, {out, 0});
     });
 }
 
-void LightSynthesis::strip(const float* y, const float* unit, const float* tint, int rows, int all_columns, int height,
-                           int width, int first, int end, Columns part, uint8_t* out) const {
+void LightSynthesis::draw(RowsOf<const float> y, const float* unit, const float* tint, int rows, int columns, int height,
+                          int width, int first, int end, RowsOf<uint8_t> out) const {
+    in_parts(columns, reach(),
+             [&](Columns part) { strip(y, unit, tint, rows, columns, height, width, first, end, part, out); });
+}
+
+void LightSynthesis::strip(RowsOf<const float> y, const float* unit, const float* tint, int rows, int all_columns,
+                           int height, int width, int first, int end, Columns part, RowsOf<uint8_t> out) const {
     const int columns = part.count;
     const int m = shape_.latents, latents = padded(m), deep = padded(shape_.deep), wide = padded(shape_.wide);
     const int first_deep = std::max(0, 2 * first - shape_.wide_blocks) / 2;  // the rows that others depend on
@@ -138,7 +142,7 @@ void LightSynthesis::strip(const float* y, const float* unit, const float* tint,
 
     auto take = [&](int row, int count) {
         for (int i = 0; i < count; i++) {
-            const float* from = y + (size_t(row + i) * all_columns + part.first) * m;
+            const float* from = y.at(row + i, size_t(all_columns) * m) + size_t(part.first) * m;
             float* to = latent.data() + size_t(i) * columns * latents;
             for (int x = 0; x < columns; x++)
                 for (int c = 0; c < m; c++) to[size_t(x) * latents + c] = from[size_t(x) * m + c] * unit[c];
@@ -153,7 +157,7 @@ void LightSynthesis::strip(const float* y, const float* unit, const float* tint,
         }
         const float* linear = linears.data() + size_t(place) * columns * SAMPLES;
         for (int i = 0; i < PATCH && PATCH * row + i < height; i++) {
-            uint8_t* pixels = out + size_t(PATCH * row + i) * width * 3;
+            uint8_t* pixels = out.at(row, size_t(PATCH) * width * 3) + size_t(i) * width * 3;
             const float* half = added.data() + size_t(i / CELL) * 2 * columns * CELL_SAMPLES + i % CELL * 3 * CELL;
             for (int x = part.wanted; x < part.wanted_end; x++) {
                 const float* base = linear + size_t(x) * SAMPLES + i * 3 * PATCH;

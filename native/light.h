@@ -70,6 +70,14 @@ struct LightShape {
     int latents, wide, wide_blocks, deep, deep_blocks;
 };
 
+// Rows of an array from row `first` on.
+template <class T>
+struct RowsOf {
+    T* data;
+    int first;
+    T* at(int row, size_t length) const { return data + size_t(row - first) * length; }
+};
+
 class LightSynthesis {
   public:
     // arrays: of the network, by the names of its parameters.
@@ -78,10 +86,15 @@ class LightSynthesis {
     // 1/16 trunk. -> RGB (height, width, 3), height and width at most 16 times rows and columns.
     void run(const float* y, const float* unit, const float* tint, int rows, int columns, int height, int width,
              int threads, uint8_t* out) const;
+    // Likewise its rows first to end of latents alone, which see `reach` rows more on either side. out: from 16 * out.first
+    // rows of pixels on.
+    void draw(RowsOf<const float> y, const float* unit, const float* tint, int rows, int columns, int height, int width,
+              int first, int end, RowsOf<uint8_t> out) const;
+    int reach() const { return shape_.deep_blocks + (shape_.wide_blocks + 1) / 2; }
 
   private:
-    void strip(const float* y, const float* unit, const float* tint, int rows, int columns, int height, int width,
-               int first, int end, Columns part, uint8_t* out) const;
+    void strip(RowsOf<const float> y, const float* unit, const float* tint, int rows, int columns, int height, int width,
+               int first, int end, Columns part, RowsOf<uint8_t> out) const;
     LightShape shape_;
     Product shortcut_, enter_, grow_[4], last_;
     std::vector<Block> deep_, wide_;

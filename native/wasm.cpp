@@ -73,6 +73,13 @@ const Encoder& encoder_of(const Model& model) {
 
 int latents_of(int side) { return (side + 15) / 16; }
 
+void decode_latents(const Model& model, const Named& file, int rows, int columns, float* y) {
+    const std::vector<char>& stream = file.bytes("stream");
+    const uint32_t crc = model.entropy.decode(reinterpret_cast<const uint8_t*>(stream.data()), stream.size(), rows, columns,
+                                              quality_of(file, model.shape), 1, y);
+    if (crc != *file.at<uint32_t>("crc", 1)) fail<Damaged>("the decoded symbols are not those that were coded");
+}
+
 void check_sides(int height, int width) {
     if (height < 1 || width < 1) fail<Misfit>("a picture without pixels");
 }
@@ -128,15 +135,41 @@ uint8_t* rdc_decode(const Model* model, int height, int width, const char* array
     const Named file(arrays, bytes);
     const Shape& s = model->shape;
     const int rows = latents_of(height), columns = latents_of(width);
-    const std::vector<char>& stream = file.bytes("stream");
     std::vector<float> y_hat(size_t(rows) * columns * s.latents);
-    const uint32_t crc = model->entropy.decode(reinterpret_cast<const uint8_t*>(stream.data()), stream.size(), rows,
-                                               columns, quality_of(file, s), 1, y_hat.data());
-    if (crc != *file.at<uint32_t>("crc", 1)) fail<Damaged>("the decoded symbols are not those that were coded");
+    decode_latents(*model, file, rows, columns, y_hat.data());
     auto* picture = static_cast<uint8_t*>(rdc_allocate(size_t(height) * width * 3));
     model->synthesis.run(y_hat.data(), file.at<float>("unit", s.latents), file.at<float>("tint", s.deep), rows, columns,
                          height, width, 1, picture);
     return picture;
+}
+
+// The same in two steps, of which several instances can take the second, a strip each. stream, crc, hyper_rows, offset ->
+// y (rows, columns, latents) in quantisation steps, for rdc_free.
+RDC_EXPORT(rdc_latents)
+float* rdc_latents(const Model* model, int height, int width, const char* arrays, size_t bytes) {
+    check_sides(height, width);
+    const int rows = latents_of(height), columns = latents_of(width);
+    auto* y = static_cast<float*>(rdc_allocate(size_t(rows) * columns * model->shape.latents * sizeof(float)));
+    decode_latents(*model, Named(arrays, bytes), rows, columns, y);
+    return y;
+}
+
+// Rows `from` to `to` of y; unit, tint -> RGB of its rows `first` to `end`, sixteen of pixels each, as far as they are in
+// the picture, for rdc_free. The other rows of y are what these see: `LightSynthesis::reach` on either side.
+RDC_EXPORT(rdc_draw)
+uint8_t* rdc_draw(const Model* model, const float* y, int from, int to, int first, int end, int height, int width,
+                  const char* arrays, size_t bytes) {
+    check_sides(height, width);
+    const Named file(arrays, bytes);
+    const Shape& s = model->shape;
+    const int rows = latents_of(height), columns = latents_of(width), reach = model->synthesis.reach();
+    if (first < 0 || first >= end || end > rows || from > std::max(0, first - reach) || to < std::min(rows, end + reach))
+        fail<Misfit>("a strip beyond its picture");
+    const size_t pixel_rows = std::min(16 * end, height) - 16 * first;
+    auto* strip = static_cast<uint8_t*>(rdc_allocate(pixel_rows * width * 3));
+    model->synthesis.draw({y, from}, file.at<float>("unit", s.latents), file.at<float>("tint", s.deep), rows, columns,
+                          height, width, first, end, {strip, first});
+    return strip;
 }
 
 // RGB (height, width, 3) -> y (rows, columns, latents) in units of the picture, for rdc_free.

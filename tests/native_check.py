@@ -30,9 +30,7 @@ def write_case(
     path: Path, weights: Weights, files: Sequence[bytes], codec: Codec, no_pictures: Sequence[int] = ()
 ) -> None:
     """Files of these weights, and what `codec` makes of them. no_pictures: numbers of files whose pixels may be any."""
-    arrays = of_weights(weights)
-    for part in ("analysis.", "entropy.hyper_analysis."):
-        arrays |= {part.removeprefix("entropy.") + name: array for name, array in weights.floats(part).items()}
+    arrays = of_weights(weights) | of_encoder(weights)
     for number, data in enumerate(files):
         header, stream = unpack(data)
         found = of_file(weights, codec, data)
@@ -57,6 +55,26 @@ def of_weights(weights: Weights) -> dict[str, NDArray[np.generic]]:
         "savings": tables.savings,
         **{f"exact.{name}": array for name, array in weights.entropy.items()},
         **{f"synthesis.{name}": array for name, array in weights.floats("synthesis.").items()},
+    }
+
+
+def of_encoder(weights: Weights) -> dict[str, NDArray[np.generic]]:
+    """What an encoder needs of them besides."""
+    parts = ("analysis.", "entropy.hyper_analysis.")
+    return {
+        part.removeprefix("entropy.") + name: array for part in parts for name, array in weights.floats(part).items()
+    }
+
+
+def of_picture(weights: Weights, codec: Codec, tenths: int) -> dict[str, NDArray[np.generic]]:
+    """What an encoder needs for a picture: what depends on the quality."""
+    rows, offset = NativeEngine(weights)._rows(tenths)
+    worth = codec._worth(tenths)
+    assert worth is not None
+    return {
+        "gain": codec._gain(tenths),
+        "shift": at_quality(weights.floats("entropy.")["hyper_shift.values"], tenths),
+        **{"hyper_rows": rows, "offset": offset, "worth": worth},
     }
 
 

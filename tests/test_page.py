@@ -1,4 +1,4 @@
-"""The page of `rdc web` and what it is made of, in Chromium."""
+"""The page of `rdc web` and what it is made of, in Chromium and in Firefox."""
 
 import base64
 import sys
@@ -9,27 +9,32 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from browser import CHROMIUM, DRIVER, Browser, browser, served
+from browser import CHROMIUM, DRIVER, FIREFOX, Browser, browser, firefox, served
 from rdcodec.cli.main import main
 from rdcodec.codec import api
 from rdcodec.codec.pipeline import load
 from rdcodec.models.weights import released
 
-pytestmark = [
-    pytest.mark.skipif(not CHROMIUM or not DRIVER, reason="no chromium, or no chromedriver"),
-    pytest.mark.skipif("J.3" not in released(), reason="weights of J are not in this checkout"),
-]
+pytestmark = pytest.mark.skipif("J.3" not in released(), reason="weights of J are not in this checkout")
 ASTRONAUT = Path(__file__).parents[1] / "src" / "rdcodec" / "data" / "astronaut.png"
+README = Path(__file__).parents[1] / "web" / "README.md"
+TAB, ENTER, LEFT, RIGHT, HOME, UP = "\ue004", "\ue007", "\ue012", "\ue014", "\ue011", "\ue013"
 DONE = "document.getElementById('status').textContent.includes('bytes')"
 FAILED = "!document.getElementById('error').hidden"
 WORDS = "return document.getElementById('error').textContent;"
 PIXELS = "const hex = (a) => { let t = ''; for (const b of a) t += String.fromCharCode(b); return btoa(t); };"
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Browser, str]]:
+@pytest.fixture(scope="module", params=["chromium", pytest.param("firefox", marks=pytest.mark.slow)])
+def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Browser, str]]:
+    is_here, opened_by = {
+        "chromium": (CHROMIUM and DRIVER, browser),
+        "firefox": (FIREFOX, firefox),
+    }[request.param]
+    if not is_here:
+        pytest.skip(f"no {request.param}, or not its driver")
     command = (sys.executable, "-u", "-m", "rdcodec", "web", "--port", "0")
-    with served(*command) as (address, _), browser(tmp_path_factory.mktemp("chromium")) as opened:
+    with served(*command) as (address, _), opened_by(tmp_path_factory.mktemp("browser")) as opened:
         opened.open(address)
         yield opened, address
 
@@ -37,7 +42,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Browser, st
 @pytest.fixture(scope="module")
 def photo() -> np.ndarray:
     with Image.open(ASTRONAUT) as image:
-        return np.asarray(image.convert("RGB"))[60:207, 150:343]
+        return np.asarray(image.convert("RGB"))[:300, 150:343]
 
 
 def bytes_of(text: str) -> bytes:
@@ -176,3 +181,106 @@ def test_the_sample(page: tuple[Browser, str]) -> None:
         "return [...document.querySelectorAll('#rows th, #rows td:first-child')].map((c) => c.textContent);"
     )
     assert rows[0].startswith("rdcodec J.") and "JPEG" in rows
+
+
+def with_profile(photo: np.ndarray) -> tuple[bytes, bytes]:
+    """A file with a colour profile, and that profile."""
+    from PIL import ImageCms
+
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    picture = Image.fromarray(photo)
+    picture.info["icc_profile"] = profile
+    return api.compress(picture, model="J", quality=40), profile
+
+
+def test_the_example_of_the_readme(page: tuple[Browser, str], photo: np.ndarray) -> None:
+    """As it stands there, but for where the module and the photograph are."""
+    window, address = page
+    window.open(address)
+    example = README.read_text().split("```ts\n")[1].split("```")[0]
+    names = example.split("import ")[1].split(" from")[0]
+    example = example.split(";\n", 1)[1].replace('"photo.rdc"', "given[0]")
+    data, profile = with_profile(photo)
+    found = window.run(
+        f"""{PIXELS} const {names} = await import('./index.js'); {example}
+        return [width, height, hex(icc), hex(image.icc), image.width, hex(again), info(again).tag];""",
+        f"data:application/octet-stream;base64,{base64.b64encode(data).decode()}",
+    )
+    assert found[:2] == [photo.shape[1], photo.shape[0]] and found[4] == photo.shape[1]
+    assert bytes_of(found[2]) == bytes_of(found[3]) == profile
+    assert api.decompress(bytes_of(found[5])).shape == photo.shape
+    assert found[6].startswith("I.")
+
+
+def test_a_saved_png_has_samples_and_profile(page: tuple[Browser, str], photo: np.ndarray, tmp_path: Path) -> None:
+    window, address = page
+    window.open(address)
+    data, profile = with_profile(photo)
+    (tmp_path / "profiled.rdc").write_bytes(data)
+    window.choose("#file", tmp_path / "profiled.rdc")
+    window.wait(DONE)
+    window.run("document.getElementById('save-png').click();")
+    saved = tmp_path / "saved.png"
+    saved.write_bytes(window.saved("profiled.png"))
+    with Image.open(saved) as image:
+        assert image.info["icc_profile"] == profile
+        off = np.abs(np.asarray(image).astype(int)[..., :3] - api.decompress(data))
+    assert off.max() <= 2
+
+
+def test_with_the_keyboard_alone(page: tuple[Browser, str]) -> None:
+    """From the first control to the last: all that the page can do, each control with a name."""
+    window, address = page
+    window.open(address)
+    window.run("document.getElementById('model').value = 'J';")
+
+    def tab(name: str) -> None:
+        window.press(TAB)
+        assert window.run("return document.activeElement.id;") == name
+        ring = window.run("const style = getComputedStyle(document.activeElement); return style.outlineStyle;")
+        assert ring == "solid" or name == "file"  # its label has the ring
+        assert window.run(
+            "const at = document.activeElement;"
+            "return Boolean(at.labels?.[0]?.innerText.trim() || at.ariaLabel || at.innerText.trim());"
+        )
+
+    tab("file")
+    assert window.run("return getComputedStyle(document.querySelector('label[for=file]')).outlineStyle;") == "solid"
+    tab("sample")
+    window.press(ENTER)
+    window.wait(DONE)
+    first = told(window)
+    tab("model")
+    tab("quality")
+    window.press(LEFT)
+    window.wait(f"{DONE} && document.getElementById('status').textContent !== {first!r}")
+    assert "quality 49" in told(window)
+    tab("size")
+    window.press("6", ENTER)
+    window.wait(f"{DONE} && !document.getElementById('status').textContent.includes('quality 49')")
+    tab("left")
+    window.press("W")
+    assert window.run("return document.getElementById('left-side').ariaLabel;") == "WebP"
+    tab("zoom")
+    window.press("4")
+    assert window.run("return document.getElementById('zoom').value;") == "4"
+    tab("save-rdc")
+    window.press(ENTER)
+    assert len(window.saved("sample.rdc")) <= 6000
+    tab("save-png")
+    window.press(ENTER)
+    assert window.saved("sample.png")[1:4] == b"PNG"
+    tab("scroll")
+    before = window.run("return document.getElementById('scroll').scrollTop;")
+    window.press(UP, UP, UP)
+    window.wait(f"document.getElementById('scroll').scrollTop < {before}")
+    tab("split")
+    window.press(HOME, RIGHT)
+    assert window.run("return document.getElementById('left-side').style.clipPath;").startswith("inset(0px 99.5%")
+    assert window.run("return document.getElementById('split').ariaValueText;").startswith("0.5 % WebP")
+
+
+def told(window: Browser) -> str:
+    """What a screen reader was told last."""
+    assert window.run("return document.getElementById('status').ariaLive;") == "polite"
+    return str(window.run("return document.getElementById('status').textContent;"))

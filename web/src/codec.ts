@@ -3,6 +3,7 @@ import * as container from "./container.js";
 import { checkPixels, pack, unpack, type Header, type Section } from "./container.js";
 import { Core, damaged } from "./core.js";
 import { BadInput, NeedsModel, RdcError } from "./errors.js";
+import { divided, draw, opaque, type Helpers, type Strip } from "./strips.js";
 import { Named, type Weights } from "./weights.js";
 
 /** RGBA samples, row by row, as ImageData has them. */
@@ -29,22 +30,15 @@ export class Codec {
   readonly core: Core;
 
   constructor(module: WebAssembly.Module, readonly weights: Weights) {
-    this.core = new Core(module, weights);
+    this.core = new Core(module, weights.tag, () => weights.arrays());
   }
 
   /** The colours of a file, opaque. BadInput for damage, or more than `maxPixels`; NeedsModel for other weights. */
   decode(data: Uint8Array, maxPixels = container.MAX_PIXELS): Picture {
     const { header, stream } = unpack(data, maxPixels);
     this.checkWeights(header);
-    const { width, height, tenths } = header;
-    const { hyperRows, offset } = this.weights.rows(tenths);
-    const arrays = new Named()
-      .put("stream", stream)
-      .put("crc", Uint32Array.of(header.symbolsCrc))
-      .put("hyper_rows", hyperRows)
-      .put("offset", offset)
-      .put("unit", this.weights.gain(tenths).map((gain) => 1 / gain))
-      .put("tint", this.weights.tint(tenths));
+    const { width, height } = header;
+    const arrays = this.drawing(header.tenths, this.symbols(header, stream)).packed();
     return this.core.run(damaged, (memory, model) => {
       const decode = (address: number, bytes: number) =>
         memory.exports.rdc_decode(model, height, width, address, bytes);
@@ -53,6 +47,56 @@ export class Codec {
       memory.exports.rdc_free(address);
       return picture;
     });
+  }
+
+  /** The same picture, bit for bit, of which helpers draw strips. */
+  async decodeWith(helpers: Helpers, data: Uint8Array, maxPixels = container.MAX_PIXELS): Promise<Picture> {
+    const { header, stream } = unpack(data, maxPixels);
+    this.checkWeights(header);
+    const { width, height } = header;
+    const places = divided(Math.ceil(height / 16), helpers.count + 1);
+    if (places.length === 1) return this.decode(data, maxPixels);
+    helpers.take(this.core, places.length - 1);
+    const [mine, ...theirs] = this.strips(header, stream, places);
+    const drawn = theirs.map((strip, helper) => helpers.draw(helper, strip));
+    const parts = [draw(this.core, mine!), ...(await Promise.all(drawn))];
+    if (!parts.every((part) => part)) return this.decode(data, maxPixels); // without them, then
+    const whole = new Uint8ClampedArray(4 * width * height);
+    parts.forEach((part, k) => whole.set(part!, 4 * width * 16 * places[k]![0]));
+    return { width, height, data: whole };
+  }
+
+  /** What is drawn of a file, in strips. */
+  strips(header: Header, stream: Uint8Array, places: [number, number][]): Strip[] {
+    const { width, height, tenths } = header, { reach, shape } = this.weights;
+    const rows = Math.ceil(height / 16), length = Math.ceil(width / 16) * shape.latents;
+    const arrays = this.drawing(tenths).packed();
+    return this.core.run(damaged, (memory, model) => {
+      const decode = (address: number, bytes: number) =>
+        memory.exports.rdc_latents(model, height, width, address, bytes);
+      const address = memory.with(this.symbols(header, stream).packed(), decode);
+      const all = new Float32Array(memory.exports.memory.buffer, address, rows * length);
+      const strips = places.map(([first, end]) => {
+        const from = Math.max(0, first - reach), to = Math.min(rows, end + reach);
+        return { width, height, first, end, from, to, y: all.slice(from * length, to * length), arrays };
+      });
+      memory.exports.rdc_free(address);
+      return strips;
+    });
+  }
+
+  private symbols({ tenths, symbolsCrc }: Header, stream: Uint8Array): Named {
+    const { hyperRows, offset } = this.weights.rows(tenths);
+    return new Named()
+      .put("stream", stream)
+      .put("crc", Uint32Array.of(symbolsCrc))
+      .put("hyper_rows", hyperRows)
+      .put("offset", offset);
+  }
+
+  private drawing(tenths: number, arrays = new Named()): Named {
+    const unit = this.weights.gain(tenths).map((gain) => 1 / gain);
+    return arrays.put("unit", unit).put("tint", this.weights.tint(tenths));
   }
 
   /** The bytes of a file. Alpha is not looked at: `sections` hold it. */
@@ -97,7 +141,7 @@ export class Codec {
       .put("worth", this.weights.worth(tenths));
     const encode = (address: number, bytes: number) =>
       memory.exports.rdc_encode(model, y, height, width, address, bytes);
-    const address = memory.with(arrays, encode);
+    const address = memory.with(arrays.packed(), encode);
     const head = memory.bytes(address, 8).slice();
     const [length, symbolsCrc] = new Uint32Array(head.buffer) as unknown as [number, number];
     const stream = memory.bytes(address + 8, length).slice();
@@ -141,17 +185,6 @@ function checkTarget({ quality, bytes }: Target): void {
   if (quality !== undefined && !(quality >= 0 && quality <= 100))
     throw new RdcError(`quality ${quality} is no number from 0 to 100`);
   if (bytes !== undefined && !(bytes > 0)) throw new RdcError(`${bytes} bytes are no size of a file`);
-}
-
-function opaque(rgb: Uint8Array): Uint8ClampedArray<ArrayBuffer> {
-  const rgba = new Uint8ClampedArray((rgb.length / 3) * 4);
-  for (let from = 0, to = 0; from < rgb.length; from += 3, to += 4) {
-    rgba[to] = rgb[from]!;
-    rgba[to + 1] = rgb[from + 1]!;
-    rgba[to + 2] = rgb[from + 2]!;
-    rgba[to + 3] = 255;
-  }
-  return rgba;
 }
 
 function dropAlpha(rgba: Uint8ClampedArray, rgb: Uint8Array): void {

@@ -1,6 +1,5 @@
 /** The core (native/wasm.cpp) and its memory. After a trap its memory is given up, and the next call begins anew. */
 import { BadInput, NeedsModel, RdcError } from "./errors.js";
-import { Named, type Weights } from "./weights.js";
 
 interface Exports {
   memory: WebAssembly.Memory;
@@ -10,6 +9,11 @@ interface Exports {
   rdc_error(): number;
   rdc_model(arrays: number, bytes: number): number;
   rdc_decode(model: number, height: number, width: number, arrays: number, bytes: number): number;
+  rdc_latents(model: number, height: number, width: number, arrays: number, bytes: number): number;
+  rdc_draw(
+    model: number, y: number, from: number, to: number, first: number, end: number,
+    height: number, width: number, arrays: number, bytes: number,
+  ): number;
   rdc_analyse(model: number, image: number, height: number, width: number): number;
   rdc_encode(model: number, y: number, height: number, width: number, arrays: number, bytes: number): number;
 }
@@ -20,7 +24,8 @@ export const KEPT_BYTES = 256 << 20; // of memory, between two pictures
 export class Core {
   private live: { exports: Exports; model: number } | undefined;
 
-  constructor(private readonly module: WebAssembly.Module, private readonly weights: Weights) {}
+  /** arrays: what the core builds the model of, packed. */
+  constructor(readonly module: WebAssembly.Module, readonly tag: string, readonly arrays: () => Uint8Array) {}
 
   /** Build the model, so that what follows takes no longer than it must. */
   warm(): void {
@@ -43,9 +48,9 @@ export class Core {
   private start(): { exports: Exports; model: number } {
     const exports = new WebAssembly.Instance(this.module).exports as unknown as Exports;
     exports._initialize();
-    const misfit = () => new NeedsModel(`weights ${this.weights.tag} do not fit their model: fetch them again`);
+    const misfit = () => new NeedsModel(`weights ${this.tag} do not fit their model: fetch them again`);
     const memory = new Memory(exports);
-    const model = guarded(exports, misfit, () => memory.with(this.weights.arrays(), exports.rdc_model));
+    const model = guarded(exports, misfit, () => memory.with(this.arrays(), exports.rdc_model));
     return { exports, model };
   }
 }
@@ -77,13 +82,18 @@ export class Memory {
   constructor(readonly exports: Exports) {}
 
   /** Call a function of the core with arrays, which it does not keep. */
-  with(arrays: Named, call: (address: number, bytes: number) => number): number {
-    const packed = arrays.packed();
-    const address = this.exports.rdc_allocate(packed.length);
-    this.bytes(address, packed.length).set(packed);
+  with(packed: Uint8Array, call: (address: number, bytes: number) => number): number {
+    const address = this.put(packed);
     const result = call(address, packed.length);
     this.exports.rdc_free(address);
     return result;
+  }
+
+  /** Numbers, into memory of the core, for rdc_free. */
+  put(array: ArrayBufferView): number {
+    const address = this.exports.rdc_allocate(array.byteLength);
+    this.bytes(address, array.byteLength).set(new Uint8Array(array.buffer, array.byteOffset, array.byteLength));
+    return address;
   }
 
   bytes(address: number, count: number): Uint8Array {

@@ -51,17 +51,22 @@ export function info(data: Uint8Array, maxPixels = container.MAX_PIXELS): Info {
   };
 }
 
-/** The picture of an `.rdc` file, with its alpha. BadInput for damage or size, NeedsModel for unknown weights. */
-export async function decode(data: Uint8Array, options: DecodeOptions): Promise<ImageData> {
+/** A picture with its alpha, and the colour profile of its samples; sRGB without one. */
+export type Decoded = ImageData & { icc: Uint8Array | undefined };
+
+/** The picture of an `.rdc` file. BadInput for damage or size, NeedsModel for unknown weights. */
+export async function decode(data: Uint8Array, options: DecodeOptions): Promise<Decoded> {
   return (await decodeTimed(data, options)).image;
 }
 
 /** As `decode`, with the seconds of work, without what was fetched. */
-export async function decodeTimed(data: Uint8Array, options: DecodeOptions): Promise<{ image: ImageData; seconds: number }> {
+export async function decodeTimed(data: Uint8Array, options: DecodeOptions): Promise<{ image: Decoded; seconds: number }> {
   const { maxPixels = container.MAX_PIXELS, onProgress } = options;
+  const { icc } = info(data, maxPixels);
   const weights = absolute(options.weights);
   const picture = (await ask({ kind: "decode", data, weights, maxPixels }, onProgress)) as Picture & { seconds: number };
-  return { image: new ImageData(picture.data, picture.width, picture.height), seconds: picture.seconds };
+  const image = Object.assign(new ImageData(picture.data, picture.width, picture.height), { icc });
+  return { image, seconds: picture.seconds };
 }
 
 /** The bytes of an `.rdc` file, quality 0 to 100 (default 50), or the best of so many `bytes`. */

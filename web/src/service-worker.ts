@@ -1,19 +1,33 @@
-/** The page without a network: what was fetched is kept, and taken where nothing can be fetched. Weights are kept apart. */
+/** The page without a network: what was fetched last is kept, and taken where nothing can be. Weights are kept apart. */
 {
-  const SHELL = "rdcodec-page-1";
+  const SHELL = "rdcodec-page-2";
   const FILES = ["./", "style.css", "icon.svg", "sample.png", "rdc.wasm", ...["alpha", "codec", "container", "core", "crc32c", "errors",
-    "index", "page", "png", "released", "store", "weights", "worker"].map((name) => `${name}.js`)];
+    "helper", "index", "page", "png", "released", "store", "strips", "weights", "worker"].map((name) => `${name}.js`)];
   const scope = self as any;
 
   scope.addEventListener("install", (event: any) => {
     event.waitUntil(caches.open(SHELL).then((cache) => cache.addAll(FILES)).then(() => scope.skipWaiting()));
   });
-  scope.addEventListener("activate", (event: any) => event.waitUntil(scope.clients.claim()));
+  scope.addEventListener("activate", (event: any) => event.waitUntil(forgetOlder().then(() => scope.clients.claim())));
   scope.addEventListener("fetch", (event: any) => {
-    const { request } = event;
-    if (request.method !== "GET" || request.url.endsWith(".safetensors")) return;
-    event.respondWith(
-      fetch(request).catch(async () => (await caches.match(request, { ignoreSearch: true })) ?? Response.error()),
-    );
+    const { method, url } = event.request;
+    if (method === "GET" && url.startsWith(scope.registration.scope) && !url.endsWith(".safetensors"))
+      event.respondWith(newest(event.request));
   });
+
+  async function newest(request: Request): Promise<Response> {
+    const cache = await caches.open(SHELL);
+    try {
+      const response = await fetch(request), known = await cache.match(request);
+      if (known && response.status === 200) await cache.put(request, response.clone()).catch(() => undefined);
+      return response;
+    } catch {
+      return (await cache.match(request, { ignoreSearch: true })) ?? Response.error();
+    }
+  }
+
+  async function forgetOlder(): Promise<void> {
+    const names = (await caches.keys()).filter((name) => name.startsWith("rdcodec-page-") && name !== SHELL);
+    await Promise.all(names.map((name) => caches.delete(name)));
+  }
 }

@@ -60,8 +60,13 @@ export class Weights {
     return this.tensors.has("analysis.shortcut.weight");
   }
 
-  /** What the core builds a model of. */
-  arrays(): Named {
+  /** Rows of latents on either side that a row of the picture sees. */
+  get reach(): number {
+    return this.shape.deepBlocks + Math.ceil(this.shape.wideBlocks / 2);
+  }
+
+  /** What the core builds a model of, packed. */
+  arrays(): Uint8Array {
     const { latents, hyper, features, hidden, wide, wideBlocks, deep, deepBlocks, ofAnalysis } = this.shape;
     const { edges, edgeStart, radius, bucket, savings, skipBelow } = this.tables;
     const sizes = [latents, hyper, features, hidden, wide, wideBlocks, deep, deepBlocks];
@@ -75,7 +80,7 @@ export class Weights {
       if (/^exact\./.test(place)) named.put(place, tensor.bytes, tensor.shape);
       if (/^(synthesis|analysis|hyper_analysis)\./.test(place)) named.put(place, floats(tensor), tensor.shape);
     }
-    return named;
+    return named.packed();
   }
 
   /** Table rows of the channels of z, and offsets of the levels of y: integers, the same everywhere. */

@@ -3,6 +3,7 @@ import { readAlpha, writeAlpha } from "./alpha.js";
 import { Codec, type Coded, type Picture, type Target } from "./codec.js";
 import { ALPHA, readHeader, sectionOf, type Section } from "./container.js";
 import { NeedsModel, RdcError } from "./errors.js";
+import { Helpers } from "./strips.js";
 import { findWeights, tagOf, type Progress, type Source } from "./store.js";
 
 export type Request =
@@ -14,6 +15,7 @@ export type Answer =
   | { id: number; error: { name: string; message: string } };
 
 const codecs = new Map<string, Codec>();
+const helpers = new Helpers();
 const scope = self as unknown as { onmessage: unknown; postMessage(answer: Answer, transfer?: Transferable[]): void };
 let core: Promise<WebAssembly.Module> | undefined;
 let last: Promise<void> = Promise.resolve();
@@ -37,7 +39,7 @@ async function decode({ data, weights, maxPixels }: Request & { kind: "decode" }
   const header = readHeader(data, maxPixels);
   const codec = await codecOf(header.tag, weights, false, progress);
   const start = performance.now();
-  const picture = codec.decode(data, maxPixels);
+  const picture = await codec.decodeWith(helpers, data, maxPixels);
   const alpha = sectionOf(header, ALPHA);
   if (alpha) await readAlpha(alpha, picture.width, picture.height, picture.data);
   return { ...picture, seconds: since(start) };

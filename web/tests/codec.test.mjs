@@ -9,6 +9,7 @@ const golden = new URL("../../tests/golden/", import.meta.url);
 const { Codec } = await import(new URL("codec.js", built));
 const { Weights } = await import(new URL("weights.js", built));
 const { pack, unpack } = await import(new URL("container.js", built));
+const { divided, draw } = await import(new URL("strips.js", built));
 const { RdcError } = await import(new URL("errors.js", built));
 
 const module = new WebAssembly.Module(readFileSync(new URL("rdc.wasm", built)));
@@ -53,6 +54,32 @@ test("what is coded decodes, to the same at any size and quality", () => {
       assert.equal(header.tenths, 10 * quality);
       assert.deepEqual(pack(header, stream), data);
     }
+});
+
+test("strips drawn by other instances make the same picture, bit for bit", async () => {
+  const other = new Codec(module, weights).core, taken = [];
+  const helpers = { count: 3, take: (_, count) => taken.push(count), draw: async (_, strip) => draw(other, strip) };
+  for (const [width, height, hands] of [[70, 600, 4], [33, 260, 2], [16, 255, 1]]) {
+    const { data } = codec.encode(noise(width, height), { quality: 60 });
+    const { width: across, height: down, data: samples } = await codec.decodeWith(helpers, data);
+    assert.deepEqual([across, down], [width, height]);
+    assert.deepEqual(samples, codec.decode(data).data);
+    assert.equal(hands > 1 ? taken.pop() + 1 : 1, hands);
+    const failing = { ...helpers, draw: async () => undefined }; // the picture is drawn without them
+    assert.deepEqual((await codec.decodeWith(failing, data)).data, samples);
+    taken.length = 0;
+  }
+  const edges = divided(1000, 4).flat();
+  assert.deepEqual(edges, [0, 250, 250, 500, 500, 750, 750, 1000]);
+});
+
+test("a strip beyond its picture is refused", () => {
+  const { data } = codec.encode(noise(16, 320), { quality: 60 });
+  const { header, stream } = unpack(data);
+  const [strip] = codec.strips(header, stream, [[5, 12]]);
+  assert.equal(draw(codec.core, strip).length, 4 * 16 * 16 * 7);
+  for (const wrong of [{ first: -1 }, { end: 21 }, { end: 5 }, { from: 4 }, { to: 13 }])
+    assert.throws(() => draw(codec.core, { ...strip, ...wrong }), /strip beyond its picture/);
 });
 
 test("a target in bytes is met, or said to be out of reach", () => {

@@ -1,15 +1,17 @@
 /** The core (native/wasm.cpp) and its memory. After a trap its memory is given up, and the next call begins anew. */
 import { BadInput, NeedsModel, RdcError } from "./errors.js";
-import { Named } from "./weights.js";
 export const KEPT_BYTES = 256 << 20; // of memory, between two pictures
 /** A model in the core. */
 export class Core {
     module;
-    weights;
+    tag;
+    arrays;
     live;
-    constructor(module, weights) {
+    /** arrays: what the core builds the model of, packed. */
+    constructor(module, tag, arrays) {
         this.module = module;
-        this.weights = weights;
+        this.tag = tag;
+        this.arrays = arrays;
     }
     /** Build the model, so that what follows takes no longer than it must. */
     warm() {
@@ -33,9 +35,9 @@ export class Core {
     start() {
         const exports = new WebAssembly.Instance(this.module).exports;
         exports._initialize();
-        const misfit = () => new NeedsModel(`weights ${this.weights.tag} do not fit their model: fetch them again`);
+        const misfit = () => new NeedsModel(`weights ${this.tag} do not fit their model: fetch them again`);
         const memory = new Memory(exports);
-        const model = guarded(exports, misfit, () => memory.with(this.weights.arrays(), exports.rdc_model));
+        const model = guarded(exports, misfit, () => memory.with(this.arrays(), exports.rdc_model));
         return { exports, model };
     }
 }
@@ -67,13 +69,17 @@ export class Memory {
         this.exports = exports;
     }
     /** Call a function of the core with arrays, which it does not keep. */
-    with(arrays, call) {
-        const packed = arrays.packed();
-        const address = this.exports.rdc_allocate(packed.length);
-        this.bytes(address, packed.length).set(packed);
+    with(packed, call) {
+        const address = this.put(packed);
         const result = call(address, packed.length);
         this.exports.rdc_free(address);
         return result;
+    }
+    /** Numbers, into memory of the core, for rdc_free. */
+    put(array) {
+        const address = this.exports.rdc_allocate(array.byteLength);
+        this.bytes(address, array.byteLength).set(new Uint8Array(array.buffer, array.byteOffset, array.byteLength));
+        return address;
     }
     bytes(address, count) {
         return new Uint8Array(this.exports.memory.buffer, address, count);

@@ -18,16 +18,18 @@ export function info(data, maxPixels = container.MAX_PIXELS) {
         xmp: section(container.XMP),
     };
 }
-/** The picture of an `.rdc` file, with its alpha. BadInput for damage or size, NeedsModel for unknown weights. */
+/** The picture of an `.rdc` file. BadInput for damage or size, NeedsModel for unknown weights. */
 export async function decode(data, options) {
     return (await decodeTimed(data, options)).image;
 }
 /** As `decode`, with the seconds of work, without what was fetched. */
 export async function decodeTimed(data, options) {
     const { maxPixels = container.MAX_PIXELS, onProgress } = options;
+    const { icc } = info(data, maxPixels);
     const weights = absolute(options.weights);
     const picture = (await ask({ kind: "decode", data, weights, maxPixels }, onProgress));
-    return { image: new ImageData(picture.data, picture.width, picture.height), seconds: picture.seconds };
+    const image = Object.assign(new ImageData(picture.data, picture.width, picture.height), { icc });
+    return { image, seconds: picture.seconds };
 }
 /** The bytes of an `.rdc` file, quality 0 to 100 (default 50), or the best of so many `bytes`. */
 export async function encode(image, options) {

@@ -43,31 +43,31 @@ async function open(chosen) {
         const data = new Uint8Array(await chosen.arrayBuffer());
         if (data[0] === 0x8a && data[1] === 0x52)
             return view(chosen.name, data, mine);
-        const image = await samplesOf(new Blob([data], { type: chosen.type }), chosen.name);
+        const image = await samplesOf(new Blob([data], { type: chosen.type }));
         if (mine !== turn)
             return;
         original = { name: chosen.name, image };
         await compressed(mine);
-    });
+    }, chosen.name);
 }
 /** A photograph for those who have none at hand. */
 async function sample(mine) {
     const found = await fetch("sample.png");
     if (!found.ok)
-        throw new RdcError("The sample is not here: choose a photograph of your own.");
-    const image = await samplesOf(await found.blob(), "sample");
+        throw new RdcError("the sample is not here: choose a photograph of your own");
+    const image = await samplesOf(await found.blob());
     if (mine !== turn)
         return;
     original = { name: "sample.png", image };
     await compressed(mine);
 }
 async function view(name, data, mine) {
-    const { icc, tag } = info(data);
+    const { tag } = info(data);
     const { image, seconds } = await decodeTimed(data, { weights: WEIGHTS, onProgress });
     if (mine !== turn)
         return;
     original = undefined;
-    present(name, data, [{ name: `rdcodec ${tag}`, image, bytes: data.length, decode: seconds }], icc);
+    present(name, data, [{ name: `rdcodec ${tag}`, image, bytes: data.length, decode: seconds }], image.icc);
     say(`${name}: ${image.width} × ${image.height} pixels, ${data.length.toLocaleString("en")} bytes, weights ${tag}.`);
 }
 async function compress() {
@@ -124,16 +124,16 @@ async function rivalOf(name, type, image, bytes) {
             [low, best, time] = [middle, found, since(start)];
     }
     const start = performance.now();
-    const decoded = await samplesOf(best, name);
+    const decoded = await samplesOf(best);
     return { name, image: decoded, bytes: best.size, psnr: psnr(image, decoded), encode: time, decode: since(start) };
 }
-async function samplesOf(blob, name) {
+async function samplesOf(blob) {
     const bitmap = await createImageBitmap(blob).catch(() => undefined);
     if (!bitmap)
-        throw new RdcError(`${name} is no picture that this browser can read, and no .rdc file.`);
+        throw new RdcError("no picture that this browser can read, and no .rdc file");
     const { width, height } = bitmap;
     if (width * height > MAX_PIXELS)
-        throw new RdcError(`${name} has ${width} × ${height} pixels, more than this page takes.`);
+        throw new RdcError(`${width} × ${height} pixels are more than this page takes`);
     const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d", { willReadFrequently: true });
     context.drawImage(bitmap, 0, 0);
     return context.getImageData(0, 0, width, height);
@@ -164,7 +164,9 @@ function row({ name, bytes, psnr, encode, decode, image }) {
     const line = document.createElement("tr");
     const number = (value, digits) => (value === undefined ? "–" : value.toFixed(digits));
     const bpp = (8 * bytes) / image.width / image.height;
-    for (const text of [name, bytes.toLocaleString("en"), number(bpp, 3), number(psnr, 2), number(encode, 2), number(decode, 2)])
+    const head = Object.assign(document.createElement("th"), { scope: "row", textContent: name });
+    line.append(head);
+    for (const text of [bytes.toLocaleString("en"), number(bpp, 3), number(psnr, 2), number(encode, 2), number(decode, 2)])
         line.insertCell().textContent = text;
     return line;
 }
@@ -197,6 +199,7 @@ function toMiddle() {
 function divide() {
     at("left-side").style.clipPath = `inset(0 ${100 - Number(split.value)}% 0 0)`;
     at("line").style.left = `${split.value}%`;
+    split.ariaValueText = `${split.value} % ${left.value}, the rest ${versions[0]?.name ?? ""}`;
 }
 function drag(event) {
     if (event.type === "pointermove" && !event.buttons)
@@ -213,8 +216,8 @@ async function savePng() {
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
-/** Run a task; what it throws is told in words. */
-async function attempt(task) {
+/** Run a task; what it throws is told in words, with the name of the file that it is about. */
+async function attempt(task, name) {
     const mine = ++turn;
     at("error").hidden = true;
     try {
@@ -223,7 +226,8 @@ async function attempt(task) {
     catch (error) {
         if (mine !== turn)
             return;
-        at("error").textContent = error instanceof RdcError ? error.message : `Something failed in this page (${error}).`;
+        const words = error instanceof RdcError ? error.message : `something failed in this page (${error})`;
+        at("error").textContent = name ? `${name}: ${words}.` : sentence(words);
         at("error").hidden = false;
         say("");
     }
@@ -236,10 +240,15 @@ function onProgress(loaded, total) {
     const bar = at("progress");
     bar.hidden = loaded >= total;
     bar.value = loaded / total;
-    say(`Fetching weights, once: ${(loaded / 1e6).toFixed(1)} of ${(total / 1e6).toFixed(1)} MB.`);
+    say(`Fetching weights, once: ${(total / 1e6).toFixed(1)} MB …`);
 }
+/** Words for the eye and for screen readers, which read what changes. */
 function say(words) {
-    at("status").textContent = words;
+    if (at("status").textContent !== words)
+        at("status").textContent = words;
+}
+function sentence(words) {
+    return `${words[0].toUpperCase()}${words.slice(1)}.`;
 }
 function since(start) {
     return (performance.now() - start) / 1000;

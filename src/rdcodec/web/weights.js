@@ -41,7 +41,11 @@ export class Weights {
     get encodes() {
         return this.tensors.has("analysis.shortcut.weight");
     }
-    /** What the core builds a model of. */
+    /** Rows of latents on either side that a row of the picture sees. */
+    get reach() {
+        return this.shape.deepBlocks + Math.ceil(this.shape.wideBlocks / 2);
+    }
+    /** What the core builds a model of, packed. */
     arrays() {
         const { latents, hyper, features, hidden, wide, wideBlocks, deep, deepBlocks, ofAnalysis } = this.shape;
         const { edges, edgeStart, radius, bucket, savings, skipBelow } = this.tables;
@@ -58,7 +62,7 @@ export class Weights {
             if (/^(synthesis|analysis|hyper_analysis)\./.test(place))
                 named.put(place, floats(tensor), tensor.shape);
         }
-        return named;
+        return named.packed();
     }
     /** Table rows of the channels of z, and offsets of the levels of y: integers, the same everywhere. */
     rows(tenths) {

@@ -3,8 +3,10 @@ import { readAlpha, writeAlpha } from "./alpha.js";
 import { Codec } from "./codec.js";
 import { ALPHA, readHeader, sectionOf } from "./container.js";
 import { NeedsModel, RdcError } from "./errors.js";
+import { Helpers } from "./strips.js";
 import { findWeights, tagOf } from "./store.js";
 const codecs = new Map();
+const helpers = new Helpers();
 const scope = self;
 let core;
 let last = Promise.resolve();
@@ -26,7 +28,7 @@ async function decode({ data, weights, maxPixels }, progress) {
     const header = readHeader(data, maxPixels);
     const codec = await codecOf(header.tag, weights, false, progress);
     const start = performance.now();
-    const picture = codec.decode(data, maxPixels);
+    const picture = await codec.decodeWith(helpers, data, maxPixels);
     const alpha = sectionOf(header, ALPHA);
     if (alpha)
         await readAlpha(alpha, picture.width, picture.height, picture.data);

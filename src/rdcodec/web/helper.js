@@ -1,0 +1,19 @@
+/** A helper of the worker: draws strips of pictures with an instance of the core of its own. */
+import { Core } from "./core.js";
+import { draw } from "./strips.js";
+const scope = self;
+let core;
+scope.onmessage = ({ data }) => {
+    if ("module" in data) {
+        core = new Core(data.module, data.tag, () => data.arrays);
+        return;
+    }
+    let drawn;
+    try {
+        drawn = draw(core, data.strip);
+    }
+    catch {
+        drawn = undefined; // the worker draws the whole picture itself, and says what is wrong
+    }
+    scope.postMessage({ id: data.id, data: drawn }, drawn ? [drawn.buffer] : []);
+};
