@@ -191,6 +191,9 @@ ASKED = {metric.short: metric for metric in MEASURED if metric.asked}
 CURVES = {metric.short: metric for metric in METRICS if metric.curves}
 """Those that curves can be compared by, by their short names."""
 
+EYE = tuple(name for name, metric in CURVES.items() if metric.eye)
+"""Short names of those that stand beside PSNR."""
+
 
 def measure(a: Pixels, b: Pixels, more: Sequence[Metric] = ()) -> dict[str, float | None]:
     """Every metric of `ALWAYS`, and `more`, of the original `a` and its copy `b`, by name."""

@@ -1,6 +1,8 @@
 """A codec of one's own, from its file to a row, a point in Fig. 1 and a table in LaTeX: the commands of the docs."""
 
 import re
+import sys
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +10,11 @@ import pytest
 from PIL import Image
 
 from conftest import Rdc
+from rdcodec.errors import UsageError
+from rdcodec.measure.anchors import ANCHORS
+from rdcodec.measure.codecs import foreign_subject, python_subject
+from rdcodec.measure.speed import Setting, Task
+from rdcodec.measure.speed_worker import measure_foreign
 from rdcodec.store.db import Store
 
 CODEC = """
@@ -41,6 +48,18 @@ class Broken(Net):
     def decode_parts(self, data):
         raise KeyError("no such network")
 """
+COPY = """
+import shutil, sys
+hold = b"x" * (90 << 20)
+shutil.copy(sys.argv[1], sys.argv[2])
+"""
+PLACED = """
+
+class Placed(Net):
+    def __init__(self, device="cpu"):
+        super().__init__()
+        self.device = device
+"""
 
 
 def pictures(folder: Path, count: int, width: int, height: int) -> None:
@@ -66,6 +85,61 @@ def test_networks_of_a_foreign_codec_are_counted_and_timed(rdc: Rdc, work: Path)
     assert all(float(net[key] or 0) > 0 for key in ("decode_mpx_per_s", "decode_networks_mpx_per_s"))
     assert float(jpeg["encode_mpx_per_s"] or 0) > 0 and jpeg.get("decode_networks_mpx_per_s") is None
     assert jpeg["at_setting"] in (30, 60)
+
+
+def test_a_foreign_codec_is_timed_beside_ours(rdc: Rdc, work: Path) -> None:
+    """In a process of its own, whole files and its decoder's networks, under its own name."""
+    Path("mine.py").write_text(CODEC)
+    options = "--size 64x48 --repeats 2 --threads 1 --parts --store s.db"
+    done = rdc("bench", "mine.py:Net", "jpeg", *options.split())
+    assert done.code == 0, done.err
+    assert "decode networks: synthesis" in done.out and "jpeg at " in done.out
+    with Store(Path("s.db"), write=False) as store:
+        net, jpeg = (store.query(kind="speed", codec=name)[0] for name in ("net", "jpeg"))
+    assert net.tag.startswith("1; code mine.py") and net.provenance.machine["threads"] == 1
+    assert net.values["kflops_per_px"] == pytest.approx(2 * 3 * 4 * 9 / 1000)
+    assert [row["part"] for row in net.rows] == ["encode", "decode", "decode networks", "decode networks: synthesis"]
+    assert jpeg.values["at_setting"] in ANCHORS["jpeg"].settings and jpeg.values["decode_networks_s"] is None
+    for values in (net.values, jpeg.values):
+        pixels = 64 * 48 / 1e6 / float(values["decode_s"] or 0)
+        assert float(values["decode_mpx_per_s"] or 0) == pytest.approx(pixels, rel=1e-3)
+
+
+def test_commands_are_timed_with_the_memory_of_their_programs(work: Path) -> None:
+    Path("copy.py").write_text(COPY)
+    copy = f"{sys.executable} copy.py {{input}} {{output}}"
+    foreign = {"codec": "copy", "settings": None, "commands": [copy, copy]}
+    found = measure_foreign({"task": asdict(Task(32, 16, repeats=2)), "foreign": foreign}, Setting(1))
+    assert found["codec"] == "copy" and found["values"]["at_setting"] is None
+    assert found["values"]["peak_memory_mib"] > 90 and "kflops_per_px" not in found["values"]
+    assert [row["part"] for row in found["rows"]] == ["encode", "decode"]
+
+
+def test_a_class_that_takes_a_device_gets_it(work: Path) -> None:
+    Path("mine.py").write_text(CODEC + PLACED)
+    assert vars(python_subject("mine.py:Placed", None, "cuda").coder)["device"] == "cuda"
+    assert vars(python_subject("mine.py:Placed", None).coder)["device"] == "cpu"
+    with pytest.raises(UsageError, match="takes no device"):
+        python_subject("mine.py:Net", None, "cuda")
+    with pytest.raises(UsageError, match="only models and codecs in Python"):
+        foreign_subject("jpeg", None, device="cuda")
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ("jpeg --cold", "--cold is for models"),
+        ("jpeg --dtype bf16", "--dtype is for models"),
+        ("J jpeg -q 50", "scales of their own"),
+        ("J -q 101", "from 0 to 100"),
+        ("J jpeg --command x --decode-command y", "one name"),
+        ("--all jpeg", "name codecs, or give --all"),
+        ("mine.py:Net", "no such file"),
+    ],
+)
+def test_what_does_not_go_together(rdc: Rdc, work: Path, options: str, words: str) -> None:
+    done = rdc("bench", *options.split())
+    assert done.code == 2 and words in done.message
 
 
 def test_networks_that_fail_are_one_line(rdc: Rdc, work: Path) -> None:

@@ -23,7 +23,10 @@ from rdcodec.measure.bdrate import Curve, rate_at
 from rdcodec.measure.rd import Evaluation, Row
 from rdcodec.measure.reading import load_curve, read_results
 from rdcodec.report import plots
-from rdcodec.report.study import Study, read_laboratory
+from rdcodec.report.charts import Chart, Missing
+from rdcodec.report.eye import by_metrics, knows_the_eye
+from rdcodec.report.files import report_files
+from rdcodec.report.study import Laboratory, Study, read_laboratory
 from rdcodec.report.tables import BEGIN, END, curves_csv, readme_section, replace_results, results_page
 from rdcodec.store.db import Store
 
@@ -77,6 +80,52 @@ def study(tmp_path: Path) -> Study:
     dearer = result_file(tmp_path / "dearer.json", DEARER, codec="jpeg", tag="libjpeg 3")
     (found,) = read_studies([ours], [str(dearer)])
     return found
+
+
+def eye_file(path: Path, codec: str, tag: str, rate: float, seen: float) -> Path:
+    """Four points of PSNR 28 to 37 dB at `rate` times their rates; seen: what SSIMULACRA 2 adds to twice the PSNR."""
+    rows = [
+        Row(
+            f"{n}.png", 64, 32, q, round(rate * bpp * 256), metrics(db, db, None) | {"ssimulacra2": 2 * db + seen}, 1, 1
+        )
+        for n in range(2)
+        for q, bpp, db, _ in POINTS
+    ]
+    dataset = {"name": "some photos", "images": 2, "sha256": "ab" * 32}
+    Evaluation(codec, tag, dataset, 1, "2026-01-02T03:04:05+00:00", MACHINE, tuple(rows)).save(path)
+    return path
+
+
+def test_codecs_for_the_eye_are_not_judged_on_psnr_alone(tmp_path: Path) -> None:
+    """One codec needs half the bits at equal PSNR, the other at equal SSIMULACRA 2: the page shows both."""
+    anchor = eye_file(tmp_path / "jpeg.json", "jpeg", "libjpeg", 1.0, 0.0)
+    ours = eye_file(tmp_path / "I.json", "I", "I.1", 0.5, -6.0)  # 6 less is the rate of the next lower point: doubled
+    theirs = eye_file(tmp_path / "jxl.json", "jxl", "libjxl", 1.0, 6.0)
+    with Store(None) as store:
+        for file in (anchor, ours, theirs):
+            store.add(read_results(file))
+        laboratory = read_laboratory(store, [])
+    chart = by_metrics(laboratory, laboratory.studies[0])
+    assert isinstance(chart, Chart)
+    assert {row["curve"]: row["role"] for row in chart.rows} == {
+        "rdcodec I.1": "result",
+        "jpeg": "anchor",
+        "jxl": "anchor",
+    }
+    table = [[cell.strip() for cell in line.strip("|").split("|")] for line in chart.note.splitlines() if "%" in line]
+    assert {row[0]: (row[1], row[3]) for row in table} == {
+        "rdcodec I.1": ("-50.0 %", "+0.0 %"),
+        "jxl": ("+0.0 %", "-50.0 %"),
+    }
+    with plots.styles():
+        assert len(plots.render(chart.figure(), "eye")) == 2
+    assert "PSNR and the eye" in report_files(laboratory)["results.md"].decode()
+
+
+def test_results_without_metrics_of_the_eye_say_how_to_measure_them(study: Study) -> None:
+    assert not knows_the_eye(study)
+    missing = by_metrics(Laboratory((study,), (), (), ()), study)
+    assert isinstance(missing, Missing) and "--metrics ssimulacra2,psnr_hvsm" in missing.reason
 
 
 PAGE = """

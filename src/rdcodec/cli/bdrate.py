@@ -9,6 +9,7 @@ import typer
 from rdcodec.cli import io
 from rdcodec.errors import UsageError
 from rdcodec.metrics import CURVES as METRICS
+from rdcodec.metrics import EYE
 
 if TYPE_CHECKING:
     from rdcodec.measure.bdrate import Curve
@@ -35,9 +36,9 @@ def bdrate(
     """BD-rate and BD-PSNR of curves against an anchor, and the relative rate at one point.
 
     Both are per cent of rate at equal quality, negative where fewer bits do. BD-rate: PCHIP of log-rate over
-    quality, over the whole overlap and over 29 to 36 dB. MS-SSIM is compared in dB, and stands beside PSNR. Where both
-    curves have results of the same pictures, the mean of the pictures' own BD-rates stands beside it with its 95 %
-    interval (bootstrap).
+    quality, over the whole overlap and over 29 to 36 dB. MS-SSIM is compared in dB, and stands beside PSNR, as do
+    SSIMULACRA 2 and PSNR-HVS-M where they were measured. Where both curves have results of the same pictures, the mean
+    of the pictures' own BD-rates stands beside it with its 95 % interval (bootstrap).
 
     Example: [bold]rdc bdrate bpg_444 vtm_18.0 elic[/bold]
     """
@@ -88,14 +89,13 @@ def _list_curves(dataset: str | None, as_json: bool) -> None:
 def _bd_record(curve: "Curve", anchor: "Curve", at: float) -> dict[str, Any]:
     """Deltas over the whole overlap, and what is None where the curves do not cover it: in the reporting window
     (of PSNR), and the relative rate at a rate."""
-    from rdcodec.measure.bdrate import REPORTING_WINDOW, bd_psnr, bd_rate, relative_rate_at
+    from rdcodec.measure.bdrate import REPORTING_WINDOW, bd_psnr, bd_rate, bd_rate_by, relative_rate_at
     from rdcodec.measure.uncertainty import bd_interval
 
     interval = bd_interval(curve, anchor)
     result = bd_rate(curve, anchor)
-    windowed = relative = gain = structure = None
-    with contextlib.suppress(UsageError, KeyError):
-        structure = bd_rate(curve.others["ms_ssim"], anchor.others["ms_ssim"]).value
+    beside = {name: bd_rate_by(curve, anchor, name) for name in EYE}
+    windowed = relative = gain = None
     with contextlib.suppress(UsageError):
         windowed = bd_rate(curve, anchor, REPORTING_WINDOW).value if curve.metric == "psnr" else None
     with contextlib.suppress(UsageError):
@@ -111,7 +111,7 @@ def _bd_record(curve: "Curve", anchor: "Curve", at: float) -> dict[str, Any]:
         "bd_rate_of_pictures_low_percent": interval and interval.low,
         "bd_rate_of_pictures_high_percent": interval and interval.high,
         "pictures": interval and interval.pictures,
-        "bd_rate_ms_ssim_percent": structure,
+        **{f"bd_rate_{name}_percent": value for name, value in beside.items()},
         "bd_rate_29_36_db_percent": windowed,
         "bd_quality": gain,
         "relative_rate_percent": relative,
@@ -141,10 +141,11 @@ def show_bd_rates(pairs: "Sequence[tuple[Curve, Curve]]", refuse: bool = True, a
     shared = pairs[0][1].name if len({anchor.name for _, anchor in pairs}) == 1 else None
     names = ("test",) if shared else ("test", "anchor")
     of_pictures = ">of pictures, 95 %"
+    eye = _shown_beside(pairs) if quality.short == "psnr" else ()
     columns = (
         ">BD-rate",
         of_pictures,
-        *((">by MS-SSIM",) if quality.short == "psnr" else ()),
+        *(f">by {METRICS[name].title}" for name in eye),
         ">29-36 dB",
         f">BD-{quality.title}",
         f">at {at:g} bpp",
@@ -159,7 +160,7 @@ def show_bd_rates(pairs: "Sequence[tuple[Curve, Curve]]", refuse: bool = True, a
                 notes.append(_own_point(test, anchor))
             else:
                 row = _bd_record(test, anchor, at)
-                table.add_row(*(row[name] for name in names), *_bd_cells(row, quality.unit))
+                table.add_row(*(row[name] for name in names), *_bd_cells(row, quality.unit, eye))
                 notes += [f"{test.name} against {anchor.name}: {row['warning']}"] if row["warning"] else []
         except UsageError as error:
             if refuse:
@@ -173,6 +174,13 @@ def show_bd_rates(pairs: "Sequence[tuple[Curve, Curve]]", refuse: bool = True, a
         notes += _without_pictures([curve for pair in pairs for curve in pair])
     for note in notes:
         io.write_text(note + "\n")
+
+
+def _shown_beside(pairs: "Sequence[tuple[Curve, Curve]]") -> list[str]:
+    """Metrics of the eye that have a column beside PSNR: MS-SSIM, and others where a pair has them."""
+    from rdcodec.measure.bdrate import bd_rate_by
+
+    return [name for name in EYE if name == "ms_ssim" or any(bd_rate_by(*pair, name) is not None for pair in pairs)]
 
 
 def _own_point(test: "Curve", anchor: "Curve") -> str:
@@ -207,11 +215,11 @@ def _ranking(curves: "Sequence[Curve]") -> list[str]:
     return ["ranks, '=' for ties: " + ", ".join(f"{rank_text(rank, order)} {name}" for rank, name in named)]
 
 
-def _bd_cells(row: dict[str, Any], unit: str) -> list[str]:
+def _bd_cells(row: dict[str, Any], unit: str, eye: Sequence[str]) -> list[str]:
     return [
         f"{row['bd_rate_percent']:+.2f} %",
         _interval_cell(row),
-        *([io.number(row["bd_rate_ms_ssim_percent"], 1, sign=True, unit=" %")] if row["metric"] == "psnr" else []),
+        *(io.number(row[f"bd_rate_{name}_percent"], 1, sign=True, unit=" %") for name in eye),
         io.number(row["bd_rate_29_36_db_percent"], 2, sign=True, unit=" %"),
         io.number(row["bd_quality"], 2, sign=True, unit=unit),
         io.number(row["relative_rate_percent"], 1, sign=True, unit=" %"),

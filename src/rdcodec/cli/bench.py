@@ -1,4 +1,4 @@
-"""bench: how fast models encode and decode, and in how much memory."""
+"""bench: how fast codecs encode and decode, and in how much memory."""
 
 import itertools
 import shlex
@@ -23,7 +23,8 @@ FEWEST_RANKED = 3
 
 def bench(
     models: Annotated[
-        list[str] | None, typer.Argument(metavar="[MODEL]...", help="Names, tags, run folders (./I), TOML files.")
+        list[str] | None,
+        typer.Argument(metavar="[CODEC]...", help="Models, run folders (./I), TOML files; jpeg; FILE.py:OBJECT."),
     ] = None,
     every: Annotated[
         bool, typer.Option("--all", metavar=io.FLAG, help="The paper's models A to G, and H, I and J.")
@@ -35,7 +36,8 @@ def bench(
         Path | None, typer.Option("--data", metavar="DIR", help="Folder of pictures to use instead.")
     ] = None,
     quality: Annotated[
-        float | None, typer.Option("-q", "--quality", min=0, max=100, metavar="Q", help="Quality of the files.")
+        float | None,
+        typer.Option("-q", "--quality", metavar="Q", help="Quality of the files; of other codecs nearest to 0.46 bpp."),
     ] = None,
     networks: Annotated[
         bool, typer.Option("--networks", metavar=io.FLAG, help="Only the networks, without entropy coding.")
@@ -54,6 +56,12 @@ def bench(
         str, typer.Option("--engine", metavar="E,E", help="auto: the core where a codec uses it; torch.")
     ] = "auto",
     device: io.Device = "cpu",
+    encoder: Annotated[
+        str | None, typer.Option("--command", metavar="TEXT", help="Encoder to time, with {input} {output} {setting}.")
+    ] = None,
+    decoder: Annotated[
+        str | None, typer.Option("--decode-command", metavar="TEXT", help="Its decoder, with {input} {output}.")
+    ] = None,
     repeats: Annotated[int, typer.Option("--repeats", min=1, metavar="N", help="Passes after warm-up.")] = 5,
     parts: Annotated[bool, typer.Option("--parts", metavar=io.FLAG, help="Also print a line for each part.")] = False,
     cold: Annotated[bool, typer.Option("--cold", metavar=io.FLAG, help="Also time from process start.")] = False,
@@ -66,10 +74,11 @@ def bench(
     no_progress: io.NoProgress = False,
     verbose: io.Verbose = 0,
 ) -> None:
-    """Measure the speed and memory of models, each in its own process.
+    """Measure the speed and memory of codecs, each in its own process.
 
     Models with weights code whole files. Those without run only their networks, with random numbers. For three or more
-    models, the order by FLOPs is compared with the order by time.
+    models, the order by FLOPs is compared with the order by time. Codecs of others code whole files; a Python object
+    with decode_parts shows its networks too.
 
     Example: [bold]rdc bench I --threads 1 --parts[/bold]
     """
@@ -77,9 +86,11 @@ def bench(
         raise UsageError("--size and --data: give one of them")
     from rdcodec.models.config import config_names
 
-    if every == bool(models):
-        raise UsageError("name models, or give --all for the paper's and ours")
-    models = models or [name for name in config_names() if len(name) == 1]
+    if (every and (models or encoder)) or not (every or models or encoder):
+        raise UsageError("name codecs, or give --all for the paper's models and ours")
+    models, foreign = _sorted_out(models or [], encoder, decoder, quality)
+    models = [name for name in config_names() if len(name) == 1] if every else models
+    _refuse_options(models, foreign, quality, networks, cold, dtype, engine)
     if output is not None:
         io.refuse_existing(output, force)
     from rdcodec.measure import speed
@@ -92,10 +103,12 @@ def bench(
     for model in models:
         find_model(model)
     task = speed.Task(width, height, str(data) if data else None, quality, repeats, networks, cold)
-    total = speed.count_ticks(len(models), len(settings), len(ImageFolder(data)) if data else 1, repeats)
+    pictures = len(ImageFolder(data)) if data else 1
+    total = speed.count_ticks(len(models), len(settings), pictures, repeats, len(foreign))
     command = shlex.join(["rdc", *sys.argv[1:]])
-    with io.progress(f"measuring {', '.join(models)}", total, not no_progress) as advance:
-        results = speed.measure(models, settings, task, command, advance, _keeper(store))
+    names = [*models, *(str(codec["codec"] or encoder) for codec in foreign)]
+    with io.progress(f"measuring {', '.join(names)}", total, not no_progress) as advance:
+        results = speed.measure(models, settings, task, command, advance, _keeper(store), foreign)
     if output is not None:
         output.parent.mkdir(parents=True, exist_ok=True)
         speed.save(results, output)
@@ -108,6 +121,48 @@ def bench(
         _show_parts(results)
     for line in _notes(results, cold):
         io.write_text(line + "\n")
+
+
+def _sorted_out(
+    codecs: list[str], encoder: str | None, decoder: str | None, quality: float | None
+) -> "tuple[list[str], list[dict[str, Any]]]":
+    """Models, and the others as `speed.measure` takes them, looked for here already: errors come before any timing."""
+    from rdcodec.cli.measure import commands_of
+    from rdcodec.measure.anchors import ANCHORS
+    from rdcodec.measure.codecs import foreign_subject, is_foreign
+
+    commands = commands_of(encoder, decoder)
+    if commands and len(codecs) > 1:
+        raise UsageError("--command: is one codec; give one name for it, or none")
+    settings = None if quality is None else [int(quality) if quality.is_integer() else quality]
+    others: list[str | None] = [name for name in codecs if is_foreign(name)]
+    if commands:
+        others = [codecs[0] if codecs else None]
+    foreign = [{"codec": name, "settings": settings, "commands": commands} for name in others]
+    for codec in foreign:
+        if commands or codec["codec"] in ANCHORS:  # what a Python object loads, it loads in its own process
+            foreign_subject(**codec)  # type: ignore[arg-type]
+    return [name for name in codecs if name not in others], foreign
+
+
+def _refuse_options(
+    models: list[str],
+    foreign: list[dict[str, Any]],
+    quality: float | None,
+    networks: bool,
+    cold: bool,
+    dtype: str,
+    engine: str,
+) -> None:
+    """UsageError for what codecs of others do not have, and for a quality off the scale of the models."""
+    own = {"--networks": networks, "--cold": cold, "--dtype": dtype != "auto", "--engine": engine != "auto"}
+    given = [name for name, value in own.items() if value]
+    if foreign and given:
+        raise UsageError(f"{given[0]} is for models of rdcodec: measure them in another run")
+    if foreign and models and quality is not None:
+        raise UsageError("-q: codecs have scales of their own; measure models and others in two runs")
+    if models and quality is not None and not 0 <= quality <= 100:
+        raise UsageError(f"--quality {quality:g}: write a number from 0 to 100")
 
 
 def _keeper(path: Path | None) -> "Callable[[Result], None]":
@@ -159,9 +214,9 @@ def _show_speeds(results: "Sequence[Result]") -> None:
         if values["coded"]:
             table.add_row(head[0], "files", *head[1:], *_speeds(result, ""), "", "", memory)
             head, memory = ["", "", ""], ""
-        roof = f"{values['roofline_share']:.0%}"
-        tail = [roof, f"{values['kflops_per_px']:.1f}", memory]
-        table.add_row(head[0], "nets", *head[1:], *_speeds(result, "networks"), *tail)
+        if values["decode_networks_s"] is not None:
+            tail = [_share(values.get("roofline_share")), f"{values['kflops_per_px']:.1f}", memory]
+            table.add_row(head[0], "nets", *head[1:], *_speeds(result, "networks"), *tail)
     first = results[0]
     count = first.values["pictures"]
     what = first.dataset if count == 1 else f"{count} pictures of {first.dataset}"
@@ -173,7 +228,7 @@ def _speeds(result: "Result", what: str) -> list[str]:
     values: Any = result.values
     found = [values["_".join(filter(None, (way, what, "mpx_per_s")))] for way in ("encode", "decode")]
     (row,) = (row for row in result.rows if row["part"] == f"decode {what}".strip())
-    return [*(_figure(speed) for speed in found), _milliseconds(row)]
+    return [*("-" if speed is None else _figure(speed) for speed in found), _milliseconds(row)]
 
 
 def _show_parts(results: "Sequence[Result]") -> None:
@@ -208,11 +263,14 @@ def _notes(results: "Sequence[Result]", cold: bool) -> list[str]:
         f"matrix product, {setting}: {values['matrix_product_gflop_per_s']:.0f} GFLOP/s"
         f" (side {values['matrix_product_side']})"
         for setting, values in seen.items()
+        if _ours(values)
     ]
+    at = [f"{r.codec} at {r.values['at_setting']:g}" for r in results if r.values.get("at_setting") is not None]
+    lines += [f"settings of other codecs: {', '.join(dict.fromkeys(at))}"] if at else []
     lines += [
         f"{_name(result)}, {_setting(result.values)}: {result.values['cold_s']:.2f} s from process start to picture"
         for result in results
-        if result.values["cold_s"] is not None
+        if result.values.get("cold_s") is not None
     ]
     networks = list(dict.fromkeys(_name(result) for result in results if not result.values["coded"]))
     if cold and networks:
@@ -226,7 +284,8 @@ def _ranking(results: "Sequence[Result]") -> list[str]:
 
     lines: list[str] = []
     times: dict[str, list[float]] = {}
-    for setting, group in itertools.groupby(results, lambda result: _setting(result.values)):
+    ours = [result for result in results if _ours(result.values)]
+    for setting, group in itertools.groupby(ours, lambda result: _setting(result.values)):
         chosen = list(group)
         flops: Any = [result.values["kflops_per_px"] for result in chosen]
         seconds: Any = [result.values["decode_networks_s"] for result in chosen]
@@ -247,11 +306,20 @@ def _ranking(results: "Sequence[Result]") -> list[str]:
 
 
 def _name(result: "Result") -> str:
+    if not _ours(result.values):
+        return result.codec
     return f"{result.codec}*" if result.values["random_weights"] else result.tag
+
+
+def _ours(values: "Mapping[str, Value]") -> bool:
+    """Whether a model was measured; codecs of others have no number format that is known."""
+    return "dtype" in values
 
 
 def _format(values: "Mapping[str, Value]") -> str:
     """The core with its kernels, or torch with its number format."""
+    if not _ours(values):
+        return str(values["isa"] or "-")
     form = f"core {values['kernels']}" if values["kernels"] else f"torch {values['dtype']}"
     return f"{form} {values['isa'] or ''}".strip()
 

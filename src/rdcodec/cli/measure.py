@@ -2,7 +2,7 @@
 
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -232,24 +232,33 @@ def subject_of(
 ) -> "Subject":
     """What was asked for: two commands, an object in Python, a classical codec, or a model."""
     from rdcodec.measure.anchors import ANCHORS
-    from rdcodec.measure.codecs import PYTHON_CODEC, anchor_subject, command_subject, model_subject, python_subject
+    from rdcodec.measure.codecs import foreign_subject, is_foreign, model_subject
 
+    commands = commands_of(encoder, decoder)
+    foreign = commands is not None or codec is None or is_foreign(codec)
+    if effort > 1 and foreign:
+        raise UsageError("--effort is for models of rdcodec: leave it out")
+    if foreign:
+        parse = _numbers if codec not in ANCHORS or commands else partial(_within, kind=int)
+        return foreign_subject(codec, None if qualities is None else parse(qualities), commands, device_of(device))
+    settings = None if qualities is None else _within(qualities, float)
+    return model_subject(str(codec), settings, effort, device)
+
+
+def device_of(name: str) -> str:
+    """What "auto" comes to; "cpu" without a look at torch."""
+    if name == "cpu":
+        return name
+    from rdcodec.models.precision import pick_device
+
+    return pick_device(name).type
+
+
+def commands_of(encoder: str | None, decoder: str | None) -> tuple[str, str] | None:
+    """The pair of commands, or nothing."""
     if (encoder is None) != (decoder is None):
         raise UsageError("--command and --decode-command go together: give both")
-    own = None if qualities is None else _numbers(qualities)
-    if effort > 1 and (encoder is not None or codec is None or PYTHON_CODEC.fullmatch(codec) or codec in ANCHORS):
-        raise UsageError("--effort is for models of rdcodec: leave it out")
-    if encoder is not None and decoder is not None:
-        return command_subject(encoder, decoder, codec, own)
-    if codec is None:
-        raise UsageError("no codec: name a model, a classical codec or FILE.py:OBJECT, or give --command")
-    if PYTHON_CODEC.fullmatch(codec):
-        return python_subject(codec, own)
-    if codec in ANCHORS:
-        subject = anchor_subject(codec)
-        return subject if qualities is None else replace(subject, settings=_within(qualities, int))
-    settings = None if qualities is None else _within(qualities, float)
-    return model_subject(codec, settings, effort, device)
+    return (encoder, decoder) if encoder is not None and decoder is not None else None
 
 
 def metrics_of(text: str | None) -> list[Metric]:

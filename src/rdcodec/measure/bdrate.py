@@ -101,6 +101,15 @@ def bd_rate(test: Curve, anchor: Curve, window: tuple[float, float] | None = Non
     return BDResult(100 * math.expm1(delta), low, high, (len(x), len(y)), warning)
 
 
+def bd_rate_by(test: Curve, anchor: Curve, metric: str) -> float | None:
+    """`bd_rate` of the same points by a metric; None where one of the curves lacks it, or they share no range."""
+    try:
+        pair = (test, anchor) if metric == test.metric else (test.others[metric], anchor.others[metric])
+        return bd_rate(*pair).value
+    except (KeyError, UsageError):
+        return None
+
+
 def bd_psnr(test: Curve, anchor: Curve, window: tuple[float, float] | None = None) -> BDResult:
     """Mean difference of PSNR at equal rate, in dB; positive where `test` is better.
 

@@ -6,10 +6,12 @@ import difflib
 import hashlib
 import importlib
 import importlib.util
+import inspect
 import re
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -128,8 +130,36 @@ def command_subject(encoder: str, decoder: str, name: str | None, settings: Sequ
     return Subject(name or codec.name, codec.tag(), codec, settings or [None])
 
 
-def python_subject(spec: str, settings: Sequence[float] | None) -> Subject:
+def is_foreign(codec: str) -> bool:
+    """Whether a name is that of a classical codec or of a Python object: no model of this package."""
+    return codec in ANCHORS or PYTHON_CODEC.fullmatch(codec) is not None
+
+
+def foreign_subject(
+    codec: str | None, settings: Sequence[float] | None, commands: Sequence[str] | None = None, device: str = "cpu"
+) -> Subject:
+    """Anybody's codec: two commands (encoder and decoder) under a name, a Python object, a classical codec.
+
+    Errors as `command_subject`, `python_subject`, `anchor_subject`.
+    """
+    if device != "cpu" and (commands or codec in ANCHORS):
+        raise UsageError(f"--device {device}: only models and codecs in Python run there")
+    if commands:
+        encoder, decoder = commands
+        return command_subject(encoder, decoder, codec, settings)
+    if codec is None:
+        raise UsageError("no codec: name a model, a classical codec or FILE.py:OBJECT, or give --command")
+    if codec in ANCHORS:
+        subject = anchor_subject(codec)
+        return subject if settings is None else replace(subject, settings=settings)
+    return python_subject(codec, settings, device)
+
+
+def python_subject(spec: str, settings: Sequence[float] | None, device: str = "cpu") -> Subject:
     """A codec in Python, `file.py:object` or `module:object`; a class is called without arguments.
+
+    A class whose `__init__` takes `device` gets it: what the networks run on. UsageError for another device than the
+    CPU where it takes none.
 
     The object has `encode(image, setting) -> bytes`, `decode(bytes) -> image`, and `settings` (numbers, or None for
     a single rate), unless they are given; `name` and `version` say what it is. Images are uint8 RGB (height, width, 3).
@@ -139,7 +169,7 @@ def python_subject(spec: str, settings: Sequence[float] | None) -> Subject:
     if match is None:
         raise UsageError(f"{spec}: write file.py:object or module:object")
     module = _import(match["module"])
-    codec = _find(module, match["object"], spec)
+    codec = _find(module, match["object"], spec, device)
     for method in ("encode", "decode"):
         if not callable(getattr(codec, method, None)):
             raise UsageError(f"{spec}: has no method {method}; a codec needs encode(image, setting) and decode(bytes)")
@@ -166,13 +196,18 @@ def _import(module: str) -> ModuleType:
     return made
 
 
-def _find(module: ModuleType, name: str, spec: str) -> Any:
+def _find(module: ModuleType, name: str, spec: str, device: str) -> Any:
     if not hasattr(module, name):
         near = difflib.get_close_matches(name, [n for n in vars(module) if not n.startswith("_")], n=1)
         hint = f"did you mean {near[0]}?" if near else "check its name"
         raise UsageError(f"{spec}: there is no {name} in it; {hint}")
     found = getattr(module, name)
-    return _guarded(spec, found) if isinstance(found, type) else found
+    takes_device = isinstance(found, type) and "device" in _guarded(spec, lambda: inspect.signature(found)).parameters
+    if device != "cpu" and not takes_device:
+        raise UsageError(f"{spec}: takes no device; --device {device} needs a class whose __init__ has `device`")
+    if not isinstance(found, type):
+        return found
+    return _guarded(spec, partial(found, device=device) if takes_device else found)
 
 
 def _guarded(what: str, call: Callable[[], Any]) -> Any:

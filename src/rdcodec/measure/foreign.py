@@ -12,7 +12,7 @@ from typing import Any
 from rdcodec.codec.image import Pixels
 from rdcodec.errors import RdcError
 from rdcodec.measure.rd import Evaluation, means
-from rdcodec.store.records import Provenance, Result, Value
+from rdcodec.store.records import Result, Value
 from rdcodec.system import core_count
 
 POINT_BPP = 0.46
@@ -35,9 +35,9 @@ def speed_result(evaluation: Evaluation, device: str = "cpu") -> Result | None:
         "decode_mpx_per_s": round(pixels / sum(decode) / 1e6, 6),
         "at_setting": point["setting"],
     }
-    found, pictures = _result("speed", evaluation, values), evaluation.dataset
-    origin = replace(found.provenance, dataset_sha256=pictures.get("sha256"))
-    return replace(found, dataset=str(pictures["name"]), provenance=origin)
+    pictures = evaluation.dataset
+    origin = evaluation.provenance(dataset_sha256=pictures.get("sha256"))
+    return Result("speed", evaluation.codec, evaluation.tag, values, origin, str(pictures["name"]))
 
 
 def cost_results(evaluation: Evaluation, coder: Any, image: Pixels) -> list[Result]:
@@ -83,7 +83,7 @@ def _counted(evaluation: Evaluation, coder: Any, image: Pixels, setting: float |
     rows: tuple[Mapping[str, Value], ...] = tuple(
         {"part": cost.name, "kflops_per_px": round(cost.kflops_per_px, 6)} for cost in costs
     )
-    found = [replace(_result("count", evaluation, counts), rows=rows)]
+    found = [Result("count", evaluation.codec, evaluation.tag, counts, evaluation.provenance(), rows=rows)]
     speed = speed_result(evaluation, str(getattr(coder, "device", "cpu")))
     if speed is not None:
         networks = round(pixels / sum(seconds.values()) / 1e6, 6)
@@ -93,19 +93,6 @@ def _counted(evaluation: Evaluation, coder: Any, image: Pixels, setting: float |
         values = {**speed.values, "decode_networks_mpx_per_s": networks, "kflops_per_px": counts["kflops_per_px"]}
         found.append(replace(speed, values=values, rows=timing))
     return found
-
-
-def _result(kind: Any, evaluation: Evaluation, values: dict[str, Value]) -> Result:
-    provenance = Provenance(
-        source="rdcodec",
-        created_utc=evaluation.created_utc,
-        command=evaluation.command,
-        commit=evaluation.machine.get("commit"),
-        dirty=evaluation.machine.get("dirty"),
-        package=evaluation.machine.get("package"),
-        machine=evaluation.machine,
-    )
-    return Result(kind, evaluation.codec, evaluation.tag, values, provenance)
 
 
 def results_beside(evaluation: Evaluation, coder: Any, images: Sequence[Pixels]) -> list[Result]:

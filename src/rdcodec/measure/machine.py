@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import subprocess
+from collections.abc import Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import psutil
 
+from rdcodec.store.records import Provenance
 from rdcodec.system import core_count
 
 ISA_FLAGS = (
@@ -49,6 +51,12 @@ def machine() -> dict[str, Any]:
         **_torch(),
         **_commit(),
     }
+
+
+def provenance(ran_on: Mapping[str, Any], created_utc: str, command: str | None, **hashes: str | None) -> Provenance:
+    """Where a figure comes from that this program measured on a machine (`machine()`). hashes: *_sha256."""
+    made_by = {key: ran_on.get(key) for key in ("commit", "dirty", "package")}
+    return Provenance("rdcodec", created_utc, command, **made_by, machine=ran_on, **hashes)  # type: ignore[arg-type]
 
 
 def _torch() -> dict[str, Any]:

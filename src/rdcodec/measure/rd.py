@@ -40,7 +40,7 @@ import numpy as np
 from rdcodec.codec.image import READ_SUFFIXES, Pixels, read_image
 from rdcodec.errors import BadInput, CheckFailed, RdcError, is_out_of_memory
 from rdcodec.measure.bdrate import Curve
-from rdcodec.measure.machine import machine
+from rdcodec.measure.machine import machine, provenance
 from rdcodec.measure.uncertainty import picture_curves
 from rdcodec.metrics import CURVES, MEASURED, METRICS, Metric, measure
 from rdcodec.store.files import read_record
@@ -263,26 +263,20 @@ class Evaluation:
         """Mean curve under the codec's name."""
         return mean_curve(self.rows, self.codec)
 
+    def provenance(self, **hashes: str | None) -> Provenance:
+        """Where its figures come from. hashes: *_sha256."""
+        return provenance(self.machine, self.created_utc, self.command, **hashes)
+
     def results(self) -> list[Result]:
         """What the store keeps: a result of kind "quality" per setting, with a row per picture."""
-        provenance = Provenance(
-            source="rdcodec",
-            created_utc=self.created_utc,
-            command=self.command,
-            commit=self.machine.get("commit"),
-            dirty=self.machine.get("dirty"),
-            package=self.machine.get("package"),
-            machine=self.machine,
-            dataset_sha256=self.dataset["sha256"],
-            weights_sha256=self.weights_sha256,
-        )
+        origin = self.provenance(dataset_sha256=self.dataset["sha256"], weights_sha256=self.weights_sha256)
         return [
             Result(
                 kind="quality",
                 codec=self.codec,
                 tag=self.tag,
                 values={**{key: _rounded(mean[key]) for key in mean if key != "setting"}, "jobs": self.jobs},
-                provenance=provenance,
+                provenance=origin,
                 dataset=str(self.dataset["name"]),
                 setting=mean["setting"],
                 rows=tuple(_picture_values(row) for row in self.rows if row.setting == mean["setting"]),

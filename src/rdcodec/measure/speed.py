@@ -21,6 +21,10 @@ A result file (`save`) is JSON: {"schema": "rdcodec.bench/1", "results": [...]},
                                               model was loaded; encoder and decoder together
     cold_s                                    from the start of `rdc decompress` to its end, picture written
 
+Codecs that are not ours have device, threads, coded, the speeds of whole files, pictures, mpx, repeats and
+peak_memory_mib; where they show the networks of their decoder also decode_networks_* and kflops_per_px, and a row
+"decode networks: NAME" each. `at_setting` is their setting.
+
 Rows: part ("encode", "decode" of files, "encode networks", "decode networks", and "encode: ...", "decode: ..." which
 add up to them in each pass), seconds, low_s, high_s (median and quartiles over passes), and gflop_per_s and
 roofline_share where operations are counted.
@@ -40,8 +44,8 @@ from typing import Any
 
 import rdcodec
 from rdcodec.errors import BadInput, CheckFailed, NeedsModel, RdcError, UsageError
-from rdcodec.measure.machine import machine
-from rdcodec.store.records import Provenance, Result
+from rdcodec.measure.machine import machine, provenance
+from rdcodec.store.records import Result
 from rdcodec.system import write_whole
 
 SCHEMA = "rdcodec.bench/1"
@@ -61,6 +65,9 @@ LIMITS = {
 }
 """What keeps torch and its libraries from using later x86 instructions; of none of these has bfloat16."""
 NEEDED = {"sse41": None, "avx2": "avx2", "avx512": "avx512f"}  # what `machine` has to list
+
+Foreign = Mapping[str, Any]
+"""A codec that is not ours, as `measure.codecs.foreign_subject` takes it: codec, settings, commands."""
 
 WORKER = (sys.executable, "-P", "-m", "rdcodec.measure.speed_worker")
 PATIENCE_S = 5.0  # with a process that was told to end
@@ -115,8 +122,9 @@ def measure(
     command: str | None = None,
     tick: Tick = lambda: None,
     keep: Keep = lambda result: None,
+    foreign: Sequence[Foreign] = (),
 ) -> list[Result]:
-    """A result for every model in every setting, each given to `keep` as soon as it is there.
+    """A result for every model and every other codec in every setting, each given to `keep` as soon as it is there.
 
     `tick` is called after each pass, `count_ticks` in all.
 
@@ -128,29 +136,23 @@ def measure(
     now = datetime.now(UTC).isoformat(timespec="seconds")
     results = []
     for setting in settings:
-        peak = Peak(**_run("peak", {"setting": asdict(setting)}, setting, tick))
-        for model in models:
-            job = {"model": model, "setting": asdict(setting), "task": asdict(task), "peak": asdict(peak)}
-            found = _run("model", job, setting, tick)
-            provenance = Provenance(
-                source="rdcodec",
-                created_utc=now,
-                command=command,
-                commit=here["commit"],
-                dirty=here["dirty"],
-                package=here["package"],
-                machine={**here, "threads": setting.threads},
-                **found.pop("provenance"),
-            )
-            result = Result(kind="speed", provenance=provenance, **{**found, "rows": tuple(found["rows"])})
+        common = {"setting": asdict(setting), "task": asdict(task)}
+        jobs = [("foreign", {**common, "model": codec["codec"], "foreign": dict(codec)}) for codec in foreign]
+        if models:
+            peak = _run("peak", common, setting, tick)
+            jobs = [*(("model", {**common, "model": model, "peak": peak}) for model in models), *jobs]
+        for what, job in jobs:
+            found = _run(what, job, setting, tick)
+            origin = provenance({**here, "threads": setting.threads}, now, command, **found.pop("provenance"))
+            result = Result(kind="speed", provenance=origin, **{**found, "rows": tuple(found["rows"])})
             keep(result)
             results.append(result)
     return results
 
 
-def count_ticks(models: int, settings: int, pictures: int, repeats: int) -> int:
+def count_ticks(models: int, settings: int, pictures: int, repeats: int, foreign: int = 0) -> int:
     """How often `measure` calls `tick`."""
-    return settings * (1 + models * pictures * repeats)
+    return settings * (bool(models) + (models + foreign) * pictures * repeats)
 
 
 def save(results: Sequence[Result], path: Path) -> None:

@@ -33,9 +33,11 @@ from rdcodec.codec.pipeline import DEFAULT_QUALITY, Codec
 from rdcodec.errors import RdcError, UsageError, is_out_of_memory
 from rdcodec.exact.arithmetic import exact_arithmetic
 from rdcodec.measure.bench import roofline, seconds_per_call, summarise, timed
+from rdcodec.measure.codecs import Subject, foreign_subject
 from rdcodec.measure.cost import count_model
 from rdcodec.measure.flops import count_parts
-from rdcodec.measure.rd import ImageFolder, fingerprint
+from rdcodec.measure.foreign import POINT_BPP
+from rdcodec.measure.rd import Coder, ImageFolder, fingerprint
 from rdcodec.measure.speed import Peak, Setting, Task
 from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.blocks import pad_to_multiple
@@ -65,7 +67,7 @@ def main() -> None:
     torch.set_num_threads(setting.threads)
     try:
         with torch.inference_mode():
-            done = find_peak(setting) if sys.argv[1] == "peak" else measure_model(job, setting)
+            done = ANSWERS[sys.argv[1]](job, setting)
     except RdcError as error:
         _say({"error": str(error), "exit_code": error.exit_code})
     except Exception as error:
@@ -81,7 +83,7 @@ def _say(message: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
-def find_peak(setting: Setting) -> dict[str, Any]:
+def find_peak(job: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
     """The fields of a Peak: float32, in which entropy networks run, and the format of the transforms."""
     device = pick_device(setting.device)
     dtype = setting.dtype
@@ -152,7 +154,87 @@ def measure_model(job: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
     }
 
 
+def measure_foreign(job: Mapping[str, Any], setting: Setting) -> dict[str, Any]:
+    """What a Result says of a codec that is not ours: whole files, and its decoder's networks where it shows them."""
+    task = Task(**job["task"])
+    images, dataset = pictures(task)
+    device = pick_device(setting.device)
+    memory = PeakMemory(device, children=bool(job["foreign"]["commands"]))
+    subject = foreign_subject(**job["foreign"], device=device.type)
+    image = next(iter(images.values()))
+    point = nearest_setting(subject, image)
+    parts = add_up([repeat(foreign_pass(subject.coder, picture, point), task.repeats) for picture in images.values()])
+    peak_mib = memory.mib()
+    networks, kflops_per_px = foreign_networks(subject.coder, images, point, task.repeats)
+    if networks:
+        parts |= {"decode networks": sum_of(networks, networks), **networks}
+    return {
+        "codec": subject.name,
+        "tag": subject.tag,
+        "dataset": dataset,
+        "setting": None,  # as `rdc eval` keeps it: other codecs' scales are not those of ours
+        "values": {
+            "device": "cpu" if device.type == "cpu" else torch.cuda.get_device_name(),
+            "threads": setting.threads,
+            "isa": setting.isa or None,
+            "coded": True,
+            "random_weights": False,
+            "at_setting": point,
+            **speeds(parts, [picture.shape[:2] for picture in images.values()]),
+            "repeats": task.repeats,
+            **({"kflops_per_px": kflops_per_px} if networks else {}),
+            "peak_memory_mib": peak_mib,
+        },
+        "rows": rows(parts, {}, None, len(images)),
+        "provenance": {"dataset_sha256": fingerprint(images)},
+    }
+
+
+ANSWERS = {"peak": find_peak, "model": measure_model, "foreign": measure_foreign}
+
+
 # What runs
+
+
+def nearest_setting(subject: Subject, image: Pixels) -> float | None:
+    """Of a codec's settings the one whose file is nearest to `POINT_BPP`."""
+    if len(subject.settings) == 1:
+        return subject.settings[0]
+    bits = 8 / (image.shape[0] * image.shape[1])
+    return min(subject.settings, key=lambda s: abs(len(subject.coder.encode(image, s)) * bits - POINT_BPP))
+
+
+def foreign_pass(coder: Coder[Any], image: Pixels, setting: float | None) -> Callable[[], Pass]:
+    """A pass of whole files, from array to bytes and back."""
+    found: list[bytes] = []
+
+    def encode() -> None:
+        found[:] = [coder.encode(image, setting)]
+
+    def run() -> Pass:
+        return {"encode": timed(encode), "decode": timed(lambda: coder.decode(found[0]))}
+
+    return run
+
+
+def foreign_networks(
+    coder: Any, images: Mapping[str, Pixels], setting: float | None, repeats: int
+) -> tuple[Parts, float]:
+    """Seconds by repeat of each network that `decode_parts` shows, all pictures together, and their kFLOPs/px."""
+    if not callable(getattr(coder, "decode_parts", None)):
+        return {}, 0.0
+    passes, macs, pixels = [], 0, 0
+    for image in images.values():
+        networks = coder.decode_parts(coder.encode(image, setting))
+        pixels += image.shape[0] * image.shape[1]
+        macs += sum(cost.macs for cost in count_parts(networks, image.shape[0] * image.shape[1]))
+
+        def run(networks: Mapping[str, Callable[[], object]] = networks) -> Pass:
+            return {f"decode networks: {name}": timed(network) for name, network in networks.items()}
+
+        run()  # warm up
+        passes.append([run() for _ in range(repeats)])
+    return add_up(passes), round(2e-3 * macs / pixels, 6)
 
 
 def pictures(task: Task) -> tuple[Mapping[str, Pixels], str]:
@@ -280,13 +362,13 @@ def cold_s(weights: Weights, images: Mapping[str, Pixels], model: str, setting: 
 
 
 class PeakMemory:
-    """How far memory has grown since this was made: of the process, or of torch on a GPU."""
+    """How far memory has grown since this was made: of the process, of torch on a GPU, or of the programs it runs."""
 
-    def __init__(self, device: torch.device) -> None:
-        self.cuda = device.type == "cuda"
+    def __init__(self, device: torch.device, children: bool = False) -> None:
+        self.cuda, self.children = device.type == "cuda", children
         if self.cuda:
             torch.cuda.reset_peak_memory_stats()
-        self.before = self._peak()
+        self.before = 0.0 if children else self._peak()
 
     def mib(self) -> float | None:
         """MiB at the highest point; None where the system does not tell."""
@@ -301,6 +383,9 @@ class PeakMemory:
             return float(windows)
         import resource
 
+        if self.children:  # of the largest program that has ended
+            unit = 1 if sys.platform == "darwin" else 1024
+            return float(unit * resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
         try:
             status = Path("/proc/self/status").read_text(encoding="utf-8")
         except OSError:
@@ -370,12 +455,12 @@ def achieved(work: Mapping[str, float], peak: Peak, seconds: NDArray[np.float64]
     return {"gflop_per_s": short(sum(work.values()) / took), "roofline_share": short(ideal / took)}
 
 
-def rows(timed: Parts, work: Mapping[str, float], peak: Peak, count: int) -> list[dict[str, Any]]:
+def rows(timed: Parts, work: Mapping[str, float], peak: Peak | None, count: int) -> list[dict[str, Any]]:
     """A row for each total and each part, seconds per picture."""
     made = []
     for name, seconds in timed.items():
         timing = {key: short(value / count) for key, value in summarise(seconds.tolist())._asdict().items()}
-        extra = achieved({name: work[name]}, peak, seconds) if name in work else {}
+        extra = achieved({name: work[name]}, peak, seconds) if peak and name in work else {}
         made.append({"part": name, **timing, **extra})
     return made
 

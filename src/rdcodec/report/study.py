@@ -24,6 +24,8 @@ KODAK_ANCHORS = (
 """What results on the Kodak pictures are compared with unless other anchors are named."""
 MOST_SHOWN = 12
 """Results in one figure; where there are more, it shows each codec's newest weights alone."""
+BUILT_IN = {"jpeg": "kodak_jpeg_pillow", "webp": "kodak_webp_pillow", "avif444": "kodak_avif444", "jxl": "kodak_jxl"}
+"""Classical codecs whose curve on Kodak is among `KODAK_ANCHORS`: results of theirs are no second anchor."""
 KODAK_REFERENCE = "bpg_444"
 """What relative rates on the Kodak pictures are against, as in the paper."""
 REFERENCES = ("bpg", "x265_444")
@@ -72,7 +74,8 @@ class Study:
     """Results on the same pictures with their anchors.
 
     identity: of the pictures, see `pictures_of`; name: of the pictures; slug: that name in file names.
-    reference: the curve that relative rates are against, None where there is none.
+    reference: the curve that relative rates are against, None where there is none. measured: the results, and the
+    classical codecs that were measured with them.
     """
 
     identity: str
@@ -82,6 +85,7 @@ class Study:
     results: tuple[Measured, ...]
     anchors: tuple[Curve, ...]
     reference: Curve | None
+    measured: tuple[Measured, ...] = ()
 
     @property
     def estimated(self) -> bool:
@@ -152,12 +156,14 @@ def read_studies(results: Sequence[Result], anchors: Sequence[str] | None = None
     for pictures, group in groups.items():
         subjects = [measured for measured in group if not _is_anchor(measured)] or group
         named = belonging.get(pictures, [])
-        named += [m.curve for m in group if m not in subjects and m.curve.name not in {c.name for c in named}]
+        taken = set(anchors) if pictures == KODAK else set()
+        own = [m for m in group if m not in subjects and BUILT_IN.get(m.codec) not in taken]
+        named += [m.curve for m in own if m.curve.name not in {c.name for c in named}]
         name = KODAK if pictures == KODAK else group[0].points[0].dataset
         slug = _slug(name, pictures, {study.slug for study in studies})
         reference = load_curve(KODAK_REFERENCE) if pictures == KODAK else _reference(named)
         count = max(len(point.rows) for measured in group for point in measured.points) or None
-        studies.append(Study(pictures, name, slug, count, tuple(subjects), tuple(named), reference))
+        studies.append(Study(pictures, name, slug, count, tuple(subjects), tuple(named), reference, tuple(group)))
     return studies
 
 

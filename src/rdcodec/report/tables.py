@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rdcodec.errors import BadInput, UsageError
-from rdcodec.measure.bdrate import REPORTING_WINDOW, Curve, bd_rate, relative_rate
+from rdcodec.measure.bdrate import REPORTING_WINDOW, Curve, bd_rate, bd_rate_by, relative_rate
 from rdcodec.measure.codecs import model_of, tag_of
 from rdcodec.measure.published import table_1
 from rdcodec.measure.uncertainty import bd_interval
@@ -228,7 +228,8 @@ def curves_csv(study: Study) -> str:
     """All points of a study: curve, role (result or anchor), quality, bpp, metrics; empty: unknown."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
-    names = [metric.name for metric in MEASURED]
+    points = [point for result in study.results for point in result.points]
+    names = [m.name for m in MEASURED if not m.asked or any(p.values.get(m.name) is not None for p in points)]
     writer.writerow(["curve", "role", "quality", "bpp", *names])
     for result in study.results:
         for point in result.points:
@@ -366,10 +367,8 @@ def _bd_cells(curve: Curve, anchor: Curve) -> list[str]:
 
 def _by_structure(curve: Curve, anchor: Curve) -> str:
     """BD-rate by MS-SSIM: codecs that are tuned for the eye are not judged on PSNR alone."""
-    try:
-        return _percent(bd_rate(curve.others[STRUCTURE], anchor.others[STRUCTURE]).value)
-    except (KeyError, UsageError):  # not measured, or no common range
-        return NONE
+    value = bd_rate_by(curve, anchor, STRUCTURE)
+    return NONE if value is None else _percent(value)
 
 
 def _of_pictures(curve: Curve, anchor: Curve) -> str:
