@@ -10,6 +10,7 @@ import pytest
 from made_up import metrics
 from rdcodec.cli.main import main
 from rdcodec.measure.rd import Evaluation, Row
+from rdcodec.measure.reading import builtin_curves, load_curve
 from rdcodec.store.files import SCHEMA
 
 
@@ -62,6 +63,19 @@ def test_what_is_exported_can_be_imported() -> None:
     assert [row["setting"] for row in rows] == ["1.0", "2.0", "3.0"]
     assert json.loads(exported("--format", "compressai"))["results"]["bpp"] == [float(row["bpp"]) for row in rows]
     assert main(["results", "import", "out", "--dataset", "photos", "--store", "third.sqlite"]) == 3, "a PSNR is null"
+
+
+def test_compressais_form_is_a_curve_as_good_as_ours(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["results", "import", str(builtin_curves()["kodak_webp_pillow"])]) == 0
+    exported("--format", "compressai")
+    assert "schema" not in json.loads(Path("out").read_text())
+    ours, theirs = load_curve("kodak_webp_pillow"), load_curve("out")
+    assert (theirs.bpp, theirs.psnr_db) == (ours.bpp, ours.psnr_db)
+    capsys.readouterr()
+    assert main(["bdrate", "kodak_jpeg_pillow", "out", "kodak_webp_pillow", "--json"]) == 0
+    one, other = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert one["bd_rate_percent"] == other["bd_rate_percent"] < 0
+    assert one["bd_rate_ms_ssim_percent"] == pytest.approx(other["bd_rate_ms_ssim_percent"])
 
 
 def test_the_list_is_one_line_a_series(capsys: pytest.CaptureFixture[str]) -> None:
