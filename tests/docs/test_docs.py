@@ -84,7 +84,7 @@ def bench_here(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
     def answer(what: str, job: Mapping[str, Any], setting: speed.Setting, tick: Callable[[], object]) -> dict[str, Any]:
         with torch.inference_mode():
-            return speed_worker.find_peak(setting) if what == "peak" else speed_worker.measure_model(job, setting)
+            return speed_worker.ANSWERS[what](job, setting)
 
     monkeypatch.setattr(speed, "_run", answer)
     monkeypatch.setattr(bench, "ROOFLINE_SIDES", (1024,))
