@@ -65,13 +65,14 @@ def test_folders_of_folders(work: Path) -> None:
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
 def test_what_is_passed_over_has_a_kind(work: Path) -> None:
-    for name in ("a.png", "b.RAW", "c.raw", "noext", ".hidden"):
+    for name in ("a.png", "b.RAW", "c.raw", "noext", ".hidden", "._a.png"):
         Path(name).touch()
     os.mkfifo("pipe.png")
     Path("gone.png").symlink_to("nowhere")
     Path("deep").mkdir()
     found = batch.plan(["."], None, PICTURES, ".rdc")
-    assert found.passed_over == {".raw": 2, "without a suffix": 2, "pipe or device": 1, "broken link": 1, "folder": 1}
+    kinds = {".raw": 2, "without a suffix": 2, "pipe or device": 1, "broken link": 1, "folder": 1}
+    assert found.passed_over == {**kinds, "metadata of macOS": 1}
     assert len(found.items) == 1
 
 

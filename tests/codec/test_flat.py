@@ -96,6 +96,19 @@ def test_pictures_smaller_than_a_block(codec: Codec, height: int, width: int) ->
     assert np.abs(coded.reconstruction.astype(int) - 255).max() <= 8
 
 
+def test_it_goes_on_longer_where_errors_can_be_seen() -> None:
+    """A grey may be 4 levels off, another colour 8; what is nearer than 2 is left alone."""
+    flats = flat.Flats(np.array([0]), np.array([0]), np.array([[90, 90, 90]], np.uint8))
+    decoded = np.full((16, 16, 3), 90, np.uint8)
+    decoded[3, 3, 1] += 6
+    off = flat.off(flats, decoded)
+    assert (off.seen, off.largest) == (2, 6)
+    coloured = flat.off(flat.Flats(flats.rows, flats.columns, np.array([[90, 90, 91]], np.uint8)), decoded)
+    assert (coloured.seen, coloured.largest) == (0, 6)
+    assert not flat.is_enough(off, 7, 4, 500) and flat.is_enough(off, 12, 0, 500) and flat.is_enough(off, 7, 4, 300)
+    assert flat.is_enough(coloured, 6, 0, 500) and flat.is_enough(flat.Off(0, 2, 1), 0, 0, 500)
+
+
 def test_a_model_of_one_rate_is_coded_as_before() -> None:
     golden = Codec(read_weights(Path(__file__).parents[1] / "golden" / "Golden-charm.1.safetensors"))
     image = np.full((64, 64, 3), 255, np.uint8)

@@ -144,6 +144,8 @@ def _look_into(
                 found.passed_over[FOLDER if not entry.is_symlink() else "link to a folder"] += 1
             elif output is None or _real(entry) != _real(place(output)):
                 _look_into(entry, top, suffixes, recursive, output, found)
+        elif entry.name.startswith("._"):  # what macOS keeps beside a.jpg on other systems' disks as ._a.jpg
+            found.passed_over["metadata of macOS"] += 1
         elif entry.suffix.lower() in suffixes and entry.is_file():
             found.files.append((entry, _below(entry, top)))
         else:

@@ -17,12 +17,14 @@ from rdcodec.codec.engine import Image, Latents
 
 PATCH = 16
 SHARE = 20  # one block in so many has to be flat: for fewer, coding again is too slow
-ROUNDS = 6
-PATIENCE = 3  # rounds that may bring nothing, one after another
-NEAR = 1.0  # levels: no round is worth its time if no error is larger
-# Errors of 1 to 20 levels count 0.5 to 4 times: single large ones, at the border, die out in a few rounds, small ones
-# do not swing. Found on flat pictures of 20 colours and three sizes.
-LEVELS, LEAST, MOST = 3.0, 0.5, 4.0
+ROUNDS, MOST_ROUNDS = 6, 12  # the latter where errors can be seen
+PATIENCE = 3  # rounds that may bring nothing, one after another; not where errors can be seen
+NEAR = 2.0  # levels: no round is worth its time if no error is larger
+SEEN_GREY, SEEN = 4.0, 8.0  # levels: errors of greys and of other colours that may remain
+SEEN_FROM = 400  # tenths of quality: below it steps are too coarse for that
+# Errors of 1 to 20 levels count 0.35 to 2.8 times: single large ones, at the border, die out in a few rounds, small
+# ones do not swing. Found on flat pictures of 20 colours and three sizes.
+LEVELS, LEAST, MOST = 4.3, 0.35, 2.8
 EXTREME = 4  # times as much for white and black: what goes beyond them is not seen
 AT_ONCE = 4096  # blocks whose errors are in memory together
 
@@ -37,8 +39,9 @@ class Flats:
 
 
 class Off(NamedTuple):
-    """How far flat blocks are from their colours, in grey levels. The largest error counts first."""
+    """How far flat blocks are from their colours, in grey levels. What comes first counts first."""
 
+    seen: float  # by how much the largest error is beyond what may remain
     largest: float
     mean_square: float
 
@@ -61,11 +64,21 @@ def find(image: Image) -> Flats | None:
 
 def off(flats: Flats, decoded: Image) -> Off:
     """How far they are off in a decoded picture, uint8 (H, W, 3)."""
-    largest = total = 0.0
-    for _, errors in _errors(flats, decoded):
-        largest = max(largest, float(np.abs(errors).max()))
+    seen = largest = total = 0.0
+    for part, errors in _errors(flats, decoded):
+        most = np.abs(errors).max((1, 2, 3))
+        grey = np.ptp(flats.colours[part], axis=1) == 0
+        seen = max(seen, float((most - np.where(grey, SEEN_GREY, SEEN)).max()))
+        largest = max(largest, float(most.max()))
         total += float(np.square(errors).sum(dtype=np.float64))
-    return Off(largest, total / (len(flats.rows) * 3 * PATCH**2))
+    return Off(seen, largest, total / (len(flats.rows) * 3 * PATCH**2))
+
+
+def is_enough(least: Off, rounds: int, waited: int, tenths: int) -> bool:
+    """Whether to stop after so many rounds, the last `waited` of which have brought nothing."""
+    if least.seen > 0 and tenths >= SEEN_FROM:
+        return rounds >= MOST_ROUNDS
+    return least.largest <= NEAR or rounds >= ROUNDS or waited >= PATIENCE
 
 
 def correct(flats: Flats, decoded: Image, y: Latents, gain: Latents, shortcut: NDArray[np.float32]) -> None:

@@ -159,6 +159,8 @@ def _taken(error: Exception) -> str:
 
 
 def _reason(error: Exception) -> str:
+    if isinstance(error, struct.error | IndexError):  # of a parser beyond the end
+        return "it ends too early"
     words = (str(error) or type(error).__name__).splitlines()[0].rstrip(".")
     return "its samples cannot be decoded" if re.fullmatch(r"-?\d+|.*decoder error -\d+.*", words) else words
 

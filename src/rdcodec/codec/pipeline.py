@@ -249,14 +249,12 @@ class Codec:
         flats, shortcut = analysed.flats, self._shortcut
         if flats is None or shortcut is None:
             return coded
-        best, least, waited = coded, flat.off(flats, coded.reconstruction), 0
-        for _ in range(flat.ROUNDS):
-            if least.largest <= flat.NEAR or waited == flat.PATIENCE:
-                break
+        best, least, rounds, waited = coded, flat.off(flats, coded.reconstruction), 0, 0
+        while not flat.is_enough(least, rounds, waited, tenths):
             y = coded.y.copy()
             flat.correct(flats, coded.reconstruction, y, self._gain(tenths) / coded.gain, shortcut)
             coded = self._code(analysed, y, coded.gain, coded.hyper_latents, tenths)
-            off, waited = flat.off(flats, coded.reconstruction), waited + 1
+            off, rounds, waited = flat.off(flats, coded.reconstruction), rounds + 1, waited + 1
             if off < least:
                 best, least, waited = coded, off, 0
         return best
