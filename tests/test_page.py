@@ -1,6 +1,7 @@
 """The page of `rdc web` and what it is made of, in Chromium and in Firefox."""
 
 import base64
+import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -23,6 +24,24 @@ DONE = "document.getElementById('status').textContent.includes('bytes')"
 FAILED = "!document.getElementById('error').hidden"
 WORDS = "return document.getElementById('error').textContent;"
 PIXELS = "const hex = (a) => { let t = ''; for (const b of a) t += String.fromCharCode(b); return btoa(t); };"
+
+DAMAGED = """const api = await import('./index.js'), { pack, unpack } = await import('./container.js');
+let seed = given[1];
+const random = () => { seed ^= seed << 13; seed ^= seed >>> 17; seed ^= seed << 5; return (seed >>> 0) / 2 ** 32; };
+const good = Uint8Array.from(atob(given[0]), (c) => c.charCodeAt(0)), { header, stream } = unpack(good);
+const decode = (data) => api.decode(data, { weights: 'weights/' });
+const expected = String((await decode(good)).data), words = new Set();
+let decoded = 0;
+for (let k = 0; k < given[2]; k++) {
+  const wrong = (k % 2 ? stream : good).slice();
+  for (let left = 1 + Math.floor(random() * 3); left > 0; left--)
+    wrong[Math.floor(random() * wrong.length)] ^= 1 << Math.floor(random() * 8);
+  const cut = k % 5 ? wrong : wrong.slice(0, Math.floor(random() * wrong.length));
+  const damaged = k % 2 ? pack(header, cut) : cut; // every other one with right checksums around it
+  await decode(damaged).then(() => decoded++, (error) => words.add(`${error.name}: ${error.message}`));
+  if (String((await decode(good)).data) !== expected) throw new Error(`after ${k}: another picture`);
+}
+return [[...words], decoded];"""
 
 
 @pytest.fixture(scope="module", params=["chromium", pytest.param("firefox", marks=pytest.mark.slow)])
@@ -181,6 +200,25 @@ def test_the_sample(page: tuple[Browser, str]) -> None:
         "return [...document.querySelectorAll('#rows th, #rows td:first-child')].map((c) => c.textContent);"
     )
     assert rows[0].startswith("rdcodec J.") and "JPEG" in rows
+
+
+@pytest.mark.slow
+def test_damaged_files_leave_the_worker_as_it_was(page: tuple[Browser, str], photo: np.ndarray) -> None:
+    """Each is an error in words of the worker, which goes on with the good file."""
+    window, address = page
+    window.open(address)
+    data = api.compress(photo[:48, :64], model="J", quality=50)
+    count = int(os.environ.get("RDCODEC_MUTATIONS", "1000"))
+    words: set[str] = set()
+    decoded = 0
+    for seed in range(0, count, 250):
+        found, more = window.run(DAMAGED, base64.b64encode(data).decode(), seed + 1, min(250, count - seed))
+        words.update(found)
+        decoded += more
+    assert decoded <= count // 1000  # bits that cancel one another
+    assert all(line.startswith("BadInput: ") for line in words), words
+    assert any("the coded stream is damaged" in line for line in words)
+    assert window.complaints() == []
 
 
 def with_profile(photo: np.ndarray) -> tuple[bytes, bytes]:

@@ -100,9 +100,10 @@ test("impossible requests are errors in words", () => {
 });
 
 test("damaged files are errors in words, and leave the codec sound", () => {
-  const count = Number(process.env.RDCODEC_MUTATIONS ?? 500);
+  const count = Number(process.env.RDCODEC_MUTATIONS ?? 300);
   const next = random(33), names = ["small", "square", "odd", "lowest", "highest", "extremes"];
   const files = names.map((name) => ({ data: file(name), ...unpack(file(name)) }));
+  const good = file("small"), expected = Buffer.from(codec.decode(good).data);
   let decoded = 0, memory = 0;
   for (let k = 0; k < count; k++) {
     const { data, header, stream } = files[k % files.length];
@@ -117,11 +118,11 @@ test("damaged files are errors in words, and leave the codec sound", () => {
       assert.ok(error instanceof RdcError, String(error?.stack ?? error));
       assert.match(error.message, /^[ -~×]{10,200}$/);
     }
+    assert.ok(expected.equals(Buffer.from(codec.decode(good).data)));
     memory = Math.max(memory, codec.core.live?.exports.memory.buffer.byteLength ?? 0);
   }
   assert.ok(decoded <= count / 1000, `${decoded} damaged files were decoded`); // bits that cancel one another
   assert.ok(memory < 64 << 20);
-  assert.equal(codec.decode(file("odd")).data.length > 0, true);
 });
 
 test("damaged weights are errors in words", async () => {
