@@ -52,6 +52,15 @@ def test_an_evaluation_comes_in_once_with_its_provenance(capsys: pytest.CaptureF
     assert origin["dataset_sha256"] == "ab" * 32 and origin["machine"]["cpu"] == "a CPU"
 
 
+def test_a_store_is_imported_into_another(capsys: pytest.CaptureFixture[str]) -> None:
+    evaluation()
+    assert main(["results", "import", "I.json"]) == 0
+    for new in (3, 0):
+        assert main(["results", "import", "rdc.sqlite", "--store", "other.sqlite"]) == 0
+        assert capsys.readouterr().err.endswith(f"rdc.sqlite: 3 results, {new} new\n")
+    assert exported("--store", "other.sqlite") == exported()
+
+
 def test_what_is_exported_can_be_imported() -> None:
     evaluation()
     assert main(["results", "import", "I.json"]) == 0

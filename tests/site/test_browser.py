@@ -24,7 +24,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     results = [
         result
-        for name in ("I", "benchmark-core")
+        for name in ("kodak-I", "clic-I", "clic-x265_444", "speed-kodak")
         if (RESULTS / f"{name}.json").is_file()
         for result in read_results(RESULTS / f"{name}.json")
     ]
@@ -78,6 +78,17 @@ def test_sorting_is_kept_in_the_link(site: Path, window: Browser) -> None:
     window.open("about:blank")
     window.open(link)
     assert window.run(NAMES) == after
+
+
+def test_intervals_that_overlap_are_ties(site: Path, window: Browser) -> None:
+    window.open("about:blank")
+    window.open((site / "index.html").as_uri())
+    found = window.run(
+        "const column = { key: 'bd', better: 'low', value: (row) => row.bd, text: (value) => value.toFixed(1) };"
+        "const rows = [[-9, -10, -8], [-8.5, -9, -7], [3, 2, 4], [5, null, null], [5.01, null, null], [null]];"
+        "return Bench.ranks(rows.map(([bd, bd_low, bd_high]) => ({ bd, bd_low, bd_high })), column, '');"
+    )
+    assert found == ["1=", "1=", "3", "4=", "4=", ""]
 
 
 def test_filters_and_columns(site: Path, window: Browser) -> None:

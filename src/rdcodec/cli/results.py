@@ -33,7 +33,7 @@ Dataset = Annotated[str | None, typer.Option("--dataset", metavar="NAME", help="
 
 @results.command("import")
 def import_(
-    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Files of results, or training runs.")],
+    files: Annotated[list[Path], typer.Argument(metavar="FILE", help="Files of results, stores, or training runs.")],
     dataset: Annotated[
         str | None, typer.Option("--dataset", metavar="NAME", help="Pictures of CompressAI's files.")
     ] = None,
@@ -45,8 +45,8 @@ def import_(
 ) -> None:
     """Add the results of files to the store; what it has already is not added twice.
 
-    Takes files of rdc eval, rdc bench and rdc results export, published curves, CompressAI's JSON, and the folders of
-    training runs.
+    Takes other stores, files of rdc eval, rdc bench and rdc results export, published curves, CompressAI's JSON, and
+    the folders of training runs.
 
     Example: [bold]rdc results import I.json[/bold]
     """
@@ -165,9 +165,20 @@ def _read(file: Path, dataset: str | None, tag: str | None) -> "list[Result]":
         from rdcodec.training.record import training_result
 
         return [training_result(file, tag)]
+    if _is_database(file):
+        return _query(file, None, None, None)
     from rdcodec.measure.reading import read_results
 
     return read_results(file, dataset)
+
+
+def _is_database(file: Path) -> bool:
+    """Whether a file is one of SQLite, as stores are; not if it cannot be read."""
+    try:
+        with file.open("rb") as opened:
+            return opened.read(16) == b"SQLite format 3\0"
+    except OSError:
+        return False
 
 
 def _query(store: Path, kind: "Kind | None", codec: str | None, dataset: str | None) -> "list[Result]":

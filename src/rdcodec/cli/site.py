@@ -41,6 +41,9 @@ def site(
     published: Annotated[
         bool, typer.Option("--published/--no-published", help="With the built-in curves and the paper's table.")
     ] = True,
+    web: Annotated[
+        bool, typer.Option("--web", help="With the page that codes pictures in the browser, and its weights.")
+    ] = False,
     force: io.Force = False,
     verbose: io.Verbose = 0,
 ) -> None:
@@ -60,16 +63,31 @@ def site(
     if output.is_dir() and any(output.iterdir()) and not (force and (output / MARK).is_file()):
         hint = "--force writes the site anew" if (output / MARK).is_file() else "name an empty one"
         raise UsageError(f"{output}: is not empty: {hint}")
+    from rdcodec.cli.web import write_page
     from rdcodec.site.build import site_files
 
     board = _board(results or [], store, published)
     shots = None if picture is None or size is None else _shots(picture, size, box, model or ["I"])
     folder = docs or _own_documents()
     count = total = 0
-    for address, content in site_files(board, folder, shots, _stamp()):
-        io.write_output(output / address, content, force=True)
+    for address, content in site_files(board, folder, shots, _stamp(), web):
+        _write(output / address, content)
         count, total = count + 1, total + len(content)
+    if web:
+        write_page(output / "web")
     io.say(f"{output / 'index.html'}: {len(board.codecs)} codecs, {count} files, {total / 1e6:.1f} MB")
+
+
+def _write(path: Path, content: bytes) -> None:
+    """A page whole or not at all. It does not wait for the disk, as other outputs do: a site can be made again."""
+    part = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        part.write_bytes(content)
+        part.replace(path)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise RdcError(f"{path}: {error.strerror}; check that the folder can be written") from error
 
 
 def _board(paths: list[Path], store: Path | None, published: bool) -> "Board":
@@ -88,6 +106,9 @@ def _results(paths: list[Path], store: Path | None) -> "list[Result]":
 
     if not paths and store is None:
         raise UsageError("nothing to show: give result files, a folder of them, or a store with --store")
+    if not paths and store is not None:
+        with Store(store, write=False) as opened:
+            return opened.query()
     found: dict[str, Result] = {}
     for path in paths:
         for file in _result_files(path) if path.is_dir() else [path]:

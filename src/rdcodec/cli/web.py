@@ -40,7 +40,8 @@ def web(
     Example: [bold]rdc web -o site[/bold]
     """
     if output is not None:
-        _write(output)
+        write_page(output)
+        io.write_text(f"{output}\n")
         return
     try:
         server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
@@ -97,7 +98,7 @@ def _part(tag: str, part: str) -> bytes:
     return part_of(tags[tag], part)
 
 
-def _write(output: Path) -> None:
+def write_page(output: Path) -> None:
     """The page, and the newest weights of each of its models."""
     from rdcodec.models.weights import newest_tag, released
     from rdcodec.system import write_whole
@@ -108,4 +109,3 @@ def _write(output: Path) -> None:
     for tag in filter(None, (newest_tag(name, released()) for name in MODELS)):
         for part in ("decoder", "encoder"):
             write_whole(output / "weights" / f"{tag}.{part}.safetensors", _part(tag, part))
-    io.write_text(f"{output}\n")

@@ -11,6 +11,7 @@ negative where the test needs fewer bits (Bjontegaard, VCEG-M33, 2001, who fitte
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -49,9 +50,9 @@ class Curve:
     def __post_init__(self) -> None:
         if len(self.bpp) != len(self.psnr_db) or not self.bpp:
             raise ValueError(f"{self.name}: {len(self.bpp)} rates and {len(self.psnr_db)} PSNR values")
-        if not all(math.isfinite(v) for v in (*self.bpp, *self.psnr_db)) or min(self.bpp) <= 0:
+        if not all(map(math.isfinite, (*self.bpp, *self.psnr_db))) or min(self.bpp) <= 0:
             raise ValueError(f"{self.name}: rates must be positive, rates and PSNR finite")
-        if min(*np.diff(self.bpp), *np.diff(self.psnr_db), math.inf, math.inf) <= 0:
+        if any(a >= b for values in (self.bpp, self.psnr_db) for a, b in itertools.pairwise(values)):
             raise ValueError(f"{self.name}: rate and PSNR must rise from point to point")
 
     @classmethod
@@ -174,7 +175,7 @@ def pchip(x: ArrayLike, y: ArrayLike, at: ArrayLike) -> Array:
     if len(x) == 1:
         return np.broadcast_to(y[0], at.shape).copy()
     slope = _pchip_slopes(x, y)
-    k = np.clip(np.searchsorted(x, at, side="right") - 1, 0, len(x) - 2)
+    k = np.searchsorted(x[1:-1], at, side="right")
     h = x[k + 1] - x[k]
     t = (at - x[k]) / h
     value: Array = (
@@ -221,7 +222,9 @@ def _mean(x: Array, y: ArrayLike, low: float, high: float) -> float:
     """Mean of the interpolant over [low, high]; Simpson's rule is exact on each cubic."""
     knots = np.concatenate([[low], x[(x > low) & (x < high)], [high]])
     a, b = knots[:-1], knots[1:]
-    pieces = pchip(x, y, a) + 4 * pchip(x, y, (a + b) / 2) + pchip(x, y, b)
+    middle = (a + b) / 2
+    at = pchip(x, y, np.concatenate([knots, middle]))
+    pieces = at[: len(a)] + 4 * at[len(knots) :] + at[1 : len(knots)]
     return float(np.sum(pieces * (b - a)) / 6 / (high - low))
 
 

@@ -111,14 +111,14 @@ def other_curves(points: Sequence[Result]) -> dict[str, Curve]:
 
 def curves_of_pictures(points: Iterable[Result], metric: str = "psnr") -> dict[str, Curve]:
     """The curve of each picture by name, from the rows of quality results of one codec; {} where there are none."""
-    rows = [(result.codec, row) for result in points for row in result.rows]
-    read = METRICS[metric].read
-    named = [(str(row["image"]), _float(row.get("bpp")), _float(read(row))) for _, row in rows if row.get("image")]
-    return picture_curves(rows[0][0], named, metric) if named else {}
+    points, read = list(points), METRICS[metric].read
+    rows = [row for result in points for row in result.rows if row.get("image")]
+    named = [(str(row["image"]), _float(row.get("bpp")), _float(read(row))) for row in rows]
+    return picture_curves(points[0].codec, named, metric) if named else {}
 
 
 def _float(value: object) -> float | None:
-    return float(value) if isinstance(value, int | float) else None
+    return float(value) if isinstance(value, float | int) else None
 
 
 @dataclass(frozen=True)

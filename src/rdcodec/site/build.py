@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from html import escape, unescape
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,16 @@ ASSETS = Path(__file__).parent / "assets"
 EVALUATED = "files by rdc eval"
 REFERENCE_POINTS = 40
 PLACES, DIGITS = re.compile(rb' (?:d|x|y)="[^"]*"|translate\([^)]*\)'), re.compile(rb"(\.\d\d)\d+")
+LETTERS = re.compile(
+    rb'<!-- (?P<text>[^\n]*?) -->\s*<g(?P<style> style="[^"]*")?'
+    rb' transform="(?P<place>translate\([^)]*\)(?: rotate\([^)]*\))?)'
+    rb' scale\((?P<size>[\d.]+) -(?P=size)\)">\s*(?:<defs>.*?</defs>\s*)?(?P<uses>(?:<use [^>]*/>\s*)+)</g>',
+    re.DOTALL,
+)
+SIGNS, F_WIDTH = re.compile("ffi|ffl|ff|fi|fl|."), 35.2
+"""The font's ligatures and single letters; hundredths of an em to the next letter of a ligature."""
+FIRST, ADVANCES = re.compile(rb'(<use xlink:href="[^"]*")/>'), re.compile(rb"translate\(([-\d.]+)")
+STYLES = re.compile(rb' style="[^"]*"')
 STEPS = re.compile(rb"\s*([MLCQz])\s*")
 ASIDES, INDENTS = (
     re.compile(rb"<!-- .*? -->|<!DOCTYPE.*?>|<[?]xml.*?>|<metadata>.*?</metadata>|(?<=<g) id=\"[^\"]*\"", re.DOTALL),
@@ -24,20 +35,25 @@ ASIDES, INDENTS = (
 )
 
 
-def site_files(board: Board, documents: Path | None, shots: Shots | None, stamp: str) -> Iterator[tuple[str, bytes]]:
+def site_files(
+    board: Board, documents: Path | None, shots: Shots | None, stamp: str, web: bool = False
+) -> Iterator[tuple[str, bytes]]:
     """Address and content of every file of the site, one at a time.
 
-    documents: a folder of Markdown pages, None for none; stamp: when and with what it was made. Raises NeedsModel where
+    documents: a folder of Markdown pages, None for none; stamp: when and with what it was made; web: the codec's
+    own page is going to stand in the folder web. Raises NeedsModel where
     a library of the extra `site` is missing.
     """
     try:
         read = read_documents(documents) if documents else []
-        pages = Pages(board, read, shots.values if shots else None, stamp)
+        pages = Pages(board, read, shots.values if shots else None, stamp, web)
     except ModuleNotFoundError as error:
         raise NeedsModel(f"the site needs {error.name}, which is not installed: pip install 'rdcodec[site]'") from error
     yield from _assets()
     yield "data/board.js", f"const BOARD = {script_json(board_record(board))};\n".encode()
-    yield "data/curves.js", f"const CURVES = {script_json(curves_record(board))};\n".encode()
+    for pictures in board.pictures:
+        name, points = script_json(pictures.slug), script_json(curves_record(board, pictures.slug))
+        yield f"data/curves/{pictures.slug}.js", f"CURVES[{name}] = {points};\n".encode()
     yield "index.html", pages.leaderboard()
     for name, title in (
         ("frontier", "The frontier"),
@@ -79,12 +95,45 @@ def _documents(pages: Pages, documents: Sequence[Document]) -> Iterator[tuple[st
 
 
 def _lean(svg: bytes) -> bytes:
-    """A figure with places to a hundredth of a point and without indents and comments: fewer bytes, the same to see."""
-    short = PLACES.sub(lambda places: STEPS.sub(rb"\1", DIGITS.sub(rb"\1", places[0])), svg)
-    short = (
-        short.replace(b"DejaVuSans-", b"g").replace(b"xlink:href", b"href").replace(b": ", b":").replace(b"; ", b";")
-    )
+    """A figure in fewer bytes, the same to see: letters as text in place of outlines, places to a hundredth of a point,
+    no indents and comments."""
+    short = _with_text(svg)
+    short = PLACES.sub(lambda places: STEPS.sub(rb"\1", DIGITS.sub(rb"\1", places[0])), short)
+    short = STYLES.sub(lambda style: style[0].replace(b": ", b":").replace(b"; ", b";"), short)
+    short = short.replace(b"xlink:href", b"href")
     return INDENTS.sub(b"\n", ASIDES.sub(b"", short)).strip()
+
+
+def _with_text(svg: bytes) -> bytes:
+    """A figure of matplotlib whose letters are text, each at its place, so that any font of a browser fits.
+
+    A figure with other letters (formulas) stays as it is.
+    """
+    texted = LETTERS.sub(_text, svg)
+    if b'"#DejaVu' in texted:
+        return svg
+    font = b"text{font-family:'DejaVu Sans',Verdana,sans-serif;font-size:100px}</style>"
+    return texted.replace(b"</style>", font, 1)
+
+
+def _text(match: re.Match[bytes]) -> bytes:
+    said, style, place, size, uses = match["text"], match["style"] or b"", match["place"], match["size"], match["uses"]
+    letters = unescape(said.decode())
+    signs = SIGNS.findall(letters)
+    places = [float(x) for x in ADVANCES.findall(FIRST.sub(rb'\1 transform="translate(0 0)"/>', uses))]
+    if len(places) != len(signs):
+        return match[0]
+    places = [x + F_WIDTH * index for x, sign in zip(places, signs, strict=True) for index in range(len(sign))]
+    bold = b' font-weight="700"' if b"-Bold-" in uses else b""
+    x = " ".join(f"{place:.0f}" for place in places).encode()
+    return b'<text%s%s transform="%s scale(%s)" x="%s">%s</text>' % (
+        style,
+        bold,
+        place,
+        size,
+        x,
+        escape(letters).encode(),
+    )
 
 
 def board_record(board: Board) -> dict[str, Any]:
@@ -99,13 +148,13 @@ def board_record(board: Board) -> dict[str, Any]:
     }
 
 
-def curves_record(board: Board) -> dict[str, Any]:
-    """The points of every codec on every set of pictures."""
+def curves_record(board: Board, pictures: str) -> dict[str, Any]:
+    """The points of every codec on a set of pictures, by the codec's slug."""
     return {
-        f"{codec.slug}|{standing.pictures}": [_known(point) for point in standing.points]
+        codec.slug: [_known(point) for point in standing.points]
         for codec in board.codecs
         for standing in codec.standings
-        if standing.points
+        if standing.points and standing.pictures == pictures
     }
 
 
@@ -162,7 +211,7 @@ def _references(board: Board) -> dict[str, list[dict[str, Any]]]:
     found: dict[str, list[dict[str, Any]]] = {}
     for codec in board.codecs:
         for standing in codec.standings:
-            if codec.codec == names[standing.pictures] and standing.points:
+            if codec.name == names[standing.pictures] and standing.points:
                 step = max(1, len(standing.points) // REFERENCE_POINTS)
                 points = [{"bpp": p["bpp"], "psnr": p.get("psnr")} for p in standing.points[::step]]
                 found.setdefault(standing.pictures, points)

@@ -100,7 +100,7 @@ def result_from_dict(record: Any, where: str, path: str = "") -> Result:
         provenance=_provenance(record["provenance"], where, _join(path, "provenance")),
         dataset=record.get("dataset", ""),
         setting=setting,
-        rows=tuple(_values(row, where, _join(path, f"rows[{index}]")) for index, row in enumerate(rows)),
+        rows=tuple(_values(row, where, _join(path, "rows") + f"[{index}]") for index, row in enumerate(rows)),
     )
 
 
@@ -195,7 +195,7 @@ def _provenance(record: Any, where: str, path: str) -> Provenance:
 def _values(record: Any, where: str, path: str, numbers: Sequence[str] = ()) -> dict[str, Any]:
     _typed(record, dict, where, path)
     for key, value in record.items():
-        if value is None or _is_number(value):
+        if value is None or (type(value) is float and math.isfinite(value)) or _is_number(value):  # most are floats
             continue
         if isinstance(value, float):
             raise BadInput(f"{where}: {_join(path, key)}: is not finite; write null")

@@ -20,7 +20,7 @@ in the names; `rows` holds the finer table beside them (a row per picture, or pe
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any, Literal, get_args
 
 Kind = Literal["quality", "speed", "count", "training"]
@@ -72,8 +72,8 @@ class Result:
 
     def to_dict(self) -> dict[str, Any]:
         """JSON types only, as the store and its JSON files keep it."""
-        record = asdict(self)
-        record["rows"] = list(record["rows"])
+        record = vars(self) | {"values": dict(self.values), "rows": [dict(row) for row in self.rows]}
+        record["provenance"] = vars(self.provenance) | {"machine": dict(self.provenance.machine)}
         return record
 
     @property

@@ -41,6 +41,11 @@ const Bench = (() => {
     };
   }
 
+  // A data file, from file:// too.
+  function load(address) {
+    return new Promise((done, failed) => document.head.append(el("script", { src: address, onload: done, onerror: failed })));
+  }
+
   // Elements
   function el(name, attributes = {}, ...children) {
     const made = document.createElement(name);
@@ -167,7 +172,7 @@ const Bench = (() => {
     const clash = (b) => b[0] < 2 || b[2] > box.width - 2 || b[1] < 2 || taken.some((t) => b[0] < t[2] && b[2] > t[0] && b[1] < t[3] && b[3] > t[1]);
     for (const p of points.filter((point) => point.label)) {
       const px = x.apply(p.x), py = y.apply(p.y), width = p.label.length * 6.3 + 2;
-      const places = [[9, 4, "start"], [-9, 4, "end"], [0, -10, "middle"], [0, 19, "middle"], [8, -8, "start"], [-8, -8, "end"], [8, 15, "start"], [-8, 15, "end"]];
+      const places = [[7, -7, "start"], [9, 4, "start"], [0, -10, "middle"], [0, 19, "middle"], [-9, 4, "end"], [-8, -8, "end"], [8, 15, "start"], [-8, 15, "end"]];
       for (const [dx, dy, anchor] of places) {
         const left = px + dx - (anchor === "end" ? width : anchor === "middle" ? width / 2 : 0);
         const b = [left, py + dy - 11, left + width, py + dy + 3];
@@ -193,6 +198,32 @@ const Bench = (() => {
     });
   }
 
+  // Ranks as text, "3=" for ties. A row is behind another only for certain: where intervals are known they must not
+  // overlap, and figures must differ as they are shown.
+  function ranks(rows, column, machine) {
+    const sign = column.better === "high" ? -1 : 1;
+    const ends = rows.map((row) => {
+      const value = column.value(row, machine), low = row[`${column.key}_low`], high = row[`${column.key}_high`];
+      if (value == null || value === "") return null;
+      const shown = parseFloat(column.text(value).replace("−", "-").replaceAll(",", ""));
+      return low == null ? [sign * shown, sign * shown] : [low, high];
+    });
+    const worst = ends.filter(Boolean).map(([, high]) => high).sort((a, b) => a - b);
+    const before = (low) => { let a = 0, b = worst.length; while (a < b) { const m = (a + b) >> 1; if (worst[m] < low) a = m + 1; else b = m; } return a; };
+    const places = ends.map((end) => end && 1 + before(end[0]));
+    const counts = new Map();
+    for (const place of places) counts.set(place, (counts.get(place) ?? 0) + 1);
+    return places.map((place) => (place ? `${place}${counts.get(place) > 1 ? "=" : ""}` : ""));
+  }
+
+  // A chart of the library, without the names that it gives to parts that have no role for screen readers.
+  function draw(options) {
+    const plot = Plot.plot(options);
+    for (const part of plot.querySelectorAll("g[aria-label]")) part.removeAttribute("aria-label");
+    return plot;
+  }
+
+  const MOST_LINKS = 150;
   function scatter(holder, points, { x, y, base, height, label, all }) {
     const width = Math.max(300, holder.clientWidth);
     const front = frontier(points, x.better, y.better);
@@ -200,7 +231,14 @@ const Bench = (() => {
     const percentAxis = (column) => (column.text === percent ? (v) => `${v > 0 ? "+" : ""}${minus(String(v))} %` : column.text === millions ? millions : three);
     const name = (column) => `${column.title} ${column.unit}`.trim();
     const arrow = (column, low, high) => (column.better === "low" ? low : high);
-    const plot = Plot.plot({
+    // Where there are very many, those on the frontier and ours are links; a keyboard would not get past all of them.
+    const linked = points.length > MOST_LINKS ? points.filter((p) => inFront.has(p) || p.row.codec.by === "rdcodec").slice(0, MOST_LINKS) : points;
+    const isLinked = new Set(linked), others = points.filter((p) => !isLinked.has(p));
+    const dot = {
+      x: "x", y: "y", r: (p) => (inFront.has(p) ? 5.5 : 4.2), symbol: (p) => KINDS[p.row.codec.by].symbol, fill: (p) => KINDS[p.row.codec.by].hue,
+      fillOpacity: (p) => (inFront.has(p) ? 1 : 0.6), stroke: "var(--paper)", strokeWidth: 1, sort: null,
+    };
+    const plot = draw({
       width, height, marginLeft: 58, marginBottom: 44, marginTop: 26, marginRight: 20, style: { fontSize: "12px" },
       ariaLabel: label,
       x: { type: x.log ? "log" : "linear", label: `${arrow(x, "← ", "")}${name(x)}${arrow(x, "", " →")}`, labelArrow: "none", nice: true, ticks: width < 520 ? 4 : 7, tickFormat: x.log ? logTick : percentAxis(x), grid: true, labelAnchor: "center" },
@@ -208,18 +246,17 @@ const Bench = (() => {
       marks: [
         y.text === percent ? Plot.ruleY([0], { stroke: "var(--line-strong)" }) : null,
         Plot.line(front, { x: "x", y: "y", stroke: "var(--ink)", strokeWidth: 1.3, strokeOpacity: 0.55, curve: y.better === "low" ? "step-after" : "step-after", strokeDasharray: "3,3" }),
-        Plot.dot(points, {
-          x: "x", y: "y", r: (p) => (inFront.has(p) ? 5.5 : 4.2), symbol: (p) => KINDS[p.row.codec.by].symbol, fill: (p) => KINDS[p.row.codec.by].hue,
-          fillOpacity: (p) => (inFront.has(p) ? 1 : 0.55), stroke: "var(--paper)", strokeWidth: 1,
+        others.length ? Plot.dot(others, { ...dot, r: 2.6, fillOpacity: 0.45 }) : null,
+        Plot.dot(linked, {
+          ...dot,
           href: (p) => `${base}codecs/${p.row.codec.slug}.html`, ariaLabel: (p) => `${p.row.codec.name}: ${name(x)} ${x.text(p.x)}, ${name(y)} ${y.text(p.y)}`,
-          sort: null,
         }),
       ].filter(Boolean),
     });
     holder.replaceChildren(plot);
     const svg = plot.tagName === "svg" ? plot : plot.querySelector("svg");
-    interactive(svg, "a", points.map((p) => tipText(p.row.codec.name, [[name(x), x.text(p.x)], [name(y), y.text(p.y)], ["on the frontier", inFront.has(p) ? "yes" : "no"]])));
-    const labelled = points.map((p) => ({ ...p, label: inFront.has(p) || all || p.row.codec.by === "rdcodec" ? p.row.codec.name.replace(" (paper)", "") : "", front: inFront.has(p) }));
+    interactive(svg, "a", linked.map((p) => tipText(p.row.codec.name, [[name(x), x.text(p.x)], [name(y), y.text(p.y)], ["on the frontier", inFront.has(p) ? "yes" : "no"]])));
+    const labelled = linked.map((p) => ({ ...p, label: inFront.has(p) || all || p.row.codec.by === "rdcodec" ? p.row.codec.name.replace(" (paper)", "") : "", front: inFront.has(p) }));
     labels(svg, labelled.sort((a, b) => b.front - a.front), plot);
     return front;
   }
@@ -243,5 +280,5 @@ const Bench = (() => {
 
   const onResize = (run) => { let wait; addEventListener("resize", () => { clearTimeout(wait); wait = setTimeout(run, 120); }); };
 
-  return { state, el, options, percent, three, fixed, minus, KINDS, COLUMNS, WORDS, rowsOf, machineOptions, speedOf, tipText, interactive, labels, frontier, scatter, dataTable, kindKey, onResize, escape };
+  return { state, load, el, options, percent, three, fixed, minus, KINDS, COLUMNS, WORDS, rowsOf, machineOptions, speedOf, tipText, interactive, labels, frontier, ranks, draw, scatter, dataTable, kindKey, onResize, escape };
 })();

@@ -10,7 +10,7 @@
     const own = found.points.filter((p) => p.psnr != null);
     const high = Math.max(...own.map((p) => p.bpp)) * 1.15, low = Math.min(...own.map((p) => p.bpp)) * 0.6;
     const reference = found.reference.filter((p) => p.psnr != null && p.bpp <= high && p.bpp >= low);
-    const plot = Plot.plot({
+    const plot = Bench.draw({
       width: Math.max(280, holder.clientWidth), height: 320, marginLeft: 46, marginBottom: 42, marginTop: 22, style: { fontSize: "12px" }, ariaLabel: `PSNR against rate of ${CODEC.name}`,
       x: { label: "Rate, bits per pixel", labelAnchor: "center", labelArrow: "none", grid: true, nice: true, ticks: 5 }, y: { label: "↑ PSNR dB", labelArrow: "none", grid: true, nice: true, ticks: 6 },
       marks: [

@@ -5,7 +5,7 @@
   const HUES = ["var(--c1)", "var(--c2)", "var(--c3)", "var(--c4)", "var(--c5)", "var(--c6)", "var(--c7)", "var(--c8)"], DASHES = ["", "6,3", "2,3"];
   const state = Bench.state({ set: board.sets[0]?.slug ?? "", metric: board.metrics[0].key, pick: "", from: "0", to: "1.5", find: "" });
   const s = state.values;
-  const points = (row) => CURVES[`${row.codec.slug}|${row.set}`] ?? [];
+  const points = (row) => CURVES[row.set]?.[row.codec.slug] ?? [];
 
   function usable() { return Bench.rowsOf(board, s.set).filter((row) => points(row).some((p) => p[s.metric] != null)); }
 
@@ -15,19 +15,25 @@
     const reference = board.sets.find((one) => one.slug === s.set)?.reference;
     const first = rows.filter((row) => row.codec.by === "rdcodec" && points(row).length > 1 && !row.codec.name.includes("effort")).slice(0, 4);
     const others = rows.filter((row) => row.codec.by === "other").slice(0, 3);
-    return [...new Set([...first, ...rows.filter((row) => row.codec.codec === reference), ...others])].slice(0, 8);
+    return [...new Set([...first, ...rows.filter((row) => row.codec.name === reference), ...others])].slice(0, 8);
   }
 
   const look = (index) => ({ hue: HUES[index % HUES.length], dash: DASHES[Math.floor(index / HUES.length) % DASHES.length] });
 
+  // The points of a set of pictures are a file of their own, read when they are asked for.
   function draw() {
+    if (CURVES[s.set] || !board.sets.some((one) => one.slug === s.set)) show();
+    else Bench.load(`data/curves/${s.set}.js`).then(draw);
+  }
+
+  function show() {
     const rows = usable(), shown = chosen(rows), low = +s.from || 0, high = +s.to || Infinity;
     const metric = board.metrics.find((m) => m.key === s.metric);
     const lines = shown.map((row, i) => ({ row, ...look(i), points: points(row).filter((p) => p[s.metric] != null && p.bpp >= low && p.bpp <= high) })).filter((line) => line.points.length);
     const holder = by("chart"), width = Math.max(300, holder.clientWidth), dots = lines.flatMap((line) => line.points.map((p) => ({ ...p, line })));
     by("empty").hidden = dots.length > 0;
     if (dots.length) {
-      const plot = Plot.plot({
+      const plot = Bench.draw({
         width, height: Math.min(560, Math.max(360, width * 0.62)), marginLeft: 50, marginBottom: 44, marginTop: 24, marginRight: 16, style: { fontSize: "12px" }, ariaLabel: `${metric.title} against rate, ${lines.length} curves`,
         x: { label: "Rate, bits per pixel", labelAnchor: "center", labelArrow: "none", grid: true, nice: true, ticks: width < 520 ? 4 : 8 }, y: { label: `↑ ${metric.title}${metric.unit}`, labelArrow: "none", grid: true, nice: true, ticks: 7 },
         marks: [

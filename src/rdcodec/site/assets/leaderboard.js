@@ -7,8 +7,8 @@
   const narrow = innerWidth < 640;
   const machines = Bench.machineOptions(board);
   const state = Bench.state({
-    set: board.sets[0]?.slug ?? "", machine: machines[0]?.value ?? "", kinds: "rdcodec,paper,other,costed", licence: "", find: "",
-    sort: "rate", order: "up", columns: narrow ? "rate,kflops,decode" : "rate,bd,bdms,kflops,params,decode,encode,exact,evidence", all: "",
+    set: board.sets[0]?.slug ?? "", machine: machines[0]?.value ?? "", kinds: "rdcodec,paper,other,costed", licence: "", exact: "", evidence: "", find: "",
+    sort: "rate", order: "up", columns: narrow ? "rate,kflops,decode" : "rate,bd,bdms,kflops,params,decode,encode,exact,evidence", pages: "1",
   });
   const s = state.values;
 
@@ -20,6 +20,8 @@
     const kinds = new Set(s.kinds.split(",")), find = s.find.trim().toLowerCase();
     return Bench.rowsOf(board, s.set).filter((row) => kinds.has(kindOf(row))
       && (!s.licence || row.codec.licence === s.licence)
+      && (!s.exact || row.codec.exact === s.exact)
+      && (!s.evidence || row.evidence === s.evidence)
       && (!find || `${row.codec.name} ${row.codec.tag} ${row.codec.source}`.toLowerCase().includes(find)));
   }
 
@@ -62,24 +64,38 @@
     const began = performance.now();
     const shown = s.columns.split(",").map((key) => columns.find((c) => c.key === key)).filter(Boolean);
     const rows = sorted(visible());
-    const page = s.all ? rows : rows.slice(0, PAGE);
+    const page = rows.slice(0, PAGE * s.pages);
+    const column = columns.find((c) => c.key === s.sort);
+    const places = column && !column.word ? Bench.ranks(rows, column, s.machine) : null;
     const name = { key: "name", title: "Codec", unit: "version", help: "Sort by name" };
     const head = heading(name);
     head.className = "name";
-    const body = page.map((row) => el("tr", {},
+    const body = page.map((row, index) => el("tr", {},
+      places ? el("td", { class: "rank" }, places[index]) : null,
       el("td", { class: "name" },
         el("i", { style: `--key:${KINDS[row.codec.by].hue}`, title: KINDS[row.codec.by].name }),
         el("a", { href: `codecs/${row.codec.slug}.html` }, row.codec.name),
         row.conflicts ? el("span", { class: "tag", title: "Measured more than once, with different figures" }, "differs") : null,
         row.codec.tag !== row.codec.name ? el("small", { class: "sub" }, row.codec.tag.split(";")[0]) : null),
       ...shown.map((column) => cell(column, row))));
-    by("board").replaceChildren(el("thead", {}, el("tr", {}, head, ...shown.map(heading))), el("tbody", {}, ...body));
-    const set = board.sets.find((one) => one.slug === s.set);
-    by("caption").textContent = `${rows.length} ${rows.length === 1 ? "row" : "rows"} on ${set?.name ?? "no pictures"}${set?.reference ? `; rates against ${set.reference}, negative is smaller` : ""}`;
-    by("more").hidden = page.length === rows.length;
-    by("more").textContent = `Show all ${rows.length}`;
+    by("board").replaceChildren(el("thead", {}, el("tr", {}, places ? el("th", { class: "rank", scope: "col" }, el("span", { class: "hidden" }, "Rank")) : null, head, ...shown.map(heading))), el("tbody", {}, ...body));
+    caption(rows.length, column, places);
+    const left = rows.length - page.length;
+    by("more").hidden = left <= 0;
+    by("more").textContent = left > PAGE ? `Show ${PAGE} more of ${rows.length}` : `Show all ${rows.length}`;
     by("board").dataset.ms = (performance.now() - began).toFixed(1);
     chips();
+  }
+
+  // What is compared, on what, and what is better.
+  function caption(count, column, places) {
+    const set = board.sets.find((one) => one.slug === s.set), [machine, way] = s.machine.split("|");
+    const on = board.machines.find((one) => one.slug === machine)?.name;
+    const parts = [`${count.toLocaleString("en")} ${count === 1 ? "row" : "rows"} on ${set ? set.name : "no pictures"}${set?.count ? ` (${set.count} pictures)` : ""}.`];
+    if (set?.reference) parts.push(`Rates are against ${set.reference} at equal quality: negative means smaller files.`);
+    if (on) parts.push(`Speeds are on ${on}, ${way || "each codec’s fastest way"}: more is better.`);
+    if (places) parts.push(`Ranks are by ${column.title}${column.unit ? ` ${column.unit}` : ""}; = marks ties${column.key === "bd" ? ", among them codecs whose intervals overlap" : ""}.`);
+    by("caption").textContent = parts.join(" ");
   }
 
   function chips() {
@@ -103,6 +119,8 @@
     Bench.options(by("machine"), machines, s.machine);
     const licences = [...new Set(board.codecs.map((c) => c.licence).filter(Boolean))].sort();
     Bench.options(by("licence"), [{ value: "", text: "Any" }, ...licences.map((text) => ({ value: text, text }))], s.licence);
+    Bench.options(by("exact"), [{ value: "", text: "Any" }, { value: "yes", text: "Yes" }, { value: "no", text: "No" }], s.exact);
+    Bench.options(by("evidence"), [{ value: "", text: "Any" }, { value: "file", text: "Real files" }, { value: "published", text: "Published figures" }, { value: "estimate", text: "Estimates" }], s.evidence);
     by("find").value = s.find;
     const on = new Set(s.columns.split(","));
     by("columns").replaceChildren(...columns.map((column) => el("label", { title: column.help },
@@ -123,9 +141,13 @@
     if (points.length > 1) { draw(); Bench.onResize(draw); Bench.kindKey(by("herokey"), points); } else holder.closest("figure").hidden = true;
   }
 
-  for (const id of ["set", "machine", "licence"]) by(id).addEventListener("change", (event) => state.set({ [id]: event.target.value, all: "" }));
-  by("find").addEventListener("input", (event) => state.set({ find: event.target.value, all: "" }));
-  by("more").addEventListener("click", () => state.set({ all: "1" }));
+  for (const id of ["set", "machine", "licence", "exact", "evidence"]) by(id).addEventListener("change", (event) => state.set({ [id]: event.target.value, pages: "1" }));
+  by("find").addEventListener("input", (event) => state.set({ find: event.target.value, pages: "1" }));
+  by("more").addEventListener("click", () => {
+    const seen = by("board").tBodies[0].rows.length;
+    state.set({ pages: String(+s.pages + 1) });
+    by("board").tBodies[0].rows[seen]?.querySelector("a").focus();
+  });
   document.addEventListener("click", (event) => { for (const menu of document.querySelectorAll("details.menu[open]")) if (!menu.contains(event.target)) menu.open = false; });
   document.addEventListener("keydown", (event) => { if (event.key === "Escape") for (const menu of document.querySelectorAll("details.menu[open]")) { menu.open = false; menu.querySelector("summary").focus(); } });
   state.onChange(draw);

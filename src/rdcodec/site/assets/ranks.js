@@ -31,11 +31,22 @@
     const rows = board.sets.length ? Bench.rowsOf(board, board.sets[0].slug) : [];
     const found = rows.map((row) => ({ row, name: row.codec.name, a: left.column.value(row, left.machine), b: right.column.value(row, right.machine) })).filter((p) => p.a != null && p.b != null);
     const search = / effort \d+$/;
-    const single = found.filter((p) => !search.test(p.name));  // a search in the encoder leaves the decoder as it is
-    return single.filter((p) => !(p.row.codec.by === "rdcodec" && found.some((q) => q.row.codec.by === "paper" && q.row.codec.codec === p.row.codec.codec)));
+    const paper = new Set(found.filter((p) => p.row.codec.by === "paper").map((p) => p.row.codec.codec));
+    // A search in the encoder leaves the decoder as it is; a model of the paper stands for ours of its name.
+    return found.filter((p) => !search.test(p.name) && !(p.row.codec.by === "rdcodec" && paper.has(p.row.codec.codec)));
   }
 
-  const rank = (values, sign) => values.map((v) => values.filter((w) => sign * w < sign * v).length + (values.filter((w) => w === v).length + 1) / 2);
+  // 1 is best; ties share the mean of their places.
+  function rank(values, sign) {
+    const order = values.map((v, i) => [sign * v, i]).sort(([a], [b]) => a - b), found = [];
+    for (let from = 0; from < order.length;) {
+      let to = from;
+      while (to < order.length && order[to][0] === order[from][0]) to++;
+      for (let i = from; i < to; i++) found[order[i][1]] = (from + 1 + to) / 2;
+      from = to;
+    }
+    return found;
+  }
 
   function tau(a, b) {
     let agree = 0, ta = 0, tb = 0;
@@ -50,18 +61,32 @@
     const left = parse(s.left), right = parse(s.right), all = items(left, right);
     const ra = rank(all.map((p) => p.a), left.sign), rb = rank(all.map((p) => p.b), right.sign);
     all.forEach((p, i) => Object.assign(p, { ra: ra[i], rb: rb[i] }));
-    const pairs = [];
-    for (const p of all) for (const q of all) if (p.ra < q.ra && p.rb > q.rb) pairs.push([p, q]);
-    const crossed = new Set(pairs.flat());
+    let pairs = [], count = 0;
+    const crossed = new Set();
+    for (const p of all) for (const q of all) if (p.ra < q.ra && p.rb > q.rb) {
+      count += 1;
+      crossed.add(p).add(q);
+      pairs.push([p, q]);
+      if (pairs.length > 20_000) pairs = heaviest(pairs);
+    }
     by("tau").textContent = all.length > 1 ? Bench.minus(tau(ra, rb).toFixed(2)) : "–";
-    by("count").textContent = `Kendall’s τ over ${all.length} codecs; 1 is the same order, 0 is none. ${pairs.length ? `${pairs.length} ${pairs.length === 1 ? "pair changes" : "pairs change"} places.` : "No pair changes places."}`;
+    by("count").textContent = `Kendall’s τ over ${all.length} codecs; 1 is the same order, 0 is none. ${count ? `${count.toLocaleString("en")} ${count === 1 ? "pair changes" : "pairs change"} places.` : "No pair changes places."}${all.length > MOST_DRAWN ? ` Drawn are the ${MOST_DRAWN} that are best on the left.` : ""}`;
     const factor = (x, y) => Bench.three(Math.max(x, y) / Math.min(x, y));
-    const worst = pairs.sort((m, n) => weight(n) - weight(m)).slice(0, 12);
+    const worst = heaviest(pairs);
     by("pairs").replaceChildren(...worst.map(([p, q]) => el("li", {}, el("b", {}, p.name), ` is before `, el("b", {}, q.name), comparable(left) ? ` by ${factor(p.a, q.a)}× on the left, behind it by ${comparable(right) ? `${factor(p.b, q.b)}×` : "rank"} on the right` : ` on the left, behind it on the right`)));
-    slopes(all, left, right, crossed);
-    Bench.dataTable(by("table"), ["Codec", left.name, "Rank", right.name, "Rank"], all.sort((p, q) => p.ra - q.ra).map((p) => [p.name, left.column.text(p.a), String(p.ra), right.column.text(p.b), String(p.rb)]));
+    const best = [...all].sort((p, q) => p.ra - q.ra).slice(0, MOST_DRAWN);
+    slopes(all.length > MOST_DRAWN ? again(best, left, right) : all, left, right, crossed);
+    Bench.dataTable(by("table"), ["Codec", left.name, "Rank", right.name, "Rank"], best.map((p) => [p.name, left.column.text(p.a), String(p.ra), right.column.text(p.b), String(p.rb)]));
   }
 
+  // Ranks among the drawn alone, so that lines fill the figure.
+  function again(drawn, left, right) {
+    const ra = rank(drawn.map((p) => p.a), left.sign), rb = rank(drawn.map((p) => p.b), right.sign);
+    return drawn.map((p, i) => ({ ...p, ra: ra[i], rb: rb[i] }));
+  }
+
+  const heaviest = (pairs) => pairs.sort((m, n) => weight(n) - weight(m)).slice(0, 12);
+  const MOST_DRAWN = 50;
   const comparable = (criterion) => criterion.column.log;
   const weight = ([p, q]) => Math.abs(p.ra - q.ra) + Math.abs(p.rb - q.rb);
 
@@ -70,9 +95,10 @@
     by("empty").hidden = all.length > 1;
     if (all.length < 2) { holder.replaceChildren(); return; }
     const ends = all.flatMap((p) => [{ ...p, at: "left", r: p.ra, v: left.column.text(p.a) }, { ...p, at: "right", r: p.rb, v: right.column.text(p.b) }]);
-    const hue = (p) => (crossed.has(p) || crossed.has(all.find((q) => q.name === p.name)) ? Bench.KINDS[p.row.codec.by].hue : "var(--faint)");
+    const names = new Set([...crossed].map((p) => p.name));
+    const hue = (p) => (names.has(p.name) ? Bench.KINDS[p.row.codec.by].hue : "var(--faint)");
     const text = (p) => (width < 520 ? p.name.replace(" (paper)", "") : `${p.name.replace(" (paper)", "")}  ${p.v}`);
-    const plot = Plot.plot({
+    const plot = Bench.draw({
       width, height: 60 + 27 * all.length, marginLeft: side, marginRight: side, marginTop: 20, marginBottom: 16, style: { fontSize: "12.5px" }, ariaLabel: `Ranks by ${left.name} and by ${right.name}`,
       x: { type: "point", domain: ["left", "right"], axis: null, padding: 0 }, y: { reverse: true, axis: null, domain: [1, all.length], inset: 8 },
       marks: [

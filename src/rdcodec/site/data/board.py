@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from rdcodec.errors import BadInput, UsageError
+from rdcodec.errors import UsageError
 from rdcodec.measure.anchors import ANCHORS
 from rdcodec.measure.bdrate import Curve, bd_rate, relative_rate, relative_rate_at
 from rdcodec.measure.codecs import model_of, search_of, tag_of
 from rdcodec.measure.published import decoders, table_1
-from rdcodec.measure.reading import as_curve, builtin_curves, read_curve
+from rdcodec.measure.reading import builtin_curves, load_curve, read_curve
 from rdcodec.measure.uncertainty import Interval, bd_interval
 from rdcodec.metrics import CURVES
 from rdcodec.report.standings import POINT_BPP
@@ -31,7 +31,7 @@ from rdcodec.report.study import (
     measured_groups,
     pictures_of,
 )
-from rdcodec.site.data.machines import Machine, Speed, bench_speed, eval_speed, machine_of, slug
+from rdcodec.site.data.machines import Machine, Speed, bench_speed, eval_speed, machine_key, machine_of, slug
 from rdcodec.store.files import read_record
 from rdcodec.store.records import Provenance, Result
 
@@ -136,6 +136,9 @@ def read_board(results: Sequence[Result], published: bool = True) -> Board:
     _number_slugs(codecs.values())
     standings = Counter(standing.pictures for codec in codecs.values() for standing in codec.standings)
     sets.sort(key=lambda one: (one.name != KODAK, -standings[one.slug]))
+    place = {one.slug: index for index, one in enumerate(sets)}
+    for codec in codecs.values():
+        codec.standings.sort(key=lambda standing: place[standing.pictures])
     timed = Counter(speed.machine for codec in codecs.values() for speed in codec.speeds if speed.decode)
     ordered = sorted(machines.values(), key=lambda machine: -timed[machine.slug])
     return Board(tuple(codecs.values()), tuple(sets), tuple(ordered), len(results))
@@ -200,7 +203,7 @@ def _exact(m: Measured) -> str:
 
 
 def _standing(
-    m: Measured, pictures: Pictures, reference: Sequence[Result], conflicts: Mapping[tuple[object, ...], list[str]]
+    m: Measured, pictures: Pictures, reference: Curve | None, conflicts: Mapping[tuple[object, ...], list[str]]
 ) -> Standing:
     first = m.points[0]
     estimated = bool(first.values.get("estimated"))
@@ -209,14 +212,14 @@ def _standing(
     key = (first.codec, first.tag, pictures_of(first))
     return Standing(
         pictures.slug,
-        _bd_rate(m.points, reference, "psnr"),
-        _bd_rate(m.points, reference, "ms_ssim"),
+        _bd_rate(m.curve, reference),
+        _bd_rate(m.curve.others.get("ms_ssim"), reference and reference.others.get("ms_ssim")),
         _rate_at_point(m.curve, reference),
         evidence,
         points,
         m.newest.provenance,
         tuple(conflicts.get(key, ())),
-        _bd_interval(m.curve, reference),
+        bd_interval(m.curve, reference) if reference else None,
     )
 
 
@@ -227,55 +230,52 @@ def _point(point: Result) -> dict[str, Any]:
     return {key: round(value, 5) if isinstance(value, float) else value for key, value in values.items()}
 
 
-def _bd_rate(points: Sequence[Result], reference: Sequence[Result], metric: str) -> float | None:
+def _bd_rate(curve: Curve | None, reference: Curve | None) -> float | None:
+    if curve is None or reference is None:
+        return None
     try:
-        return round(bd_rate(as_curve(points, metric), as_curve(reference, metric)).value, 2)
-    except (UsageError, BadInput, IndexError):
+        return round(bd_rate(curve, reference).value, 2)
+    except UsageError:
         return None
 
 
-def _bd_interval(curve: Curve, reference: Sequence[Result]) -> Interval | None:
-    try:
-        return bd_interval(curve, as_curve(reference))
-    except (UsageError, BadInput, IndexError):
-        return None
-
-
-def _rate_at_point(curve: Curve, reference: Sequence[Result]) -> float | None:
+def _rate_at_point(curve: Curve, reference: Curve | None) -> float | None:
     """Relative rate at `POINT_BPP`, or at the only rate of a codec that has one."""
+    if reference is None:
+        return None
     try:
-        anchor = as_curve(reference)
         if len(curve.bpp) == 1:
-            return round(relative_rate(curve.bpp[0], curve.psnr_db[0], anchor), 2)
-        return round(relative_rate_at(curve, anchor, POINT_BPP), 2)
-    except (UsageError, BadInput, IndexError):
+            return round(relative_rate(curve.bpp[0], curve.psnr_db[0], reference), 2)
+        return round(relative_rate_at(curve, reference, POINT_BPP), 2)
+    except UsageError:
         return None
 
 
-def _reference(identity: str, group: Sequence[Measured]) -> Sequence[Result]:
-    """The curve that rates on a set of pictures are against: BPG 4:4:4, or what comes nearest to it."""
+def _reference(identity: str, group: Sequence[Measured]) -> Curve | None:
+    """What rates on a set of pictures are against: BPG 4:4:4, or what comes nearest to it."""
     if identity == KODAK:
-        return read_curve(KODAK_REFERENCE)
-    named = {m.points[0].codec: m.points for m in reversed(group)}
+        return load_curve(KODAK_REFERENCE)
+    named = {m.codec: m for m in reversed(group)}
     bpg = [name for name in named if name.upper().startswith("BPG 4:4:4")]
-    return next((named[name] for name in (*bpg, *REFERENCES, "webp", "jpeg") if name in named), ())
+    found = next((named[name] for name in (*bpg, *REFERENCES, "webp", "jpeg") if name in named), None)
+    return found and replace(found.curve, name=_name(found))
 
 
-def _pictures(identity: str, group: Sequence[Measured], reference: Sequence[Result], taken: set[str]) -> Pictures:
+def _pictures(identity: str, group: Sequence[Measured], reference: Curve | None, taken: set[str]) -> Pictures:
     first = group[0].points[0]
     name = KODAK if identity == KODAK else first.dataset.partition(" (")[0] or "pictures"
     short = slug(name) if slug(name) not in taken else f"{slug(name)}-{identity[:8]}"
     hashes = [p.provenance.dataset_sha256 for m in group for p in m.points if p.provenance.dataset_sha256]
     count = max(len(point.rows) for m in group for point in m.points) or None
-    return Pictures(short, name, reference[0].codec if reference else "", hashes[0] if hashes else "", count)
+    return Pictures(short, name, reference.name if reference else "", hashes[0] if hashes else "", count)
 
 
 def _machines(results: Iterable[Result]) -> dict[str, Machine]:
-    found: dict[str, Machine] = {}
-    for result in results:
-        if result.kind in ("quality", "speed") and (machine := machine_of(result.provenance.machine)):
-            found[machine.slug] = machine  # the newest record of it, with its newest programs
-    return found
+    records = {
+        machine_key(r.provenance.machine): r.provenance.machine for r in results if r.kind in ("quality", "speed")
+    }
+    found = [machine for record in records.values() if (machine := machine_of(record))]
+    return {machine.slug: machine for machine in found}  # the newest record of each, with its newest programs
 
 
 def _add_paper(codecs: dict[tuple[str, str], Codec], machines: dict[str, Machine], kodak: str | None) -> None:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 from rdcodec.store.records import Result
@@ -48,17 +49,24 @@ def machine_of(record: Mapping[str, Any]) -> Machine | None:
     """The machine of a record; None where it names neither processor nor GPU."""
     if not (record.get("cpu") or record.get("gpu")):
         return None
-    name = machine_name(record)
+    name = _name(*machine_key(record))
     return Machine(slug(name), name, record)
 
 
-def machine_name(record: Mapping[str, Any]) -> str:
+def machine_key(record: Mapping[str, Any]) -> tuple[str, int | None, tuple[str, ...], str]:
+    """What tells machines apart: processor, cores, instruction sets, GPU."""
+    isa, cores = record.get("isa"), record.get("cores")
+    flags = tuple(map(str, isa)) if isinstance(isa, list) else ()
+    return str(record.get("cpu") or ""), cores if isinstance(cores, int) else None, flags, str(record.get("gpu") or "")
+
+
+@lru_cache(maxsize=1024)
+def _name(cpu: str, cores: int | None, isa: tuple[str, ...], gpu: str) -> str:
     """Short name: the GPU where one is there, else processor, widest vector instructions and cores."""
-    if record.get("gpu"):
-        return str(record["gpu"])
-    cpu = " ".join(NOISE.sub(" ", str(record["cpu"])).split())
-    cores = record.get("cores")
-    kind = _vectors(record.get("isa") or ())
+    if gpu:
+        return gpu
+    cpu = " ".join(NOISE.sub(" ", cpu).split())
+    kind = _vectors(isa)
     return ", ".join(part for part in (cpu, kind, f"{cores} core{'s' * (cores != 1)}" if cores else "") if part)
 
 

@@ -21,17 +21,24 @@ KINDS = {
     OTHER: "Measured here",
 }
 MOST_POINTS = 14
+MOST_ROWS = 100
 RULES = "docs/leaderboard.html"
 
 
 class Pages:
     """The templates, with what every page shows.
 
-    documents: beside the pages; shots: pictures at equal size, as `pictures.Shots` has them; stamp: for the foot.
+    documents: beside the pages; shots: pictures at equal size, as `pictures.Shots` has them; stamp: for the foot; web:
+    whether the codec's own page stands beside them.
     """
 
     def __init__(
-        self, board: Board, documents: Sequence[Document], shots: Mapping[str, Any] | None, stamp: str
+        self,
+        board: Board,
+        documents: Sequence[Document],
+        shots: Mapping[str, Any] | None,
+        stamp: str,
+        web: bool = False,
     ) -> None:
         from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
@@ -54,6 +61,7 @@ class Pages:
             ("machines.html", "Machines"),
             *([("docs/index.html", "Documents")] if documents else []),
             *([(RULES, "Take part")] if self._takes_part else []),
+            *([("web/index.html", "Try it")] if web else []),
         ]
         self._environment.globals |= {"navigation": pages, "stamp": stamp, "takes_part": self._takes_part}
 
@@ -78,7 +86,8 @@ class Pages:
             (f"{len(self.board.machines)}", "machines"),
             (f"{len(self.board.pictures)}", "sets of pictures"),
         ]
-        return self._page("leaderboard", "index.html", "Leaderboard", facts=facts)
+        first = next(iter(self.board.pictures), None)
+        return self._page("leaderboard", "index.html", "Leaderboard", facts=facts, first=first)
 
     def plain(self, name: str, title: str) -> bytes:
         """A page that its script fills."""
@@ -89,7 +98,10 @@ class Pages:
         first = next(iter(codec.standings), None)
         stats = [
             *(
-                [(percent(first.rate_at_point), "rate at 0.46 bpp"), (percent(first.bd_rate), "BD-rate, PSNR")]
+                [
+                    (percent(first.rate_at_point), f"rate at 0.46 bpp, {self._pictures[first.pictures].name}"),
+                    (percent(first.bd_rate), f"BD-rate by PSNR, {self._pictures[first.pictures].name}"),
+                ]
                 if first
                 else []
             ),
@@ -211,7 +223,10 @@ class Pages:
                         "order": -(speed.decode or speed.networks_decode or 0),
                     }
                 )
-        tables = [(way, sorted(rows, key=lambda row: float(row["order"]))) for way, rows in sorted(ways.items())]
+        tables = [
+            (way, sorted(rows, key=lambda row: float(row["order"]))[:MOST_ROWS], max(0, len(rows) - MOST_ROWS))
+            for way, rows in sorted(ways.items())
+        ]
         names = {
             "cpu": "Processor",
             "cores": "Cores used",
