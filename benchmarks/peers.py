@@ -30,6 +30,7 @@ from rdcodec.codec.image import Pixels, read_image
 from rdcodec.codec.pipeline import Codec
 from rdcodec.measure.anchors import ANCHORS
 from rdcodec.measure.machine import machine
+from rdcodec.measure.rd import fingerprint
 from rdcodec.measure.reading import load_curve
 from rdcodec.metrics import psnr_db
 from rdcodec.models.weights import find_weights, read_weights
@@ -234,7 +235,8 @@ def speed_results(record: dict[str, Any]) -> list[Result]:
             "at_psnr_db": record["least_db"],
         }
         command = "python benchmarks/peers.py --data kodak"
-        where = Provenance("rdcodec", command=command, commit=here["commit"], dirty=here["dirty"], machine=here)
+        origin = {"commit": here["commit"], "dirty": here["dirty"], "dataset_sha256": record.get("dataset_sha256")}
+        where = Provenance("rdcodec", command=command, machine=here, **origin)
         count = f"{len(record['pictures'])} Kodak pictures at {record['least_db']:g} dB"
         found.append(Result("speed", codec, tag, values, where, count))
     return found
@@ -264,11 +266,12 @@ def main() -> None:
         "pictures": [],
     }
     paths = sorted(arguments.data.glob("*.png"))
-    for path in paths[:: -(-len(paths) // arguments.pictures)]:
-        image = read_image(path)
+    chosen = {path.name: read_image(path) for path in paths[:: -(-len(paths) // arguments.pictures)]}
+    record["dataset_sha256"] = fingerprint(chosen)
+    for name, image in chosen.items():
         rows = measure(peers, image, arguments.psnr, arguments.turns)
-        record["pictures"].append({"name": path.name, "pixels": image.shape[0] * image.shape[1], "rows": rows})
-        print(path.name, file=sys.stderr)
+        record["pictures"].append({"name": name, "pixels": image.shape[0] * image.shape[1], "rows": rows})
+        print(name, file=sys.stderr)
     record |= {"summary": summary(record), "load_after": os.getloadavg()[0]}
     if arguments.json:
         arguments.json.write_text(json.dumps(record, indent=1) + "\n")

@@ -115,11 +115,14 @@ def _way(values: Mapping[str, Any]) -> str:
     """As people say it: "2 threads, core (amx)", "CUDA, torch bf16"."""
     count = values.get("threads")
     threads = f"{count:g} thread{'s' * (count != 1)}" if isinstance(count, int | float) else ""
-    engine = f"core ({values['kernels']})" if values.get("kernels") else f"torch {values.get('dtype') or ''}".strip()
+    engine = f"core ({values['kernels']})" if values.get("kernels") else ""
+    if not engine and (values.get("dtype") or values.get("engine")):  # other codecs have neither
+        engine = f"torch {values.get('dtype') or ''}".strip()
     if values.get("isa"):
         engine += f", at most {values['isa']}"
-    cuda = values.get("device") == "cuda"
-    return ", ".join(part for part in ("GPU" if cuda else threads, engine) if part)
+    cuda, level = values.get("device") == "cuda", values.get("at_psnr_db")
+    at = f"at {level:g} dB" if isinstance(level, int | float) else ""
+    return ", ".join(part for part in ("GPU" if cuda else threads, engine, at) if part)
 
 
 def eval_speed(point: Result) -> Speed | None:
