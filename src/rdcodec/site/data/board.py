@@ -258,7 +258,7 @@ def _reference(identity: str, group: Sequence[Measured]) -> Curve | None:
     named = {m.codec: m for m in reversed(group)}
     bpg = [name for name in named if name.upper().startswith("BPG 4:4:4")]
     found = next((named[name] for name in (*bpg, *REFERENCES, "webp", "jpeg") if name in named), None)
-    return found and replace(found.curve, name=_name(found))
+    return replace(found.curve, name=_name(found)) if found else None
 
 
 def _pictures(identity: str, group: Sequence[Measured], reference: Curve | None, taken: set[str]) -> Pictures:
