@@ -223,6 +223,6 @@ def _bd_cells(row: dict[str, Any], unit: str, eye: Sequence[str]) -> list[str]:
         io.number(row["bd_rate_29_36_db_percent"], 2, sign=True, unit=" %"),
         io.number(row["bd_quality"], 2, sign=True, unit=unit),
         io.number(row["relative_rate_percent"], 1, sign=True, unit=" %"),
-        f"{row['overlap_low']:.1f}-{row['overlap_high']:.1f}",
+        f"{row['overlap_low']:.1f} to {row['overlap_high']:.1f}",
         f"{row['test_points']} / {row['anchor_points']}",
     ]
