@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rdcodec.codec import jxl
+from rdcodec.codec import jxl, metadata
 from rdcodec.codec.picture import Picture
 from rdcodec.codec.picture_reader import of_pillow, read_picture
 from rdcodec.codec.picture_writer import encode_picture
@@ -92,6 +92,27 @@ def test_a_heic_of_the_general_brand_is_no_avif() -> None:
         data = bytearray(encode_picture(Picture(np.zeros((20, 40, 3), np.uint8)), kind))
         data[8:12] = b"mif1"
         assert read_picture(bytes(data)).pixels.shape == (20, 40, 3)
+
+
+@pytest.mark.parametrize("kind", ["heic", "avif"])
+def test_a_turn_of_heif_is_applied_once(kind: str) -> None:
+    """As irot and imir say it, with the EXIF beside them that says it again."""
+    if kind == "heic":
+        pytest.importorskip("pillow_heif").register_heif_opener()
+    upright = np.zeros((32, 64, 3), np.uint8)
+    upright[:16, :32], upright[:16, 32:], upright[16:, :32], upright[16:, 32:] = 20, 90, 160, 230
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        file = io.BytesIO()
+        turned = metadata.turned(upright, {6: 8, 8: 6}.get(orientation, orientation))
+        Image.fromarray(turned).save(file, {"heic": "HEIF"}.get(kind, kind), exif=exif.tobytes(), quality=95)
+        assert (b"irot" in file.getvalue() or b"imir" in file.getvalue()) == (orientation > 1)
+        read = read_picture(file.getvalue())
+        again = read_picture(encode_picture(read, kind))
+        for picture in (read, again):
+            assert picture.pixels.shape == upright.shape
+            assert np.abs(picture.pixels.astype(int) - upright).max() <= 12
 
 
 def test_a_pil_picture_that_is_not_decoded_yet_is_looked_at_as_a_file() -> None:
