@@ -4,6 +4,7 @@ import io
 import struct
 import zlib
 from collections.abc import Sequence
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -124,6 +125,10 @@ def test_a_pil_picture_that_is_not_decoded_yet_is_looked_at_as_a_file() -> None:
         of_pillow(image)
     with Image.open(io.BytesIO(file.getvalue())) as image:
         assert np.array_equal(of_pillow(image).pixels, read_picture(file.getvalue()).pixels)
+    whole = io.BytesIO(file.getvalue())
+    least = SimpleNamespace(read=whole.read, seek=whole.seek, tell=whole.tell)  # all that Pillow asks of a file
+    with Image.open(least) as image:  # type: ignore[arg-type]
+        assert of_pillow(image).pixels.shape == pixels.shape
     signed = one_strip(SAMPLES.tobytes(), 8, (339, 3, 2))
     for decoded in (False, True):  # what Pillow keeps of a TIFF tells even then
         with Image.open(io.BytesIO(signed)) as image, pytest.raises(BadInput, match="signed"):

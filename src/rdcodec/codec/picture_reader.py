@@ -485,9 +485,9 @@ def of_pillow(image: Image.Image, options: Mapping[str, Any] | None = None) -> P
 
 
 def _file_of(image: Image.Image) -> BinaryIO | None:
-    """The file that Pillow has still to read; None where it has, or nobody can go back in it."""
+    """The file that Pillow has still to read; None where it has."""
     file = getattr(image, "fp", None)
-    return file if file is not None and file.seekable() else None
+    return file if hasattr(file, "seek") else None
 
 
 def _looked_at(image: Image.Image, file: BinaryIO | None) -> tuple[bytes | None, tuple[str, ...]]:
