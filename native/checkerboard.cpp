@@ -62,7 +62,7 @@ IntegerProduct::IntegerProduct(const IntegerArrays& arrays, const std::string& n
 }
 
 void IntegerProduct::run(const int16_t* in, size_t ld, int rows, int16_t* out, size_t ldo) const {
-    kernels_->product_i16({weights_.data(), inputs_ / 2, outputs_}, in, ld, rows, ending_.end(), out, ldo);
+    kernels_->product_i16(packed(weights_.data(), inputs_ / 2, outputs_), in, ld, rows, ending_.end(), out, ldo);
 }
 
 IntegerDepthwise::IntegerDepthwise(const IntegerArrays& arrays, const std::string& name, int outputs, const Order& outs,

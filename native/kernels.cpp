@@ -11,31 +11,74 @@
 
 namespace {
 
+using rdc::BLOCKS;
 using rdc::FloatEnd;
 using rdc::IntegerEnd;
 using rdc::Packed;
 using rdc::ShortEnd;
 
-#if RDC_BYTES == 64
-constexpr int VECTORS = 4, TALL[5] = {0, 8, 8, 8, 6};  // rows of a tile by the vectors of its panel
-#elif defined(__aarch64__)
-constexpr int VECTORS = 4, TALL[5] = {0, 8, 8, 6, 6};
+// A tile: positions by vectors of channels, whose sums stay in registers.
+#if RDC_BYTES == 64 || defined(__aarch64__)
+constexpr int TALL = 6, VECTORS = 4;
 #else  // sixteen registers
-constexpr int VECTORS = 2, TALL[5] = {0, 8, 6, 4, 3};
+constexpr int TALL = 6, VECTORS = 2;
 #endif
 
 #define UNROLL _Pragma("GCC unroll 16")
 
+// Positions of a tile, and the steps at which any of them has an input other than zero: behind a ReLU, half the steps
+// have none, and adding nothing changes nothing.
+struct Block {
+    int row, rows, steps;
+    const int32_t* listed;
+};
+
+typedef int32_t Step __attribute__((may_alias, aligned(2)));  // the inputs of a step
+
+template <int ROWS>
+int list_steps(const char* a, size_t lda, int steps, int32_t* listed) {
+    for (int s = 0; s < steps; s++) {
+        int32_t any = 0;
+        UNROLL for (int r = 0; r < ROWS; r++) any |= reinterpret_cast<const Step*>(a + r * lda)[s];
+        listed[s] = any;
+    }
+    int found = 0;
+    for (int s = 0; s < steps; s++) {  // no branch: it could not be predicted
+        const bool any = listed[s];
+        listed[found] = s;
+        found += any;
+    }
+    return found;
+}
+
+// Up to BLOCKS blocks from a row on; gives their number. Where the first one has no zeros, none is looked for in others.
+int list_blocks(const Packed& m, const char* a, size_t lda, int row, int rows, Block (&blocks)[BLOCKS]) {
+    int count = 0;
+    for (; count < BLOCKS && row < rows; row += blocks[count++].rows) {
+        const int left = rows - row, here = left >= TALL ? TALL : left >= 2 ? 2 : 1;
+        if (count && blocks[0].steps == m.steps) {
+            blocks[count] = {row, here, m.steps, blocks[0].listed};
+            continue;
+        }
+        int32_t* listed = m.listed + static_cast<size_t>(count) * m.steps;
+        const auto list = here == TALL ? list_steps<TALL> : here == 2 ? list_steps<2> : list_steps<1>;
+        blocks[count] = {row, here, list(a + row * lda, lda, m.steps, listed), listed};
+    }
+    return count;
+}
+
 // The sums of ROWS positions and N vectors of channels, kept in registers.
 template <class Op, int ROWS, int N>
-RDC_INLINE void sum(const char* a, size_t lda, const char* w, int steps, typename Op::Sums (&sums)[ROWS][N]) {
+RDC_INLINE void sum(const char* a, size_t lda, const char* w, const Block& block, typename Op::Sums (&sums)[ROWS][N]) {
     UNROLL for (int r = 0; r < ROWS; r++) UNROLL for (int v = 0; v < N; v++) sums[r][v] = typename Op::Sums{};
-    for (int s = 0; s < steps; s++, a += 4, w += N * RDC_BYTES) {
+    for (const int32_t *next = block.listed, *end = next + block.steps; next < end; next++) {
         using In = decltype(Op::broadcast(a));
+        const size_t step = static_cast<uint32_t>(*next);
+        const char *from = a + 4 * step, *with = w + step * (N * RDC_BYTES);
         In weights[N];
-        UNROLL for (int v = 0; v < N; v++) weights[v] = load<In>(w + v * RDC_BYTES);
+        UNROLL for (int v = 0; v < N; v++) weights[v] = load<In>(with + v * RDC_BYTES);
         UNROLL for (int r = 0; r < ROWS; r++) {
-            In value = Op::broadcast(a + r * lda);
+            In value = Op::broadcast(from + r * lda);
             UNROLL for (int v = 0; v < N; v++) sums[r][v] = Op::add(sums[r][v], value, weights[v]);
         }
     }
@@ -60,38 +103,43 @@ RDC_INLINE void finish(Ints sums, const IntegerEnd& end, int channel, int, size_
     store(out + at, narrow(within(value, end.low, end.high)));
 }
 
+// Not inlined: compilers then keep all sums in registers.
 template <class Op, int ROWS, int N, class End, class Out>
-void tile(const char* a, size_t lda, const char* w, int steps, const End& end, int channel, int row, Out* out, size_t ldo) {
+__attribute__((noinline)) void tile(const char* a, size_t lda, const char* w, const Block& block, const End& end, int channel,
+                                    Out* out, size_t ldo) {
     typename Op::Sums sums[ROWS][N];
-    sum<Op, ROWS, N>(a, lda, w, steps, sums);
+    sum<Op, ROWS, N>(a + block.row * lda, lda, w, block, sums);
     UNROLL for (int r = 0; r < ROWS; r++) UNROLL for (int v = 0; v < N; v++)
-        finish(sums[r][v], end, channel + v * LANES, row + r, (row + r) * ldo + channel + v * LANES, out);
+        finish(sums[r][v], end, channel + v * LANES, block.row + r, (block.row + r) * ldo + channel + v * LANES, out);
 }
 
 template <class Op, int N, class End, class Out>
-void panel(const char* a, size_t lda, const char* w, int steps, int rows, const End& end, int channel, Out* out, size_t ldo) {
-    constexpr int T = TALL[N];
-    int r = 0;
-    for (; r + T <= rows; r += T) tile<Op, T, N>(a + r * lda, lda, w, steps, end, channel, r, out, ldo);
-    for (; r + 2 <= rows; r += 2) tile<Op, 2, N>(a + r * lda, lda, w, steps, end, channel, r, out, ldo);
-    for (; r < rows; r++) tile<Op, 1, N>(a + r * lda, lda, w, steps, end, channel, r, out, ldo);
+void panel(const char* a, size_t lda, const char* w, const Block& block, const End& end, int channel, Out* out, size_t ldo) {
+    if (block.rows == TALL) tile<Op, TALL, N>(a, lda, w, block, end, channel, out, ldo);
+    if (block.rows == 2) tile<Op, 2, N>(a, lda, w, block, end, channel, out, ldo);
+    if (block.rows == 1) tile<Op, 1, N>(a, lda, w, block, end, channel, out, ldo);
 }
 
 template <class Op, class In, class End, class Out>
-void product(const Packed& m, const In* a, size_t lda, int rows, const End& end, Out* out, size_t ldo) {
-    const char* w = static_cast<const char*>(m.weights);
-    const char* in = reinterpret_cast<const char*>(a);
-    size_t stride = lda * sizeof(In);
-    int left = m.outputs / LANES;
-    for (int channel = 0; left > 0;) {
-        int n = left < VECTORS ? left : VECTORS;
-        if (n == 4) panel<Op, 4>(in, stride, w, m.steps, rows, end, channel, out, ldo);
-        if (n == 3) panel<Op, 3>(in, stride, w, m.steps, rows, end, channel, out, ldo);
-        if (n == 2) panel<Op, 2>(in, stride, w, m.steps, rows, end, channel, out, ldo);
-        if (n == 1) panel<Op, 1>(in, stride, w, m.steps, rows, end, channel, out, ldo);
-        w += static_cast<size_t>(n) * m.steps * RDC_BYTES;
-        channel += n * LANES;
-        left -= n;
+void product(const Packed& m, const In* in, size_t ld, int rows, const End& end, Out* out, size_t ldo) {
+    const char* a = reinterpret_cast<const char*>(in);
+    const size_t lda = ld * sizeof(In);
+    Block blocks[BLOCKS];
+    for (int row = 0; row < rows;) {
+        const int count = list_blocks(m, a, lda, row, rows, blocks);
+        const char* w = static_cast<const char*>(m.weights);
+        for (int channel = 0, n; channel < m.outputs; channel += n * LANES) {
+            const int left = (m.outputs - channel) / LANES;
+            n = left < VECTORS ? left : VECTORS;
+            for (const Block* b = blocks; b < blocks + count; b++) {
+                if (n == 4) panel<Op, 4>(a, lda, w, *b, end, channel, out, ldo);
+                if (n == 3) panel<Op, 3>(a, lda, w, *b, end, channel, out, ldo);
+                if (n == 2) panel<Op, 2>(a, lda, w, *b, end, channel, out, ldo);
+                if (n == 1) panel<Op, 1>(a, lda, w, *b, end, channel, out, ldo);
+            }
+            w += static_cast<size_t>(n) * m.steps * RDC_BYTES;
+        }
+        row = blocks[count - 1].row + blocks[count - 1].rows;
     }
 }
 

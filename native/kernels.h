@@ -12,6 +12,7 @@ namespace rdc {
 constexpr int PAD = 16;  // channels: the lanes of the widest vectors
 constexpr int PAD_BF16 = 32;  // inputs of a product in bfloat16: a tile of AMX takes so many at a time
 constexpr int MOST_SHORT = 4095, MOST_SHORTS = (1u << 31) / MOST_SHORT;  // of an input, of the weights of an output in all
+constexpr int BLOCKS = 8;  // of rows that share the weights in the nearest cache
 constexpr int MORE_ROWS = 32;  // positions behind a row that kernels may read (never write)
 
 inline int padded(int channels, int to = PAD) { return (channels + to - 1) / to * to; }
@@ -22,6 +23,7 @@ struct Packed {
     const void* weights = nullptr;
     int steps = 0;    // of inputs
     int outputs = 0;  // padded
+    int32_t* listed = nullptr;  // BLOCKS * steps, for the kernel's own use
 };
 
 struct FloatEnd {  // what follows the sums of floats

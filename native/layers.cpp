@@ -43,7 +43,7 @@ void Product::run(const float* in, size_t ld, int rows, float* out, size_t ldo, 
     FloatEnd end{bias_.data(), relu ? 0 : -FLT_MAX, add};
     if (!bfloats_.empty()) return run_bfloats(in, ld, rows, end, out, ldo);
     if (!shorts_.empty()) return run_shorts(in, ld, rows, end, out, ldo);
-    kernels_->product({floats_.data(), inputs_, outputs_}, in, ld, rows, end, out, ldo);
+    kernels_->product(packed(floats_.data(), inputs_, outputs_), in, ld, rows, end, out, ldo);
 }
 
 void Product::run_bfloats(const float* in, size_t ld, int rows, const FloatEnd& end, float* out, size_t ldo) const {
@@ -66,7 +66,7 @@ void Product::run_bfloats(const float* in, size_t ld, int rows, const FloatEnd& 
             k.to_bf16(rest.data(), near + 2 * part, part);
         }
     }
-    k.product_bf16({bfloats_.data(), static_cast<int>(width) / 2, outputs_}, rounded.data(), width, rows, end, out, ldo);
+    k.product_bf16(packed(bfloats_.data(), static_cast<int>(width) / 2, outputs_), rounded.data(), width, rows, end, out, ldo);
 }
 
 void Product::run_shorts(const float* in, size_t ld, int rows, const FloatEnd& end, float* out, size_t ldo) const {
@@ -75,7 +75,7 @@ void Product::run_shorts(const float* in, size_t ld, int rows, const FloatEnd& e
     if (rounded.size() < size_t(rows) * inputs_) rounded.resize(size_t(rows) * inputs_);
     if (units.size() < size_t(rows)) units.resize(rows);
     kernels_->to_shorts(in, ld, rows, inputs_, rounded.data(), units.data());
-    kernels_->product_short({shorts_.data(), inputs_ / 2, outputs_}, rounded.data(), inputs_, rows,
+    kernels_->product_short(packed(shorts_.data(), inputs_ / 2, outputs_), rounded.data(), inputs_, rows,
                             {end, units_.data(), units.data()}, out, ldo);
 }
 

@@ -58,6 +58,13 @@ Buffer<T> pack(int outputs, int inputs, int per, int lanes, int vectors, Weight 
     return packed;
 }
 
+// Weights, laid out by `pack`, with this thread's memory for the steps that a kernel lists.
+inline Packed packed(const void* weights, int steps, int outputs) {
+    RDC_PER_THREAD Buffer<int32_t> listed;
+    if (listed.size() < size_t(BLOCKS) * steps) listed.resize(size_t(BLOCKS) * steps);
+    return {weights, steps, outputs, listed.data()};
+}
+
 inline uint16_t bfloat(float value) {
     uint32_t bits;
     std::memcpy(&bits, &value, 4);
