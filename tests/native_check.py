@@ -123,6 +123,19 @@ def cross_compiled(program: Path, target: Sequence[str]) -> Path:
     return program
 
 
+def modelled(program: Path, compiler: str) -> Path:
+    """The check with every set of kernels for x86-64, where instructions that may be missing are modelled."""
+    options = ("-std=c++17", "-O1", "-ffp-contract=fast", "-mavx2", "-mfma", "-Wall", "-Wextra", "-Werror", "-Wno-psabi")
+    sources = [NATIVE / f"{name}.cpp" for name in (*SOURCES[1:-1], "tests/every_set", "tests/check")]
+    made = []
+    for model, name in enumerate(("avx2", "avx512", "vnni", "bf16", "amx")):
+        made.append(program.with_name(f"{name}.o"))
+        models = ("-include", NATIVE / "tests" / "models.h", f"-DRDC_MODEL={model}") if model else ()
+        run(compiler, *options, *models, f"-DRDC_TARGET={name}", "-c", NATIVE / "kernels.cpp", "-o", made[-1])
+    run(compiler, *options, "-o", program, *sources, *made, "-pthread")
+    return program
+
+
 class Wasm:
     """A WebAssembly program with the exports that it has; it needs the package wasmtime."""
 

@@ -1,5 +1,6 @@
 """The core without Python: under sanitizers, on damaged streams, and on other processors, which are emulated."""
 
+import platform
 import re
 import shutil
 import sys
@@ -14,6 +15,7 @@ from native_check import (
     WASM,
     Wasm,
     cross_compiled,
+    modelled,
     of_file,
     of_weights,
     packed,
@@ -22,6 +24,7 @@ from native_check import (
     write_case,
 )
 from rdcodec.codec.pipeline import Codec
+from rdcodec.measure.machine import machine
 from rdcodec.models.weights import read_weights
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "benchmarks"))
@@ -60,6 +63,18 @@ def test_under_sanitizers_with_every_set_of_kernels(case: Path, tmp_path: Path) 
         raise
     run(CMAKE or "", "--build", tmp_path, "--parallel", "2")
     assert RIGHT.match(run(tmp_path / "check", case, "100"))
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="kernels of another processor")
+def test_kernels_whose_instructions_are_missing_here(case: Path, tmp_path: Path) -> None:
+    """AVX-512, VNNI, BF16 and AMX, their instructions modelled in C++: the same integers, and pixels within the promise."""
+    compiler = shutil.which("g++") or pytest.skip("no g++")
+    if not {"avx2", "fma"} <= set(machine()["isa"]):
+        pytest.skip("the models need AVX2")
+    said = run(modelled(tmp_path / "check", compiler), case, "20").splitlines()
+    assert [line.partition(":")[0] for line in said] == ["avx2", "avx512", "vnni", "bf16", "amx"]
+    assert all("all as expected, pixels at most" in line for line in said)
 
 
 @pytest.mark.slow
