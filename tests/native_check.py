@@ -125,7 +125,8 @@ def cross_compiled(program: Path, target: Sequence[str]) -> Path:
 
 def modelled(program: Path, compiler: str) -> Path:
     """The check with every set of kernels for x86-64, where instructions that may be missing are modelled."""
-    options = ("-std=c++17", "-O1", "-ffp-contract=fast", "-mavx2", "-mfma", "-Wall", "-Wextra", "-Werror", "-Wno-psabi")
+    language = ("-std=c++17", "-O1", "-ffp-contract=fast", "-mavx2", "-mfma")
+    options = (*language, "-Wall", "-Wextra", "-Werror", "-Wno-psabi")
     sources = [NATIVE / f"{name}.cpp" for name in (*SOURCES[1:-1], "tests/every_set", "tests/check")]
     made = []
     for model, name in enumerate(("avx2", "avx512", "vnni", "bf16", "amx")):

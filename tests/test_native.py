@@ -68,7 +68,7 @@ def test_under_sanitizers_with_every_set_of_kernels(case: Path, tmp_path: Path) 
 @pytest.mark.slow
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="kernels of another processor")
 def test_kernels_whose_instructions_are_missing_here(case: Path, tmp_path: Path) -> None:
-    """AVX-512, VNNI, BF16 and AMX, their instructions modelled in C++: the same integers, and pixels within the promise."""
+    """AVX-512, VNNI, BF16 and AMX, modelled in C++: the same integers, and pixels within the promise."""
     compiler = shutil.which("g++") or pytest.skip("no g++")
     if not {"avx2", "fma"} <= set(machine()["isa"]):
         pytest.skip("the models need AVX2")
