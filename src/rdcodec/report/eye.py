@@ -25,22 +25,19 @@ FIRST = "jpeg"
 
 def knows_the_eye(study: Study) -> bool:
     """Whether any codec was measured by a metric that has to be asked for."""
-    return bool(_measured(study))
-
-
-def _measured(study: Study) -> list[Measured]:
-    return [m for m in study.measured if any(name in m.curve.others for name in ASKED)]
+    return bool(study.by_eye)
 
 
 def by_metrics(_laboratory: Laboratory, study: Study) -> Chart | Missing:
     """Every codec that was measured by a metric of the eye, with its BD-rate by each metric."""
     title = "PSNR and the eye"
-    known = _measured(study)
+    known = study.by_eye
     if len(known) < 2:
         hint = f"`rdc eval CODEC --data DIR --metrics {','.join(ASKED)} -o FILE` measures one"
         return Missing(title, f"fewer than two codecs were measured by {' or '.join(ASKED)}; {hint}.")
+    ours = {m.label for m in study.results}
     rows: list[Row] = [
-        {"curve": m.label, "role": "result" if m in study.results else "anchor", "bpp": point.values["bpp"]}
+        {"curve": m.label, "role": "result" if m.label in ours else "anchor", "bpp": point.values["bpp"]}
         | {name: CURVES[name].read(point.values) for name in BESIDE}
         for m in known
         for point in m.points

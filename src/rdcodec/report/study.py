@@ -12,6 +12,7 @@ from rdcodec.measure.anchors import ANCHORS
 from rdcodec.measure.bdrate import Curve
 from rdcodec.measure.codecs import search_of
 from rdcodec.measure.reading import as_curve, curves_of_pictures, load_curve, other_curves, read_curve
+from rdcodec.metrics import ASKED
 from rdcodec.store.db import Store
 from rdcodec.store.records import Result
 
@@ -74,8 +75,8 @@ class Study:
     """Results on the same pictures with their anchors.
 
     identity: of the pictures, see `pictures_of`; name: of the pictures; slug: that name in file names.
-    reference: the curve that relative rates are against, None where there is none. measured: the results, and the
-    classical codecs that were measured with them.
+    reference: the curve that relative rates are against, None where there is none. by_eye: all codecs, classical ones
+    too, that were measured by metrics that have to be asked for.
     """
 
     identity: str
@@ -85,7 +86,7 @@ class Study:
     results: tuple[Measured, ...]
     anchors: tuple[Curve, ...]
     reference: Curve | None
-    measured: tuple[Measured, ...] = ()
+    by_eye: tuple[Measured, ...] = ()
 
     @property
     def estimated(self) -> bool:
@@ -139,11 +140,14 @@ def read_studies(results: Sequence[Result], anchors: Sequence[str] | None = None
     """Group quality results by their pictures, and give each group its anchors.
 
     anchors: built-in curves or files (published curve or result); None: `KODAK_ANCHORS` where the pictures
-    are Kodak's. An anchor goes with the results on its own pictures alone. Classical codecs and published curves
+    are Kodak's. Results with metrics that have to be asked for stand in `by_eye`, and among the others where a codec
+    has no other. An anchor goes with the results on its own pictures alone. Classical codecs and published curves
     among the results are anchors too, where something else is there to be compared with them. Raises UsageError
     for an anchor that goes with no results, RdcError and BadInput for files that cannot be read or hold no curve.
     """
-    groups = measured_groups(results)
+    by_eye = measured_groups([result for result in results if _knows_the_eye(result)])
+    plain = {_series(result) for result in results if not _knows_the_eye(result)}
+    groups = measured_groups([r for r in results if not _knows_the_eye(r) or _series(r) not in plain])
     if anchors is None:
         anchors = KODAK_ANCHORS if KODAK in groups else ()
     belonging: dict[str, list[Curve]] = {}
@@ -163,7 +167,11 @@ def read_studies(results: Sequence[Result], anchors: Sequence[str] | None = None
         slug = _slug(name, pictures, {study.slug for study in studies})
         reference = load_curve(KODAK_REFERENCE) if pictures == KODAK else _reference(named)
         count = max(len(point.rows) for measured in group for point in measured.points) or None
-        studies.append(Study(pictures, name, slug, count, tuple(subjects), tuple(named), reference, tuple(group)))
+        studies.append(
+            Study(
+                pictures, name, slug, count, tuple(subjects), tuple(named), reference, tuple(by_eye.get(pictures, ()))
+            )
+        )
     return studies
 
 
@@ -216,13 +224,22 @@ def _codecs(results: Sequence[Result]) -> list[list[Result]]:
     """The newest results of each codec on each set of pictures."""
     series: dict[tuple[object, ...], list[Result]] = {}
     for r in results:
-        series.setdefault((r.codec, r.tag, pictures_of(r), r.provenance.source), []).append(r)
+        series.setdefault(_series(r), []).append(r)
     found = []
     for group in series.values():
         last = max(map(_when, group))
         # Without settings nothing tells the points of one curve from a second measurement but its time.
         found.append(newest((r for r in group if r.setting is not None or _when(r) == last), _point))
     return found
+
+
+def _knows_the_eye(result: Result) -> bool:
+    return any(result.values.get(metric.name) is not None for metric in ASKED.values())
+
+
+def _series(result: Result) -> tuple[object, ...]:
+    """What results of one curve have in common."""
+    return result.codec, result.tag, pictures_of(result), result.provenance.source
 
 
 def _point(result: Result) -> object:
