@@ -52,10 +52,18 @@ def test_a_cluster_that_loses_a_worker(rdc: Rdc, work: Path, monkeypatch: pytest
         assert sorted(log.read_text().split()) == ["a.rdc", "b.rdc", "b.rdc", "d.rdc"]
         done = rdc("decompress", "out/a.rdc", "out/b.rdc", "-o", "back", "--ray", "local")
         assert done.code == 0 and listing(work / "back") == ["a.png", "b.png"], done.err
+        Path("in/c.png").unlink()
+        measured = "eval", "J", "--data", "in", "-q", "20,60"
+        done = rdc(*measured, "-o", "there.json", "--ray", "local")
+        assert done.code == 0, done.err
+        assert rdc(*measured, "-o", "here.json", "--jobs", "2").code == 0
+        Path("in/c.png").write_bytes(b"no picture")
         done = rdc("decompress", "out/a.rdc", "-o", "more.png", "--ray", "local", "--threads", "9999")
         assert done.code == 2 and "no machine of the cluster has 9999 cores" in done.message
     finally:
         ray.shutdown()
+    there, here = (json.loads(Path(name).read_text())["rows"] for name in ("there.json", "here.json"))
+    assert there == here and len(here["values"]) == 8
     assert listing(work / "out") == ["a.rdc", "b.rdc", "d.rdc", "there.rdc"]
     assert Path("out/there.rdc").read_text() == "precious"
     assert rdc("compress", "in", "-o", "here", "--skip-existing").code == 3

@@ -35,10 +35,6 @@ SkipExisting = Annotated[
 KeepTimes = Annotated[
     bool, typer.Option("--keep-times", metavar=io.FLAG, help="Give outputs the file times of their inputs.")
 ]
-Ray = Annotated[
-    str | None,
-    typer.Option("--ray", metavar="ADDRESS", help="Run on a Ray cluster: auto, ray://HOST:PORT, or local."),
-]
 
 
 def compress(
@@ -89,7 +85,7 @@ def compress(
     force: io.Force = False,
     device: io.Device = "cpu",
     jobs: io.Jobs = 1,
-    ray: Ray = None,
+    ray: io.Ray = None,
     threads: io.Threads = 0,
     max_pixels: io.MaxPixels = io.MAX_PIXELS,
     as_json: io.Json = False,
@@ -157,7 +153,7 @@ def decompress(
     force: io.Force = False,
     device: io.Device = "cpu",
     jobs: io.Jobs = 1,
-    ray: Ray = None,
+    ray: io.Ray = None,
     threads: io.Threads = 0,
     max_pixels: io.MaxPixels = io.MAX_PIXELS,
     as_json: io.Json = False,

@@ -72,6 +72,10 @@ Effort = Annotated[
     typer.Option("-e", "--effort", min=1, max=9, metavar="N", help="1: one pass; 2 to 9: search, each twice as long."),
 ]
 Jobs = Annotated[int, typer.Option("--jobs", min=0, metavar="N", help="Files at once; 0: one per core.")]
+Ray = Annotated[
+    str | None,
+    typer.Option("--ray", metavar="ADDRESS", help="Run on a Ray cluster: auto, ray://HOST:PORT, or local."),
+]
 MaxPixels = Annotated[int, typer.Option("--max-pixels", min=1, metavar="N", help="Refuse larger pictures.")]
 FileModel = Annotated[
     str | None,

@@ -1,7 +1,7 @@
 """compare, eval, anchors: rate and distortion of real files."""
 
 import shlex
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -117,6 +117,7 @@ def eval_(
     force: io.Force = False,
     device: io.Device = "cpu",
     jobs: io.Jobs = 1,
+    ray: io.Ray = None,
     threads: io.Threads = 0,
     no_progress: io.NoProgress = False,
     verbose: io.Verbose = 0,
@@ -124,13 +125,15 @@ def eval_(
     """Measure rate, distortion and time of real files over a folder of pictures.
 
     The codec can be your own: a Python object, or two commands. Figures are means over the pictures. With more
-    than one job, times are left out. With -o, an interrupted run continues where it stopped.
+    than one job, and on a cluster, times are left out. With -o, an interrupted run continues where it stopped.
 
     Example: [bold]rdc eval I --data kodak -o I.json --anchors jpeg,webp[/bold]
     """
     if data is None:
         raise UsageError("--data is missing: name a folder of pictures")
     more = metrics_of(metrics)
+    if ray is not None and jobs != 1:
+        raise UsageError("--jobs is for this machine, not for a cluster: leave it out with --ray")
     if output is not None:
         io.refuse_existing(output, force)
     pool.set_threads(threads)
@@ -142,15 +145,22 @@ def eval_(
     runners = [anchor_subject(name) for name in _split(anchors)]
     images = ImageFolder(data)
     curves = [load_curve(name) for name in anchor or _default_anchors(images)]
-    jobs = jobs or core_count()
+    jobs, run = jobs or core_count(), None
+    if ray is not None:
+        from rdcodec.cli import remote
+
+        run, room = remote.runner(ray, max(1, threads), device == "cuda")
+        jobs = max(2, room)
     settings = ",".join(f"{setting:g}" for setting in subject.settings if setting is not None)
     commands = ["--command", encoder, "--decode-command", decoder] if encoder and decoder else []
     words = ["rdc", "eval", *([codec] if codec else []), "--data", data.resolve().name]
     words += [*(["-q", settings] if settings else []), *(["--effort", str(effort)] if effort > 1 else []), *commands]
     words += _words(more)
-    rows = _evaluate(subject, images, data, output, store, jobs, not no_progress, words, more)
+    rows = _evaluate(subject, images, data, output, store, jobs, not no_progress, words, more, run)
     _show_rows(rows, f"{subject.name} on {len(images)} pictures of {data}")
-    curves += [mean_curve(_measure(runner, images, jobs, not no_progress, more), runner.name) for runner in runners]
+    for runner in runners:
+        found = _measure(runner, images, jobs, not no_progress, more, run=run)
+        curves.append(mean_curve(found, runner.name))
     try:
         own = mean_curve(rows, subject.name)
     except ValueError:  # lossless
@@ -315,11 +325,12 @@ def _evaluate(
     show_progress: bool,
     command: Sequence[str],
     more: Sequence[Metric] = (),
+    run: "Callable[..., Row] | None" = None,
 ) -> "Sequence[Row]":
     """Measure, and keep the result; rows that an interrupted run left beside `output` are not measured again."""
     journal = None if output is None else _journal(subject, images, output, jobs, more)
     try:
-        rows = _measure(subject, images, jobs, show_progress, more, journal)
+        rows = _measure(subject, images, jobs, show_progress, more, journal, run)
         if output is not None or store is not None:
             _keep(subject, rows, images, data, output, store, jobs, command)
         if journal:
@@ -394,6 +405,7 @@ def _measure(
     show_progress: bool,
     more: Sequence[Metric] = (),
     journal: "Journal | None" = None,
+    run: "Callable[..., Row] | None" = None,
 ) -> "list[Row]":
     from rdcodec.measure.rd import evaluate
 
@@ -407,7 +419,9 @@ def _measure(
                 journal.add(row)
             advance()
 
-        return evaluate(subject.coder, images, subject.settings, progress=note, jobs=jobs, done=done, more=more)
+        return evaluate(
+            subject.coder, images, subject.settings, progress=note, jobs=jobs, done=done, more=more, run=run
+        )
 
 
 def _show_rows(rows: "Sequence[Row]", title: str) -> None:

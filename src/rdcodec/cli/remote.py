@@ -24,12 +24,8 @@ def run_tasks(
     had finished is not. `work` and its arguments must pickle. Errors as `connect`; UsageError if no machine has what a
     task needs.
     """
-    ray = connect(address)
-    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    if not any(machine.get("CPU", 0) >= threads and machine.get("GPU", 0) >= on_gpu for machine in machines):
-        card = " and a GPU" if on_gpu else ""
-        raise UsageError(f"no machine of the cluster has {threads} cores{card}: give other --threads or --device")
-    remote = ray.remote(num_cpus=threads, num_gpus=int(on_gpu), max_retries=RETRIES)(carry_out)
+    ray, options, _ = _cluster(address, threads, on_gpu)
+    remote = ray.remote(**options)(carry_out)
     references = [remote.remote(work, task, Path.cwd(), threads) for task in tasks]
     try:
         for reference in references:
@@ -38,6 +34,41 @@ def run_tasks(
         for reference in references:
             ray.cancel(reference)
         raise
+
+
+def runner(address: str, threads: int, on_gpu: bool) -> tuple[Callable[..., Any], int]:
+    """What calls a function there with a codec and further arguments, and how many calls the cluster has room for.
+
+    The codec is sent once. Threads may share it. Errors as `run_tasks`; those of the call are raised.
+    """
+    ray, options, room = _cluster(address, threads, on_gpu)
+    remote = ray.remote(**options)(_call)
+    sent: dict[int, Any] = {}
+
+    def run(work: Callable[..., Any], codec: Any, *arguments: Any, **more: Any) -> Any:
+        if id(codec) not in sent:
+            sent[id(codec)] = ray.put(codec)
+        outcome = _outcome(ray, remote.remote(Path.cwd(), threads, work, sent[id(codec)], *arguments, **more))
+        if isinstance(outcome, Exception):
+            raise outcome
+        return outcome
+
+    return run, room
+
+
+def _cluster(address: str, threads: int, on_gpu: bool) -> tuple[Any, dict[str, int], int]:
+    """The module `ray`, what each task needs, and how many fit; UsageError if none does."""
+    ray = connect(address)
+    machines = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+    fits = [machine.get("CPU", 0) // threads for machine in machines if machine.get("GPU", 0) >= on_gpu]
+    if not sum(fits):
+        card = " and a GPU" if on_gpu else ""
+        raise UsageError(f"no machine of the cluster has {threads} cores{card}: give other --threads or --device")
+    return ray, {"num_cpus": threads, "num_gpus": int(on_gpu), "max_retries": RETRIES}, int(sum(fits))
+
+
+def _call(folder: Path, threads: int, work: Callable[..., Any], *arguments: Any, **more: Any) -> Any:
+    return carry_out(lambda _: work(*arguments, **more), None, folder, threads)
 
 
 def carry_out(work: Callable[[Task], Result], task: Task, folder: Path, threads: int) -> Result | Exception:

@@ -142,11 +142,12 @@ def evaluate(
     jobs: int = 1,
     done: Iterable[Row] = (),
     more: Sequence[Metric] = (),
+    run: Callable[..., Row] | None = None,
 ) -> list[Row]:
     """Every image coded, decoded and measured at every point; rows in the order of images, then points.
 
     done: rows of an earlier run, which are taken as they are and not measured again. more: metrics that have to be
-    asked for.
+    asked for. run: what calls a function with its arguments elsewhere, for more than one job.
 
     images: uint8 RGB arrays, by name or in a list (then named 0000, 0001, ...). progress gets each row as it
     is done, one call at a time. With one job, the first picture is coded once beforehand, so that no time holds what
@@ -160,7 +161,8 @@ def evaluate(
     def row_of(task: tuple[str, Setting]) -> Row:
         if (task[0], _number(task[1])) in finished:
             return finished[task[0], _number(task[1])]
-        row = _measure(coder, *task, image=named[task[0]], timed=jobs == 1, more=more)
+        options: dict[str, Any] = {"image": named[task[0]], "timed": jobs == 1, "more": more}
+        row = run(_measure, coder, *task, **options) if run else _measure(coder, *task, **options)
         if progress:
             with lock:
                 progress(row)
