@@ -68,8 +68,10 @@ export class Helpers {
     const known = this.model === core ? this.workers.length : 0;
     while (this.workers.length < count) this.workers.push(this.started());
     this.model = core;
+    const untold = this.workers.slice(known);
+    if (!untold.length) return;
     const told = { tag: core.tag, module: core.module, arrays: core.arrays() };
-    for (const worker of this.workers.slice(known)) worker.postMessage(told satisfies Told);
+    for (const worker of untold) worker.postMessage(told satisfies Told);
   }
 
   /** A strip, drawn by a helper that was made ready; undefined where it could not. */

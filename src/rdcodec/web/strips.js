@@ -45,8 +45,11 @@ export class Helpers {
         while (this.workers.length < count)
             this.workers.push(this.started());
         this.model = core;
+        const untold = this.workers.slice(known);
+        if (!untold.length)
+            return;
         const told = { tag: core.tag, module: core.module, arrays: core.arrays() };
-        for (const worker of this.workers.slice(known))
+        for (const worker of untold)
             worker.postMessage(told);
     }
     /** A strip, drawn by a helper that was made ready; undefined where it could not. */
