@@ -82,7 +82,8 @@ def table(record: dict[str, Any]) -> str:
     lines = [
         "# Photographs in other colour profiles",
         "",
-        f"`python benchmarks/profiles.py` on {record['pictures']} photographs: PSNR in sRGB and bytes, against the "
+        f"`python benchmarks/profiles.py --data KODAK --every {record['every']}`, {record['pictures']} photographs: "
+        "PSNR in sRGB and bytes, against the "
         f"same photographs stored in sRGB, at qualities {QUALITIES[0]:g} to {QUALITIES[-1]:g}. The encoder raises the "
         'quality of pictures with a profile; "not raised" is without that. Profiles themselves are not counted.',
         "",
@@ -114,7 +115,8 @@ def main() -> None:
     parser.add_argument("--json", type=Path)
     arguments = parser.parse_args()
     pictures = [read_image(path) for path in sorted(arguments.data.glob("*.png"))[:: arguments.every]]
-    record: dict[str, Any] = {"machine": machine(), "pictures": len(pictures), "qualities": QUALITIES, "rows": []}
+    record: dict[str, Any] = {"machine": machine(), "pictures": len(pictures), "every": arguments.every}
+    record |= {"qualities": QUALITIES, "rows": []}
     for model in arguments.models:
         for row in measure(rdcodec.load(model), pictures):
             record["rows"].append(row)

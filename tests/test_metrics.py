@@ -185,7 +185,7 @@ def test_metrics_of_the_eye_know_equal_and_worse_pictures() -> None:
     a = _smooth(170, 203)
     assert ssimulacra2(a, a) == 100.0 and psnr_hvsm_db(a, a) == math.inf
     for metric in ASKED.values():
-        assert metric.of is not None
+        assert metric.of
         little, much = metric.of(a, _noisy(a, 3.0)), metric.of(a, _noisy(a, 20.0))
         assert little is not None and much is not None and little > much + 5
     assert ssimulacra2(a[:7], a[:7]) is None and psnr_hvsm_db(a[:, :7], a[:, :7]) is None

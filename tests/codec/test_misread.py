@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rdcodec.codec import jxl, metadata
+from rdcodec.codec import colour, jxl, metadata
 from rdcodec.codec.picture import Picture
 from rdcodec.codec.picture_reader import of_pillow, read_picture
 from rdcodec.codec.picture_writer import encode_picture
@@ -139,8 +139,9 @@ def test_a_pil_picture_that_is_not_decoded_yet_is_looked_at_as_a_file() -> None:
     Image.fromarray(pixels).save(file, "PNG")
     gamma = struct.pack(">I4sI", 4, b"gAMA", 100_000)
     gamma += struct.pack(">I", zlib.crc32(gamma[4:]))
-    with Image.open(io.BytesIO(file.getvalue()[:33] + gamma + file.getvalue()[33:])) as image:
-        assert of_pillow(image).icc is not None
+    linear = file.getvalue()[:33] + gamma + file.getvalue()[33:]
+    with Image.open(io.BytesIO(linear)) as image:
+        assert of_pillow(image).icc == read_picture(io.BytesIO(linear)).icc == colour.of_gamma(gamma[8:12], None)
 
 
 def test_one_frame_of_jpeg_xl_is_no_animation() -> None:
