@@ -9,7 +9,8 @@ from PIL import Image, JpegImagePlugin, features
 
 from rdcodec.errors import NeedsModel, RdcError
 from rdcodec.measure import anchors
-from rdcodec.measure.anchors import ANCHORS, Anchor, at_file_bytes
+from rdcodec.measure.anchors import ANCHORS, Anchor, at_file_bytes, shown_name
+from rdcodec.measure.reading import builtin_curves, load_curve
 from rdcodec.metrics import psnr_db
 
 Picture = NDArray[np.uint8]
@@ -119,6 +120,7 @@ def _toy(sizes: list[int]) -> Anchor:
     """An anchor whose files have the sizes given."""
     return Anchor(
         name="toy",
+        label="Toy",
         summary="",
         scale=range(10, 10 + len(sizes)),
         settings=(10,),
@@ -147,3 +149,12 @@ def test_target_with_a_real_codec() -> None:
     setting, data = at_file_bytes(ANCHORS["webp"], image, 600)
     assert data == ANCHORS["webp"].encode(image, setting)
     assert 300 < len(data) <= 600
+
+
+def test_tables_call_a_codec_as_its_built_in_curve_is_called() -> None:
+    """Labels differ, so that rows do, and a curve that comes with the package has the label of what made it."""
+    labels = [anchor.label for anchor in ANCHORS.values()]
+    assert len(set(labels)) == len(labels)
+    local = {name: load_curve(name).name for name in builtin_curves() if name.startswith("kodak_")}
+    assert local and set(local.values()) <= set(labels)
+    assert shown_name("avif_eye") == "AVIF for the eye (libaom, Pillow)" and shown_name("mine") == "mine"

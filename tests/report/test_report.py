@@ -19,6 +19,7 @@ from PIL import Image
 from made_up import metrics
 from rdcodec.cli.main import main
 from rdcodec.errors import BadInput, RdcError, UsageError
+from rdcodec.measure.anchors import shown_name
 from rdcodec.measure.bdrate import Curve, rate_at
 from rdcodec.measure.rd import Evaluation, Row
 from rdcodec.measure.reading import load_curve, read_results
@@ -30,6 +31,7 @@ from rdcodec.report.study import Laboratory, Study, read_laboratory
 from rdcodec.report.tables import BEGIN, END, curves_csv, readme_section, replace_results, results_page
 from rdcodec.store.db import Store
 
+JPEG = shown_name("jpeg")
 Point = tuple[float | None, float, float, float | None]  # quality, bpp, PSNR in dB, MS-SSIM
 
 POINTS: list[Point] = [
@@ -109,13 +111,13 @@ def test_codecs_for_the_eye_are_not_judged_on_psnr_alone(tmp_path: Path) -> None
     assert isinstance(chart, Chart)
     assert {row["curve"]: row["role"] for row in chart.rows} == {
         "rdcodec I.1": "result",
-        "jpeg": "anchor",
-        "jxl": "anchor",
+        JPEG: "anchor",
+        shown_name("jxl"): "anchor",
     }
     table = [[cell.strip() for cell in line.strip("|").split("|")] for line in chart.note.splitlines() if "%" in line]
     assert {row[0]: (row[1], row[3]) for row in table} == {
         "rdcodec I.1": ("-50.0 %", "+0.0 %"),
-        "jxl": ("+0.0 %", "-50.0 %"),
+        shown_name("jxl"): ("+0.0 %", "-50.0 %"),
     }
     with plots.styles():
         assert len(plots.render(chart.figure(), "eye")) == 2
@@ -152,7 +154,7 @@ PAGE = """
 
 | anchor | BD-rate | of pictures, 95 % | by MS-SSIM | 29-36 dB | overlap | points | note |
 | --- | ---: | ---: | ---: | ---: | ---: | ---: | --- |
-| jpeg | -50.0 % | - | - | -50.0 % | 28.00-37.00 dB | 4 / 4 |  |
+| JPEG 4:2:0 optimised (Pillow) | -50.0 % | - | - | -50.0 % | 28.00-37.00 dB | 4 / 4 |  |
 
 </details>
 """
@@ -166,7 +168,7 @@ def test_page(study: Study) -> None:
 def test_page_opens_with_a_verdict_and_folds_the_rest(study: Study) -> None:
     measured = replace(study, reference=study.anchors[0])
     page = results_page([(measured, [])])
-    verdict = page.index("BD-rate against jpeg: rdcodec I.1 -50.0 %.")
+    verdict = page.index(f"BD-rate against {JPEG}: rdcodec I.1 -50.0 %.")
     assert verdict < page.index("<details>") < page.index("| quality |") < page.index("</details>")
 
 
@@ -175,7 +177,7 @@ def test_csv(study: Study) -> None:
         "curve,role,quality,bpp,psnr_db,psnr_y_db,ms_ssim",
         *("rdcodec I.1,result,10,0.125,28,28,0.91", "rdcodec I.1,result,40,0.25,31,31,0.96"),
         *("rdcodec I.1,result,70,0.5,34,34,0.98", "rdcodec I.1,result,85,1,37,37,0.99"),
-        *("jpeg,anchor,,0.25,28,,", "jpeg,anchor,,0.5,31,,", "jpeg,anchor,,1,34,,", "jpeg,anchor,,2,37,,"),
+        *(f"{JPEG},anchor,,{point},," for point in ("0.25,28", "0.5,31", "1,34", "2,37")),
     ]
 
 
@@ -191,7 +193,8 @@ def test_readme_section(study: Study) -> None:
         "| 70 | 0.500 | 34.00 | 0.9800 | -50 % | -69 % |\n"
         "| 85 | 1.000 | 37.00 | 0.9900 | -50 % | - |\n"
         # from 31 to 34 dB ours goes from 0.25 to 0.5 bpp, High from 0.2 to 1.6
-        "\n- BD-rate of rdcodec I.1 against Double -50.0 %, High -37.5 %.\n\nCurves: jpeg, High (made up).\n"
+        "\n- BD-rate of rdcodec I.1 against Double -50.0 %, High -37.5 %.\n\n"
+        f"Curves: {JPEG}, High (made up).\n"
     )
 
 
@@ -204,8 +207,8 @@ def test_lossless_tiny_and_single_rate_results(tmp_path: Path) -> None:
     (found,) = read_studies([single, few, lossless], [str(anchor)])
     page = results_page([(found, [])])
     assert "| - | 0.2500 | 31.00 | 31.00 |\n" in page
-    assert "| jpeg | - | - | - | - | - | 1 / 4 | -50.0 % at its only point |" in page
-    assert "| jpeg | - | - | - | - | - | 3 / 4 | rdcodec I.2: 3 points, BD needs 4; measure more |" in page
+    assert f"| {JPEG} | - | - | - | - | - | 1 / 4 | -50.0 % at its only point |" in page
+    assert f"| {JPEG} | - | - | - | - | - | 3 / 4 | rdcodec I.2: 3 points, BD needs 4; measure more |" in page
     assert "| 100 | 8.0000 | - | - | 1.00000 |" in page
     assert readme_section(found, {}).count("quality") == 1, "the table is the first result's"
     bd_rates = readme_section(found, {"JPEG": found.anchors[0]})
@@ -239,7 +242,7 @@ def test_anchors_go_with_their_own_pictures(tmp_path: Path) -> None:
     ours, kodak = result_file(tmp_path / "a.json"), result_file(tmp_path / "k.json", kodak=True)
     mine = str(result_file(tmp_path / "mine.json", DEARER, codec="jpeg", tag="3"))
     here, there = read_studies([ours, kodak], [mine, "elic"])
-    assert [anchor.name for anchor in here.anchors] == ["jpeg"]
+    assert [anchor.name for anchor in here.anchors] == [JPEG]
     assert [anchor.name for anchor in there.anchors] == ["ELIC (official figures)"]
     with pytest.raises(UsageError, match="bpg_444: measured on other pictures"):
         read_studies([ours], ["bpg_444"])
@@ -374,7 +377,7 @@ def test_without_matplotlib(
 def test_names_stand_beside_the_ends_or_in_a_legend(study: Study, tmp_path: Path) -> None:
     axes = plots.rd_figure(study).axes[0]
     assert axes.get_legend() is None
-    assert [text.get_text() for text in axes.texts] == ["jpeg", "rdcodec I.1"]
+    assert [text.get_text() for text in axes.texts] == [JPEG, "rdcodec I.1"]
     names = [f"jpeg {n}" for n in range(plots.MOST_BESIDE)]
     many = replace(study, anchors=tuple(replace(study.anchors[0], name=name) for name in names))
     legend = plots.rd_figure(many).axes[0].get_legend()

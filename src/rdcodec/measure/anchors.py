@@ -29,11 +29,13 @@ class Anchor:
     """A codec with whole files and one integer setting that raises rate and quality.
 
     encode takes uint8 RGB (height, width, 3) and a setting of `scale`; decode gives the same shape and type
-    back. settings: the points of its curve, eight or more, about 0.1 to 2 bpp on photographs. version names library and
-    encoder and raises NeedsModel where the tool is missing.
+    back. name: in commands and files; label: in tables and figures, as its built-in curve is called. settings: the
+    points of its curve, eight or more, about 0.1 to 2 bpp on photographs. version names library and encoder and raises
+    NeedsModel where the tool is missing.
     """
 
     name: str
+    label: str
     summary: str
     scale: range
     settings: tuple[int, ...]
@@ -179,6 +181,7 @@ _AVIF_EYE = {**_AVIF, "advanced": {"tune": "iq"}}
 _ALL = (
     Anchor(
         "jpeg",
+        "JPEG 4:2:0 optimised (Pillow)",
         "JPEG 4:2:0, optimised Huffman tables",
         scale=range(1, 101),
         settings=(10, 15, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95),
@@ -188,6 +191,7 @@ _ALL = (
     ),
     Anchor(
         "webp",
+        "WebP method 6 (Pillow)",
         "WebP lossy, method 6",
         scale=range(0, 101),
         settings=(0, 5, 15, 30, 45, 60, 75, 83, 90, 95),
@@ -197,6 +201,7 @@ _ALL = (
     ),
     Anchor(
         "avif444",
+        "AVIF 4:4:4 (libaom, Pillow)",
         "AVIF 4:4:4 by libaom, speed 4, tuned for PSNR",
         scale=range(0, 100),
         settings=(5, 15, 25, 35, 45, 55, 65, 75, 85),
@@ -206,6 +211,7 @@ _ALL = (
     ),
     Anchor(
         "x265_444",
+        "x265 4:4:4 (pillow-heif)",
         "HEIC 4:4:4 by x265, preset slow, tuned for PSNR, no psychovisual terms",
         scale=range(0, 100),
         settings=(5, 10, 15, 20, 26, 32, 38, 44, 50, 56),
@@ -215,6 +221,7 @@ _ALL = (
     ),
     Anchor(
         "jpeg_default",
+        "JPEG 4:2:0 (Pillow)",
         "JPEG as Pillow writes it: 4:2:0, the standard's Huffman tables",
         scale=range(1, 101),
         settings=(10, 15, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95),
@@ -224,6 +231,7 @@ _ALL = (
     ),
     Anchor(
         "webp_m4",
+        "WebP method 4 (Pillow)",
         "WebP lossy, method 4 (Pillow's own choice)",
         scale=range(0, 101),
         settings=(0, 5, 15, 30, 45, 60, 75, 83, 90, 95),
@@ -233,6 +241,7 @@ _ALL = (
     ),
     Anchor(
         "jpeg2000",
+        "JPEG 2000 (OpenJPEG, Pillow)",
         "JPEG 2000 by OpenJPEG, 9-7 wavelet, colour transform, setting is the rate in hundredths of a bit per pixel",
         scale=range(5, 2401),
         settings=(10, 20, 30, 50, 75, 100, 150, 200, 300),
@@ -242,6 +251,7 @@ _ALL = (
     ),
     Anchor(
         "avif420",
+        "AVIF 4:2:0 (libaom, Pillow)",
         "AVIF 4:2:0 by libaom, speed 4, tuned for PSNR",
         scale=range(0, 100),
         settings=(5, 15, 25, 35, 45, 55, 65, 75, 85),
@@ -251,6 +261,7 @@ _ALL = (
     ),
     Anchor(
         "avif_eye",
+        "AVIF for the eye (libaom, Pillow)",
         "AVIF 4:2:0 by libaom, speed 4, tuned for the eye (iq)",
         scale=range(0, 100),
         settings=(5, 15, 25, 35, 45, 55, 65, 75, 85),
@@ -260,6 +271,7 @@ _ALL = (
     ),
     Anchor(
         "jxl",
+        "JPEG XL (libjxl, effort 7)",
         "JPEG XL, VarDCT, effort 7",
         scale=range(1, 100),
         settings=(5, 15, 30, 45, 60, 70, 80, 86, 90, 94),
@@ -269,6 +281,7 @@ _ALL = (
     ),
     Anchor(
         "cjxl",
+        "JPEG XL (cjxl, effort 7)",
         "JPEG XL by cjxl, effort 7",
         scale=range(5, 100),  # older versions refuse less
         settings=(5, 15, 30, 45, 60, 70, 80, 86, 90, 94),
@@ -278,6 +291,7 @@ _ALL = (
     ),
     Anchor(
         "mozjpeg",
+        "JPEG 4:2:0 (mozjpeg)",
         "JPEG 4:2:0 by mozjpeg, tuned for PSNR",
         scale=range(1, 101),
         settings=(10, 15, 20, 30, 40, 50, 60, 70, 80, 85, 90, 95),
@@ -287,6 +301,7 @@ _ALL = (
     ),
     Anchor(
         "bpg",
+        "BPG 4:4:4 (bpgenc, x265)",
         "BPG 4:4:4 by bpgenc, 8 bits, level 9, setting is 51 - QP",
         scale=range(0, 52),
         settings=(6, 9, 12, 15, 18, 21, 24, 27, 30, 33),
@@ -296,6 +311,7 @@ _ALL = (
     ),
     Anchor(
         "vvenc",
+        "VVC 4:2:0 (VVenC, slow)",
         "VVC intra 4:2:0 by VVenC, preset slow, 10 bits, setting is 63 - QP",
         scale=range(0, 64),
         settings=(18, 21, 24, 27, 30, 33, 36, 39, 42, 45),
@@ -305,6 +321,7 @@ _ALL = (
     ),
     Anchor(
         "vtm",
+        "VVC 4:4:4 (VTM)",
         "VVC intra 4:4:4 by VTM, 10 bits, setting is 63 - QP",
         scale=range(0, 64),
         settings=(18, 21, 24, 27, 30, 33, 36, 39, 42, 45),
@@ -316,3 +333,8 @@ _ALL = (
 
 ANCHORS: dict[str, Anchor] = {anchor.name: anchor for anchor in _ALL}
 """Every anchor by name, installed or not: `version` tells."""
+
+
+def shown_name(codec: str) -> str:
+    """What tables and figures call a codec: the label of a classical one, or else its own name."""
+    return ANCHORS[codec].label if codec in ANCHORS else codec

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 from rdcodec.codec.image import Pixels
 from rdcodec.codec.pipeline import Codec
 from rdcodec.errors import NeedsModel, RdcError, UsageError
-from rdcodec.measure.anchors import ANCHORS, at_file_bytes
+from rdcodec.measure.anchors import ANCHORS, at_file_bytes, shown_name
 from rdcodec.metrics import psnr_db
 
 SIDE = 400  # pixels of a tile's longer side, about
@@ -71,7 +71,7 @@ def contact_sheet(image: Pixels, box: Box, found: Sequence[Version]) -> Pixels:
         quality = psnr_db(image, v.decoded)
         decibels = f"{quality:.2f} dB" if math.isfinite(quality) else "equal"
         note = f"{v.file_bytes} B, {8 * v.file_bytes / pixels:.3f} bpp, {decibels}"
-        entries.append((v.name, note, v.decoded))
+        entries.append((shown_name(v.name), note, v.decoded))
     cell = max(width, 260)  # room for the note
     columns = min(len(entries), 3 if len(entries) < 7 else 4)
     lines = -(-len(entries) // columns)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from rdcodec.errors import UsageError
+from rdcodec.measure.anchors import shown_name
 from rdcodec.measure.bdrate import Curve, psnr_at, relative_rate
 from rdcodec.measure.codecs import search_of
 from rdcodec.measure.frontier import frontier
@@ -160,7 +161,7 @@ def _timed_anchors(laboratory: Laboratory, study: Study) -> list[tuple[Standing,
     for curve in (*study.anchors, *heic):
         for speed in laboratory.speeds:
             rate = speed.values.get("decode_mpx_per_s")
-            if speed.codec == curve.name and rate and curve.bpp[0] <= POINT_BPP <= curve.bpp[-1]:
+            if shown_name(speed.codec) == curve.name and rate and curve.bpp[0] <= POINT_BPP <= curve.bpp[-1]:
                 psnr_db = psnr_at(curve, POINT_BPP)
                 percent = relative_rate(POINT_BPP, psnr_db, reference(study))
                 standing = Standing(curve.name, OTHER, curve.name, speed.tag, POINT_BPP, psnr_db, percent)

@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
 from rdcodec.errors import BadInput, UsageError
-from rdcodec.measure.anchors import ANCHORS
+from rdcodec.measure.anchors import ANCHORS, shown_name
 from rdcodec.measure.bdrate import Curve
 from rdcodec.measure.codecs import search_of
 from rdcodec.measure.reading import as_curve, curves_of_pictures, load_curve, other_curves, read_curve
@@ -25,8 +25,6 @@ KODAK_ANCHORS = (
 """What results on the Kodak pictures are compared with unless other anchors are named."""
 MOST_SHOWN = 12
 """Results in one figure; where there are more, it shows each codec's newest weights alone."""
-BUILT_IN = {"jpeg": "kodak_jpeg_pillow", "webp": "kodak_webp_pillow", "avif444": "kodak_avif444", "jxl": "kodak_jxl"}
-"""Classical codecs whose curve on Kodak is among `KODAK_ANCHORS`: results of theirs are no second anchor."""
 KODAK_REFERENCE = "bpg_444"
 """What relative rates on the Kodak pictures are against, as in the paper."""
 REFERENCES = ("bpg", "x265_444")
@@ -160,9 +158,8 @@ def read_studies(results: Sequence[Result], anchors: Sequence[str] | None = None
     for pictures, group in groups.items():
         subjects = [measured for measured in group if not _is_anchor(measured)] or group
         named = belonging.get(pictures, [])
-        taken = set(anchors) if pictures == KODAK else set()
-        own = [m for m in group if m not in subjects and BUILT_IN.get(m.codec) not in taken]
-        named += [m.curve for m in own if m.curve.name not in {c.name for c in named}]
+        own = [m.curve for m in group if m not in subjects]
+        named += [curve for curve in own if curve.name not in {c.name for c in named}]
         name = KODAK if pictures == KODAK else group[0].points[0].dataset
         slug = _slug(name, pictures, {study.slug for study in studies})
         reference = load_curve(KODAK_REFERENCE) if pictures == KODAK else _reference(named)
@@ -188,7 +185,8 @@ def measured_groups(results: Sequence[Result]) -> dict[str, list[Measured]]:
 
 def _reference(anchors: Sequence[Curve]) -> Curve | None:
     """What relative rates are against where BPG was not run: what comes nearest to it, or else the first."""
-    return next((a for name in REFERENCES for a in anchors if a.name == name), next(iter(anchors), None))
+    names = [shown_name(codec) for codec in REFERENCES]
+    return next((a for name in names for a in anchors if a.name == name), next(iter(anchors), None))
 
 
 def read_anchor(source: str) -> tuple[str, Curve]:
@@ -199,7 +197,8 @@ def read_anchor(source: str) -> tuple[str, Curve]:
     points = read_curve(source)
     if not points[0].dataset:
         raise BadInput(f'{source}: does not say on which pictures it was measured; add "dataset"')
-    return pictures_of(points[0]), as_curve(points, where=source)
+    curve = as_curve(points, where=source)
+    return pictures_of(points[0]), replace(curve, name=shown_name(curve.name))
 
 
 def pictures_of(result: Result) -> str:
@@ -256,7 +255,7 @@ def _measured(points: list[Result]) -> Measured:
         raise BadInput(f"{first.codec} ({first.tag}) on {first.dataset}: no curve in it ({error})") from error
     ours = first.tag.startswith(f"{first.codec}.")
     ordered = sorted(points, key=lambda p: float(p.values["bpp"] or 0))
-    return Measured(f"rdcodec {first.tag}" if ours else first.codec, ours, tuple(ordered), curve)
+    return Measured(f"rdcodec {first.tag}" if ours else shown_name(first.codec), ours, tuple(ordered), curve)
 
 
 def _is_anchor(measured: Measured) -> bool:

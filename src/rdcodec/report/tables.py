@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rdcodec.errors import BadInput, UsageError
+from rdcodec.measure.anchors import shown_name
 from rdcodec.measure.bdrate import REPORTING_WINDOW, Curve, bd_rate, bd_rate_by, relative_rate
 from rdcodec.measure.codecs import model_of, tag_of
 from rdcodec.measure.published import table_1
@@ -283,7 +284,7 @@ def quality_table(results: Sequence[Result]) -> Table:
     rows = []
     for r in results:
         metrics = (_number(r.values.get(metric.name), metric.digits) for metric in known)
-        rows.append((r.codec, r.dataset, _setting(r), _number(r.values["bpp"], 4), *metrics))
+        rows.append((shown_name(r.codec), r.dataset, _setting(r), _number(r.values["bpp"], 4), *metrics))
     return Table("quality", "Rate and distortion, means over the pictures", columns, tuple(rows), "")
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from PIL import Image
 
 from rdcodec.codec.image import Pixels, read_image
-from rdcodec.measure.anchors import ANCHORS
+from rdcodec.measure.anchors import shown_name
 from rdcodec.metrics import psnr_db
 from rdcodec.report.crops import Box, versions
 
@@ -42,9 +42,7 @@ def take_shots(photo: Path, file_bytes: int, models: list[str], box: Box | None 
     for version in versions(image, file_bytes, [rdcodec.load(name) for name in models]):
         if version.name in ("jpeg_default", "webp_m4"):
             continue
-        anchor = ANCHORS.get(version.name)
-        name = anchor.summary.partition(",")[0] if anchor else version.name
-        shots.append(_shot(name, image, version.decoded, version.file_bytes, box, files))
+        shots.append(_shot(shown_name(version.name), image, version.decoded, version.file_bytes, box, files))
     size = (box[2] - box[0], box[3] - box[1])
     values = {
         "shots": shots,

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from rdcodec.errors import UsageError
-from rdcodec.measure.anchors import ANCHORS
+from rdcodec.measure.anchors import ANCHORS, shown_name
 from rdcodec.measure.bdrate import Curve, bd_rate, relative_rate, relative_rate_at
 from rdcodec.measure.codecs import model_of, search_of, tag_of
 from rdcodec.measure.published import decoders, table_1
@@ -185,11 +185,9 @@ def _codec(codecs: dict[tuple[str, str], Codec], m: Measured, licences: Mapping[
 
 
 def _name(m: Measured) -> str:
-    """What people call it: ours by the tag, classical codecs by their format and chroma."""
+    """What people call it: ours by the tag, classical codecs by their label."""
     first = m.points[0]
-    if first.codec in ANCHORS:
-        return ANCHORS[first.codec].summary.partition(",")[0]
-    return (first.tag if m.ours else first.codec) if m.by == OURS else first.codec
+    return first.tag if m.ours else shown_name(first.codec)
 
 
 def _exact(m: Measured) -> str:

@@ -6,6 +6,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from rdcodec.measure.anchors import shown_name
 from rdcodec.metrics import CURVES
 from rdcodec.report.study import OTHER, OURS, PAPER, PUBLISHED
 from rdcodec.site.data.board import Board, Codec, Pictures, Standing
@@ -289,7 +290,7 @@ class Pages:
 
 def _shown_beside(codec: Codec, name: str) -> bool:
     """Beside a codec's picture stand the original, JPEG and WebP."""
-    return name.endswith(codec.name) or name in ("Original", "JPEG 4:2:0", "WebP lossy")
+    return name.endswith(codec.name) or name in ("Original", shown_name("jpeg"), shown_name("webp"))
 
 
 def _speeds(speed: Speed) -> list[str]:
