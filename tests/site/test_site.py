@@ -3,6 +3,7 @@
 import json
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import unquote, urldefrag
@@ -11,7 +12,7 @@ import pytest
 
 from rdcodec.cli.main import main
 from rdcodec.measure.uncertainty import Interval
-from rdcodec.site.build import _lean, site_files
+from rdcodec.site.build import _lean, board_record, site_files
 from rdcodec.site.data.board import Board, conflicts_of, read_board
 from rdcodec.store.files import dump_results
 from rdcodec.store.records import Provenance, Result
@@ -44,6 +45,7 @@ def quality(codec: str, factor: float) -> list[Result]:
     ]
 
 
+THREE = [*quality("jpeg", 1.2), *quality("Mine", 0.4), *quality("webp", 1.0)]
 RESULTS = [*quality("BPG 4:4:4", 1.0), *quality("Mine </script>", 0.8)]
 
 
@@ -75,6 +77,24 @@ def test_a_codec_stands_where_its_bytes_put_it(board: Board) -> None:
     (speed,) = mine.speeds
     assert (speed.decode, speed.encode) == (4.0, 2.0)  # a megapixel in 0.25 and 0.5 s
     assert [pictures.reference for pictures in board.pictures] == ["BPG 4:4:4"]
+
+
+def test_rates_by_a_metric_of_the_eye_are_against_what_was_measured_by_it() -> None:
+    """A third of the bits at equal SSIMULACRA 2; a codec without that metric has no figure, and is no reference."""
+    shown = [replace(r, values={**r.values, "ssimulacra2": 2 * float(r.values["psnr_db"] or 0)}) for r in THREE[:8]]
+    board = read_board([*shown, *THREE[8:]], published=False)
+    assert [pictures.eye_reference for pictures in board.pictures] == ["JPEG 4:2:0 optimised (Pillow)"]
+    found = {codec.codec: codec.standings[0].bd_rate_eye for codec in board.codecs}
+    assert found == {"jpeg": 0.0, "Mine": pytest.approx(-66.67, abs=0.01), "webp": None}
+    (row,) = (row for row in board_record(board)["rows"] if row.get("bdeye"))
+    assert row["bdeye"] == found["Mine"]
+
+
+def test_a_classical_codec_is_one_row_by_its_key_and_by_its_label() -> None:
+    one = [replace(r, tag="JPEG, a version; 305 bytes for plain grey") for r in quality("jpeg", 1.0)[:3]]
+    two = [replace(r, tag="JPEG, a version") for r in quality("JPEG 4:2:0 optimised (Pillow)", 1.0)[3:]]
+    (codec,) = read_board([*one, *two], published=False).codecs
+    assert codec.name == "JPEG 4:2:0 optimised (Pillow)" and len(codec.standings[0].points) == 4
 
 
 def test_measurements_that_differ_are_shown_as_such() -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rdcodec.errors import NeedsModel
 from rdcodec.metrics import CURVES
-from rdcodec.site.data.board import Board, Codec, Standing
+from rdcodec.site.data.board import Board, Codec, Pictures, Standing
 from rdcodec.site.data.machines import Speed
 from rdcodec.site.pages.documents import Document, read_documents
 from rdcodec.site.pages.render import Pages, script_json
@@ -142,7 +142,7 @@ def board_record(board: Board) -> dict[str, Any]:
     return {
         "codecs": [_codec(codec) for codec in board.codecs],
         "rows": [row for row in rows if row],
-        "sets": [{"slug": p.slug, "name": p.name, "reference": p.reference, "count": p.count} for p in board.pictures],
+        "sets": [_set(pictures) for pictures in board.pictures],
         "machines": [{"slug": m.slug, "name": m.name} for m in board.machines],
         "metrics": [{"key": key, "title": m.title.strip(), "unit": m.unit} for key, m in CURVES.items()],
     }
@@ -158,6 +158,11 @@ def curves_record(board: Board, pictures: str) -> dict[str, Any]:
     }
 
 
+def _set(pictures: Pictures) -> dict[str, Any]:
+    names = {"name": pictures.name, "reference": pictures.reference, "eye": pictures.eye_reference}
+    return {"slug": pictures.slug, **names, "count": pictures.count}
+
+
 def _row(index: int, standing: Standing) -> dict[str, Any]:
     interval = standing.bd_interval
     return _known(
@@ -170,6 +175,7 @@ def _row(index: int, standing: Standing) -> dict[str, Any]:
             "bd_high": round(interval.high, 2) if interval else None,
             "bd_pictures": interval.pictures if interval else None,
             "bdms": standing.bd_rate_ms_ssim,
+            "bdeye": standing.bd_rate_eye,
             "evidence": standing.evidence,
             "conflicts": len(standing.conflicts) or None,
         }

@@ -8,7 +8,7 @@
   const machines = Bench.machineOptions(board);
   const state = Bench.state({
     set: board.sets[0]?.slug ?? "", machine: machines[0]?.value ?? "", kinds: "rdcodec,paper,other,costed", licence: "", exact: "", evidence: "", find: "",
-    sort: "rate", order: "up", columns: narrow ? "rate,kflops,decode" : "rate,bd,bdms,kflops,params,decode,encode,exact,evidence", pages: "1",
+    sort: "rate", order: "up", columns: narrow ? "rate,kflops,decode" : "rate,bd,bdms,bdeye,kflops,params,decode,encode,exact,evidence", pages: "1",
   });
   const s = state.values;
 
@@ -93,6 +93,7 @@
     const on = board.machines.find((one) => one.slug === machine)?.name;
     const parts = [`${count.toLocaleString("en")} ${count === 1 ? "row" : "rows"} on ${set ? set.name : "no pictures"}${set?.count ? ` (${set.count} pictures)` : ""}.`];
     if (set?.reference) parts.push(`Rates are against ${set.reference} at equal quality: negative means smaller files.`);
+    if (set?.eye && s.columns.split(",").includes("bdeye")) parts.push(`Those by SSIMULACRA 2 are against ${set.eye}.`);
     if (on) parts.push(`Speeds are on ${on}, ${way || "each codec’s fastest way"}: more is better.`);
     if (places) parts.push(`Ranks are by ${column.title}${column.unit ? ` ${column.unit}` : ""}; = marks ties${column.key === "bd" ? ", among them codecs whose intervals overlap" : ""}.`);
     by("caption").textContent = parts.join(" ");

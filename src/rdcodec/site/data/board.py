@@ -12,7 +12,7 @@ from typing import Any
 
 from rdcodec.errors import UsageError
 from rdcodec.measure.anchors import ANCHORS, shown_name
-from rdcodec.measure.bdrate import Curve, bd_rate, relative_rate, relative_rate_at
+from rdcodec.measure.bdrate import Curve, bd_rate, bd_rate_by, relative_rate, relative_rate_at
 from rdcodec.measure.codecs import model_of, search_of, tag_of
 from rdcodec.measure.published import decoders, table_1
 from rdcodec.measure.reading import builtin_curves, load_curve, read_curve
@@ -39,6 +39,10 @@ EXACT, INEXACT, UNKNOWN = "yes", "no", ""
 FILE, ESTIMATE, STATED = "file", "estimate", "published"
 OVERHEAD = re.compile(r"; \d+ bytes for plain grey$")
 """What some files of `rdc anchors` add to a version."""
+EYE_METRIC = "ssimulacra2"
+EYE_REFERENCES = (*REFERENCES, "webp", "jpeg")
+"""What rates by `EYE_METRIC` are against: the first of them that was measured by it."""
+KEYS = {anchor.label: anchor.name for anchor in ANCHORS.values()}
 PAPER_SOURCE = "Minnen and Johnston 2023, Table 1"
 
 
@@ -48,7 +52,7 @@ class Standing:
 
     points: by setting, the values of `METRICS` and bpp, in the order of rates; speed: of whole files, by `rdc eval`.
     conflicts: measurements of the same that differ, in words. bd_interval: of the mean over pictures, where both were
-    measured on the same ones.
+    measured on the same ones. bd_rate_eye: by `EYE_METRIC`, against the set's `eye_reference`.
     """
 
     pictures: str
@@ -60,6 +64,7 @@ class Standing:
     provenance: Provenance | None = None
     conflicts: tuple[str, ...] = ()
     bd_interval: Interval | None = None
+    bd_rate_eye: float | None = None
 
 
 @dataclass
@@ -88,13 +93,17 @@ class Codec:
 
 @dataclass(frozen=True)
 class Pictures:
-    """A set of pictures. reference: name of the curve that rates are against, "" if there is none."""
+    """A set of pictures. reference: name of the curve that rates are against, "" if there is none.
+
+    eye_reference: the same by `EYE_METRIC`, which published curves lack.
+    """
 
     slug: str
     name: str
     reference: str
     sha256: str
     count: int | None
+    eye_reference: str = ""
 
 
 @dataclass(frozen=True)
@@ -112,6 +121,7 @@ def read_board(results: Sequence[Result], published: bool = True) -> Board:
 
     Raises BadInput for figures that make no curve.
     """
+    results = [_by_key(result) for result in results]
     quality = [r for r in results if r.kind == "quality"]
     others = builtin_results() if published else {}
     licences = {(r.codec, r.tag): licence for licence, found in others.values() for r in found}
@@ -120,12 +130,13 @@ def read_board(results: Sequence[Result], published: bool = True) -> Board:
     codecs: dict[tuple[str, str], Codec] = {}
     sets: list[Pictures] = []
     for identity, group in measured_groups(everything).items():
-        reference = _reference(identity, group)
+        reference, eye = _reference(identity, group), _eye_reference(group)
         pictures = _pictures(identity, group, reference, {one.slug for one in sets})
+        pictures = replace(pictures, eye_reference=eye.name if eye else "")
         sets.append(pictures)
         for m in group:
             codec = _codec(codecs, m, licences)
-            codec.standings.append(_standing(m, pictures, reference, conflicts))
+            codec.standings.append(_standing(m, pictures, reference, eye, conflicts))
             if speed := eval_speed(m.points[len(m.points) // 2]):
                 codec.speeds.append(speed)
     machines = _machines([*everything, *results])
@@ -147,7 +158,16 @@ def read_board(results: Sequence[Result], published: bool = True) -> Board:
 def builtin_results() -> dict[str, tuple[str, list[Result]]]:
     """Licence and quality results of every curve that comes with the package, by its name."""
     own = "Apache-2.0"  # of what was measured here, which names none
-    return {name: (read_record(path).get("licence", own), read_curve(name)) for name, path in builtin_curves().items()}
+    return {
+        name: (read_record(path).get("licence", own), [_by_key(point) for point in read_curve(name)])
+        for name, path in builtin_curves().items()
+    }
+
+
+def _by_key(result: Result) -> Result:
+    """A result of a classical codec that stands under its label, as built-in curves and tables of speeds have it, under
+    its key, and every version without what `rdc anchors` adds: the same codec is one row."""
+    return replace(result, codec=KEYS.get(result.codec, result.codec), tag=OVERHEAD.sub("", result.tag))
 
 
 def conflicts_of(results: Iterable[Result]) -> dict[tuple[object, ...], list[str]]:
@@ -172,7 +192,7 @@ def conflicts_of(results: Iterable[Result]) -> dict[tuple[object, ...], list[str
 def _codec(codecs: dict[tuple[str, str], Codec], m: Measured, licences: Mapping[tuple[str, str], str]) -> Codec:
     """The codec of a curve, made where it is not there yet."""
     first = m.points[0]
-    tag = OVERHEAD.sub("", first.tag)
+    tag = first.tag
     key = (_name(m), tag)
     if key not in codecs:
         stated = first.values.get("licence")
@@ -201,7 +221,11 @@ def _exact(m: Measured) -> str:
 
 
 def _standing(
-    m: Measured, pictures: Pictures, reference: Curve | None, conflicts: Mapping[tuple[object, ...], list[str]]
+    m: Measured,
+    pictures: Pictures,
+    reference: Curve | None,
+    eye: Curve | None,
+    conflicts: Mapping[tuple[object, ...], list[str]],
 ) -> Standing:
     first = m.points[0]
     estimated = bool(first.values.get("estimated"))
@@ -218,6 +242,7 @@ def _standing(
         m.newest.provenance,
         tuple(conflicts.get(key, ())),
         bd_interval(m.curve, reference) if reference else None,
+        _rounded_rate(bd_rate_by(m.curve, eye, EYE_METRIC)) if eye else None,
     )
 
 
@@ -226,6 +251,10 @@ def _point(point: Result) -> dict[str, Any]:
     known = {name: metric.read(point.values) for name, metric in CURVES.items()}
     values = {"setting": point.setting, "bpp": point.values["bpp"], **known}
     return {key: round(value, 5) if isinstance(value, float) else value for key, value in values.items()}
+
+
+def _rounded_rate(value: float | None) -> float | None:
+    return None if value is None else round(value, 2)
 
 
 def _bd_rate(curve: Curve | None, reference: Curve | None) -> float | None:
@@ -256,6 +285,13 @@ def _reference(identity: str, group: Sequence[Measured]) -> Curve | None:
     named = {m.codec: m for m in reversed(group)}
     bpg = [name for name in named if name.upper().startswith("BPG 4:4:4")]
     found = next((named[name] for name in (*bpg, *REFERENCES, "webp", "jpeg") if name in named), None)
+    return replace(found.curve, name=_name(found)) if found else None
+
+
+def _eye_reference(group: Sequence[Measured]) -> Curve | None:
+    """What rates by `EYE_METRIC` on a set of pictures are against."""
+    known = {m.codec: m for m in group if EYE_METRIC in m.curve.others}
+    found = next((known[name] for name in EYE_REFERENCES if name in known), None)
     return replace(found.curve, name=_name(found)) if found else None
 
 
