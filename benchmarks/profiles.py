@@ -22,7 +22,7 @@ import rdcodec
 from rdcodec.codec import colour
 from rdcodec.codec.container import ICC, Section
 from rdcodec.codec.image import Pixels, read_image
-from rdcodec.codec.pipeline import Codec, in_true_colours
+from rdcodec.codec.pipeline import Codec
 from rdcodec.measure.bdrate import Curve, bd_psnr, bd_rate
 from rdcodec.measure.machine import machine
 from rdcodec.metrics import psnr_db
@@ -50,7 +50,7 @@ def points(codec: Codec, pixels: Pixels, icc: bytes | None) -> list[list[tuple[f
     analysed = codec.analyse(stored)
     ways = [QUALITIES]
     if icc is not None:
-        ways.append(tuple(in_true_colours(quality, stored, (Section(ICC, icc),)) for quality in QUALITIES))
+        ways.append(tuple(codec.in_true_colours(quality, stored, (Section(ICC, icc),)) for quality in QUALITIES))
 
     def point(quality: float) -> tuple[float, float, float]:
         coded = codec.code(analysed, quality)

@@ -49,6 +49,15 @@ def test_a_colour_comes_back_nearer(codec: Codec, colour: tuple[int, int, int], 
     assert np.array_equal(codec.decompress(after.data), after.reconstruction)
 
 
+@pytest.mark.parametrize(
+    ("seen", "rounds", "enough"), [(0.5, 12, False), (0.5, 24, True), (3, 11, False), (3, 12, True)]
+)
+def test_a_colour_that_can_be_seen_gets_more_rounds_and_most_where_little_is_lacking(
+    seen: float, rounds: int, enough: bool
+) -> None:
+    assert flat.is_enough(flat.Off(seen, 20.0, 1.0), rounds, flat.PATIENCE, flat.SEEN_FROM) == enough
+
+
 def test_the_white_of_a_page_is_nearer_to_white_and_its_letters_are_as_before(codec: Codec) -> None:
     image = page()
     flats = flat.find(image)

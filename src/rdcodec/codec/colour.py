@@ -28,9 +28,6 @@ _PRIMARIES = {  # H.273: x and y of red, green and blue; white
 }
 _CURVES = {1: None, 6: None, 13: None, 14: None, 15: None, 4: 2.2, 5: 2.8, 8: 1.0}  # exponent; None: that of sRGB
 _UNSAID = (0, 2)  # H.273: reserved, unspecified
-# Of an error in coded samples. Measured on held-out photographs: what the channels have of it in common, and how far a
-# sample is moved here to see what becomes of it.
-_ALIKE, _STEP, _SAMPLES = 0.8, 8, 1024
 
 
 @functools.lru_cache(maxsize=4)
@@ -63,22 +60,6 @@ def is_hdr(icc: bytes) -> bool:
 def to_srgb(pixels: NDArray[np.uint8], icc: bytes) -> NDArray[np.uint8]:
     """uint8 (H, W, 3), or (H, W) of a profile for grey, to sRGB (H, W, 3): relative colorimetric, black kept black."""
     return _converted(Image.fromarray(pixels), icc)
-
-
-def growth_db(pixels: NDArray[np.uint8], icc: bytes) -> float:
-    """How much a coding error in samples (H, W, 3) of this profile grows on the way to sRGB, in dB.
-
-    At the colours of the picture: a curve that is steep in the dark matters to a dark one. 0 if the error shrinks.
-    """
-    named = space(icc)
-    if named not in ("RGB", "GRAY"):
-        return 0.0
-    some = pixels.reshape(-1, 3)[:: max(1, pixels.size // 3 // _SAMPLES)]
-    steps = _STEP * np.concatenate([np.zeros((1, 3)), np.eye(3), np.ones((1, 3))])
-    moved = (np.minimum(some, 255 - _STEP) + steps[:, None]).astype(np.uint8)
-    shown = to_srgb(moved[..., 0] if named == "GRAY" else moved, icc).astype(np.float64)
-    *alone, together = np.square(shown[1:] - shown[0]).sum(-1).mean(1) / (3 * _STEP**2)
-    return float(10 * np.log10(max(1.0, (1 - _ALIKE) * sum(alone) + _ALIKE * together)))
 
 
 def from_cmyk(image: Image.Image, icc: bytes | None) -> tuple[NDArray[np.uint8], str]:

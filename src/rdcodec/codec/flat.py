@@ -17,7 +17,7 @@ from rdcodec.codec.engine import Image, Latents
 
 PATCH = 16
 SHARE = 20  # one block in so many has to be flat: for fewer, coding again is too slow
-ROUNDS, MOST_ROUNDS = 6, 12  # the latter where errors can be seen
+ROUNDS, MOST_ROUNDS = 6, 12  # the latter where errors can be seen; twice as many where a level more is enough
 PATIENCE = 3  # rounds that may bring nothing, one after another; not where errors can be seen
 NEAR = 2.0  # levels: no round is worth its time if no error is larger
 SEEN_GREY, SEEN = 4.0, 8.0  # levels: errors of greys and of other colours that may remain
@@ -77,7 +77,7 @@ def off(flats: Flats, decoded: Image) -> Off:
 def is_enough(least: Off, rounds: int, waited: int, tenths: int) -> bool:
     """Whether to stop after so many rounds, the last `waited` of which have brought nothing."""
     if least.seen > 0 and tenths >= SEEN_FROM:
-        return rounds >= MOST_ROUNDS
+        return rounds >= MOST_ROUNDS * (2 if least.seen <= 1 else 1)
     return least.largest <= NEAR or rounds >= ROUNDS or waited >= PATIENCE
 
 

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
-from rdcodec.codec import colour, flat, native_engine
+from rdcodec.codec import flat, native_engine, true_colours
 from rdcodec.codec.container import ICC, MAX_PIXELS, SINGLE_RATE, Header, Section, pack, unpack
 from rdcodec.codec.engine import Engine, Image, Latents, Symbols, at_quality
 from rdcodec.codec.rans import Indexes
@@ -40,9 +40,6 @@ EFFORTS = range(1, 10)  # 1 is one pass without a search
 # Squared error of a picture's samples for a squared error in its latents, as the light models magnify it, with which
 # training photographs need the fewest bits (docs/training.md).
 ERROR_GROWTH = 5.0
-# Quality that makes up for a dB by which errors grow between a picture's own colours and sRGB: held-out photographs, as
-# sRGB and in five other profiles, have the same error in sRGB then. More at the upper end, where chroma is coded too.
-QUALITY_PER_DB = 2.9, 5.2  # at quality 0 and 100
 LEAST_LIMIT = 1 << 20  # pixels that padding may make of a picture, whatever the limit
 
 
@@ -201,8 +198,18 @@ class Codec:
         if search_steps(effort):
             torch_engine()
         if not self.single_rate:
-            quality = in_true_colours(tenths / 10, image, sections)
+            quality = self.in_true_colours(tenths / 10, image, sections)
         return self.code(self.analyse(image, max_pixels, sections), quality, effort)
+
+    def in_true_colours(self, quality: float, image: Image, sections: tuple[Section, ...]) -> float:
+        """The quality to code with, so that it means the same in every colour profile."""
+
+        def decoded(pixels: Image, quality: float) -> Image:
+            analysed, tenths = self.analyse(pixels), self._tenths(quality)
+            return self._plain(analysed, tenths).reconstruction
+
+        icc = next((section.payload for section in sections if section.id == ICC), None)
+        return quality if icc is None else true_colours.quality(quality, image, icc, decoded)
 
     def analyse(self, image: Image, max_pixels: int = MAX_PIXELS, sections: tuple[Section, ...] = ()) -> Analysed:
         """Run the analysis transform, which does not depend on quality. NeedsModel for weights that only decode.
@@ -236,13 +243,17 @@ class Codec:
         """Quantise and code analysed latents at one quality; with more effort, the better of this and what is found."""
         steps = search_steps(effort)
         tenths = self._tenths(quality)
-        plain = self._code(analysed, analysed.latents, self._gain(tenths), self._z(analysed, tenths), tenths)
+        plain = self._plain(analysed, tenths)
         if not steps:
             return self._with_flats(analysed, plain, tenths)
         y, z = self.torch.search(plain.image, plain.latents, plain.hyper_latents, tenths, steps)
         found = self._code(analysed, y, np.ones_like(plain.gain), z, tenths)
         better = min(plain, found, key=lambda coded: self._cost(coded, tenths))
         return self._with_flats(analysed, better, tenths)
+
+    def _plain(self, analysed: Analysed, tenths: int) -> Encoded:
+        """One pass, flat areas as they come."""
+        return self._code(analysed, analysed.latents, self._gain(tenths), self._z(analysed, tenths), tenths)
 
     def _with_flats(self, analysed: Analysed, coded: Encoded, tenths: int) -> Encoded:
         """Coded again until its flat areas are as near to their colours as they get; as it is where there are none."""
@@ -405,15 +416,6 @@ def search_steps(effort: int) -> int:
     if not isinstance(effort, Integral) or effort not in EFFORTS:
         raise UsageError(f"effort {effort!r} is no whole number from 1 to 9")
     return 0 if effort == 1 else 25 * 2**effort // 8
-
-
-def in_true_colours(quality: float, image: Image, sections: tuple[Section, ...]) -> float:
-    """The quality that is to be coded with, so that `quality` means the same in every colour profile."""
-    icc = next((section.payload for section in sections if section.id == ICC), None)
-    if icc is None:
-        return quality
-    low, high = QUALITY_PER_DB
-    return min(100.0, quality + (low + (high - low) * quality / 100) * colour.growth_db(image, icc))
 
 
 def _check_image(image: Image) -> None:
