@@ -2,7 +2,8 @@
 
 Usage: web_kodak.py HOST FOLDER OUTPUT QUALITIES MODEL [MODEL ...], as in `web_kodak.py firefox kodak out.json 10,40 I`.
 HOST: chromium (with chromedriver), firefox, or wasmtime (the package of that name). At each quality the host decodes
-the file that the core coded, and the core decodes the file that the host coded. `web_speed.py` measures speeds.
+the file that the core coded, and the core decodes the file that the host coded. OUTPUT keeps the other models that it
+has, and is written after each picture. `web_speed.py` measures speeds.
 """
 
 import base64
@@ -29,6 +30,7 @@ from rdcodec.models.weights import read_weights, released
 
 Pixels = NDArray[np.uint8]
 WASM = Path(__file__).parents[1] / "src" / "rdcodec" / "web" / "rdc.wasm"
+WHAT = "files of the core decoded by the module for pages, and its files decoded by the core"
 TOLD = """const api = await import('./index.js');
 const text = (bytes) => { let t = ''; for (const b of bytes) t += String.fromCharCode(b); return btoa(t); };
 const bytes = (text) => Uint8Array.from(atob(text), (c) => c.charCodeAt(0));
@@ -101,7 +103,7 @@ class Wasmtime:
         with self.given(pixels.tobytes()) as (image, _):
             y = self.module.call("rdc_analyse", model, image, *sides)
         with self.given(packed(of_picture(weights, codec, 10 * quality))) as told:
-            coded = self.module.call("rdc_encode", model, y, *sides, *told)
+            coded = self.module.call("rdc_encode", model, y, y, *sides, *told)
         length, crc = np.frombuffer(self.module.get(coded, 8), np.uint32)
         stream = self.module.get(coded + 8, int(length))
         for address in (y, coded):
@@ -134,27 +136,24 @@ def main() -> None:
     host, folder, output, listed, *models = sys.argv[1:]
     qualities = [int(quality) for quality in listed.split(",")]
     set_threads(1)
+    results = json.loads(Path(output).read_text())["models"] if Path(output).exists() else {}
     with started(host) as runs:
-        told = {
-            "what": "files of the core decoded by the module for pages, and its files decoded by the core",
-            "host": runs.name,
-            "module_sha256": WASM.with_suffix(".wasm.sha256").read_text().split()[0],
-            "pictures": len(paths := sorted(Path(folder).glob("*.png"))),
-        }
-        results: dict[str, Any] = {}
+        ran = {"host": runs.name, "module_sha256": WASM.with_suffix(".wasm.sha256").read_text().split()[0]}
         for name in models:
-            results[name] = measured(load(name), runs, paths, qualities)
-            Path(output).write_text(json.dumps({**told, "models": results}, indent=1) + "\n")
+            for found in measured(load(name), runs, sorted(Path(folder).glob("*.png")), qualities):
+                results[name] = ran | found
+                Path(output).write_text(json.dumps({"what": WHAT, "models": results}, indent=1) + "\n")
 
 
-def measured(codec: Codec, host: Host, paths: list[Path], qualities: list[int]) -> dict[str, Any]:
-    """Over all pictures and qualities, both ways."""
-    found = {"files_of_core": 0, "files_of_host": 0, "mismatches": 0, "most_off": 0}
+def measured(codec: Codec, host: Host, paths: list[Path], qualities: list[int]) -> Iterator[dict[str, Any]]:
+    """Over all qualities, both ways, and all pictures up to one after the other."""
+    found = {"pictures": 0, "files_of_core": 0, "files_of_host": 0, "mismatches": 0, "most_off": 0}
     beyond, samples, ours, theirs = 0, 0, 0, 0
     for path in paths:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
         analysed = codec.analyse(pixels)
+        found["pictures"] += 1
         for quality in qualities:
             coded = codec.code(analysed, quality)
             try:  # either compares the checksum of the symbols
@@ -172,11 +171,11 @@ def measured(codec: Codec, host: Host, paths: list[Path], qualities: list[int]) 
             beyond, samples = beyond + int((off > 1).sum()), samples + off.size
             ours, theirs = ours + len(coded.data), theirs + len(data)
         print(path.name, found, file=sys.stderr, flush=True)
-    return {
-        **{"tag": codec.info.tag, "qualities": qualities, **found},
-        "share_beyond_1": beyond / samples,
-        "bytes_of_host_over_core": round(theirs / ours, 6),
-    }
+        yield {
+            **{"tag": codec.info.tag, "qualities": qualities, **found},
+            "share_beyond_1": beyond / max(samples, 1),
+            "bytes_of_host_over_core": round(theirs / max(ours, 1), 6),
+        }
 
 
 def sides(data: bytes) -> tuple[int, int]:

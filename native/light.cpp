@@ -232,6 +232,19 @@ void LightAnalysis::run(const uint8_t* image, int height, int width, int rows, i
     });
 }
 
+void LightAnalysis::add(const float* samples, const int32_t* positions, int count, float* y) const {
+    const int m = shape_.latents, latents = padded(m), at_once = 64;
+    Buffer<float> latent(size_t(at_once) * latents);
+    for (int first = 0; first < count; first += at_once) {
+        const int some = std::min(at_once, count - first);
+        shortcut_.run(samples + size_t(first) * SAMPLES, SAMPLES, some, latent.data(), latents);
+        for (int k = 0; k < some; k++) {
+            float* to = y + size_t(positions[first + k]) * m;
+            for (int c = 0; c < m; c++) to[c] += latent[size_t(k) * latents + c];
+        }
+    }
+}
+
 void LightAnalysis::strip(const uint8_t* image, int height, int width, int rows, int all_columns, int first, int end,
                           Columns part, float* y) const {
     const int columns = part.count, left = PATCH * part.first;

@@ -105,6 +105,8 @@ class LightAnalysis {
     LightAnalysis(const LightShape& shape, const Arrays<float>& arrays);
     // RGB (height, width, 3), its last row and column repeated -> y (rows, columns, latents).
     void run(const uint8_t* image, int height, int width, int rows, int columns, int threads, float* y) const;
+    // The linear part alone: what samples (count, 16, 16, 3), of any sign, add to a position of y each.
+    void add(const float* samples, const int32_t* positions, int count, float* y) const;
 
   private:
     void strip(const uint8_t* image, int height, int width, int rows, int columns, int first, int end, Columns part,

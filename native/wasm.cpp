@@ -181,17 +181,26 @@ RDC_EXPORT(rdc_analyse) float* rdc_analyse(const Model* model, const uint8_t* im
     return y;
 }
 
-// y of a picture; gain, shift, hyper_rows, offset, worth -> bytes of the stream and crc of the symbols (u32 each), then the
-// stream, for rdc_free.
+// What samples lack, (count, 16, 16, 3) floats, added to these positions of y (rows * columns, latents).
+RDC_EXPORT(rdc_correct)
+void rdc_correct(const Model* model, float* y, int32_t of_y, const int32_t* positions, const float* lacking, int count) {
+    for (int k = 0; k < count; k++)
+        if (positions[k] < 0 || positions[k] >= of_y) fail<Misfit>("a block beyond its picture");
+    encoder_of(*model).analysis.add(lacking, positions, count, y);
+}
+
+// y of a picture as it was analysed, and as it is to be coded: the same, or corrected; gain, shift, hyper_rows, offset,
+// worth -> bytes of the stream and crc of the symbols (u32 each), then the stream, for rdc_free.
 RDC_EXPORT(rdc_encode)
-uint8_t* rdc_encode(const Model* model, const float* y, int height, int width, const char* arrays, size_t bytes) {
+uint8_t* rdc_encode(const Model* model, const float* analysed, const float* y, int height, int width, const char* arrays,
+                    size_t bytes) {
     check_sides(height, width);
     const Named at(arrays, bytes);
     const Shape& s = model->shape;
     const int rows = latents_of(height), columns = latents_of(width);
     const float* gain = at.at<float>("gain", s.latents);
     std::vector<float> z(size_t((rows + 3) / 4) * ((columns + 3) / 4) * s.hyper);
-    encoder_of(*model).hyper_analysis.run(y, gain, rows, columns, at.at<float>("shift", s.hyper), 1, z.data());
+    encoder_of(*model).hyper_analysis.run(analysed, gain, rows, columns, at.at<float>("shift", s.hyper), 1, z.data());
     const Choice choice{at.at<float>("worth", s.latents), model->savings.data()};
     const Coded coded = model->entropy.encode(y, gain, z.data(), rows, columns, quality_of(at, s), 1, choice);
     const uint32_t head[2] = {static_cast<uint32_t>(coded.stream.size()), coded.crc};

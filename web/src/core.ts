@@ -15,7 +15,10 @@ interface Exports {
     height: number, width: number, arrays: number, bytes: number,
   ): number;
   rdc_analyse(model: number, image: number, height: number, width: number): number;
-  rdc_encode(model: number, y: number, height: number, width: number, arrays: number, bytes: number): number;
+  rdc_correct(model: number, y: number, ofY: number, positions: number, lacking: number, count: number): void;
+  rdc_encode(
+    model: number, analysed: number, y: number, height: number, width: number, arrays: number, bytes: number,
+  ): number;
 }
 
 export const KEPT_BYTES = 256 << 20; // of memory, between two pictures

@@ -3,6 +3,7 @@ import * as container from "./container.js";
 import { checkPixels, pack, unpack } from "./container.js";
 import { Core, damaged } from "./core.js";
 import { BadInput, NeedsModel, RdcError } from "./errors.js";
+import * as flat from "./flat.js";
 import { divided, draw, opaque } from "./strips.js";
 import { Named } from "./weights.js";
 export const DEFAULT_QUALITY = 50;
@@ -19,14 +20,17 @@ export class Codec {
         const { header, stream } = unpack(data, maxPixels);
         this.checkWeights(header);
         const { width, height } = header;
-        const arrays = this.drawing(header.tenths, this.symbols(header, stream)).packed();
         return this.core.run(damaged, (memory, model) => {
-            const decode = (address, bytes) => memory.exports.rdc_decode(model, height, width, address, bytes);
-            const address = memory.with(arrays, decode);
+            const address = this.decoded(memory, model, header, stream);
             const picture = { width, height, data: opaque(memory.bytes(address, 3 * width * height)) };
             memory.exports.rdc_free(address);
             return picture;
         });
+    }
+    /** Address of its RGB samples. */
+    decoded(memory, model, header, stream) {
+        const arrays = this.drawing(header.tenths, this.symbols(header, stream)).packed();
+        return memory.with(arrays, (address, bytes) => memory.exports.rdc_decode(model, header.height, header.width, address, bytes));
     }
     /** The same picture, bit for bit, of which helpers draw strips. */
     async decodeWith(helpers, data, maxPixels = container.MAX_PIXELS) {
@@ -88,10 +92,13 @@ export class Codec {
             dropAlpha(picture.data, memory.bytes(image, 3 * width * height));
             const y = memory.exports.rdc_analyse(model, image, height, width);
             memory.exports.rdc_free(image);
-            const at = (tenths) => ({
-                data: this.coded(memory, model, y, picture, tenths, sections),
-                quality: tenths / 10,
-            });
+            const flats = flat.find({ ...picture, perPixel: 4 });
+            const at = (tenths) => {
+                const code = (corrected) => this.coded(memory, model, y, corrected, picture, tenths, sections);
+                const data = code(y), isTooLarge = data.length > (target.bytes ?? Infinity);
+                const nearer = flats && !isTooLarge ? this.withFlats(memory, model, y, flats, tenths, data, code) : data;
+                return { data: nearer, quality: tenths / 10 };
+            };
             try {
                 if (target.bytes === undefined)
                     return at(Math.round(10 * (target.quality ?? DEFAULT_QUALITY)));
@@ -102,7 +109,40 @@ export class Codec {
             }
         });
     }
-    coded(memory, model, y, { width, height }, tenths, sections) {
+    /** Coded again until its flat areas are as near to their colours as they get. y: address of the latents. */
+    withFlats(memory, model, y, flats, tenths, data, code) {
+        const { rdc_allocate, rdc_correct, rdc_free } = memory.exports;
+        const { header } = unpack(data, Infinity), { width, height } = header;
+        const count = Math.ceil(width / 16) * Math.ceil(height / 16), bytes = 4 * count * this.weights.shape.latents;
+        const corrected = rdc_allocate(bytes);
+        memory.bytes(corrected, bytes).set(memory.bytes(y, bytes));
+        let image = 0;
+        const decoded = () => ({ width, height, perPixel: 3, data: memory.bytes(image, 3 * width * height) });
+        const decode = (coded) => {
+            rdc_free(image);
+            const { header, stream } = unpack(coded, Infinity);
+            image = this.decoded(memory, model, header, stream);
+            return flat.off(flats, decoded());
+        };
+        let best = data, least = decode(data), rounds = 0, waited = 0;
+        while (!flat.isEnough(least, rounds, waited, tenths)) {
+            for (const [places, lacking] of flat.lacking(flats, decoded)) {
+                const at = memory.put(places), samples = memory.put(lacking);
+                rdc_correct(model, corrected, count, at, samples, places.length);
+                rdc_free(at);
+                rdc_free(samples);
+            }
+            const coded = code(corrected), off = decode(coded);
+            rounds++;
+            waited++;
+            if (flat.isLess(off, least))
+                [best, least, waited] = [coded, off, 0];
+        }
+        rdc_free(image);
+        rdc_free(corrected);
+        return best;
+    }
+    coded(memory, model, analysed, y, { width, height }, tenths, sections) {
         const { hyperRows, offset } = this.weights.rows(tenths);
         const arrays = new Named()
             .put("gain", this.weights.gain(tenths))
@@ -110,7 +150,7 @@ export class Codec {
             .put("hyper_rows", hyperRows)
             .put("offset", offset)
             .put("worth", this.weights.worth(tenths));
-        const encode = (address, bytes) => memory.exports.rdc_encode(model, y, height, width, address, bytes);
+        const encode = (address, bytes) => memory.exports.rdc_encode(model, analysed, y, height, width, address, bytes);
         const address = memory.with(arrays.packed(), encode);
         const head = memory.bytes(address, 8).slice();
         const [length, symbolsCrc] = new Uint32Array(head.buffer);

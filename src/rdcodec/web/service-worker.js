@@ -1,9 +1,9 @@
 "use strict";
 /** The page without a network: what was fetched last is kept, and taken where nothing can be. Weights are kept apart. */
 {
-    const SHELL = "rdcodec-page-2";
+    const SHELL = "rdcodec-page-3";
     const FILES = ["./", "style.css", "icon.svg", "sample.png", "rdc.wasm", ...["alpha", "codec", "container", "core", "crc32c", "errors",
-            "helper", "index", "page", "png", "released", "store", "strips", "weights", "worker"].map((name) => `${name}.js`)];
+            "flat", "helper", "index", "page", "png", "released", "store", "strips", "weights", "worker"].map((name) => `${name}.js`)];
     const scope = self;
     scope.addEventListener("install", (event) => {
         event.waitUntil(caches.open(SHELL).then((cache) => cache.addAll(FILES)).then(() => scope.skipWaiting()));
