@@ -214,8 +214,9 @@ void Checkerboard::code(Coder& coder, int rows, int columns, const Quality& qual
                     const int32_t* offset = offsets.data() + size_t((r + x + pass) % 2) * half;
                     size_t at = (size_t(r) * columns + x) * half;
                     std::copy_n(mean, half, means.data() + at);
-                    for (int c = 0; c < half; c++)
-                        indexes[at + c] = static_cast<uint8_t>(within((level[c] + offset[c]) >> 4, 0, LEVELS - 1));
+                    uint8_t* index = indexes.data() + at;  // bytes may lie anywhere: compilers need locals to go side by side
+                    for (int c = 0, count = half; c < count; c++)
+                        index[c] = static_cast<uint8_t>(within((level[c] + offset[c]) >> 4, 0, LEVELS - 1));
                 }
             }
         });

@@ -143,45 +143,50 @@ void product(const Packed& m, const In* in, size_t ld, int rows, const End& end,
     }
 }
 
-template <class Row, class Take, class Give>
-RDC_INLINE void three_by_three(const Row* const rows[3], size_t ld, int columns, int channels, const float* weights,
-                               Take take, Give give) {
+void depthwise(const float* const rows[3], size_t ld, int columns, int channels, const float* weights, const float* bias,
+               float* out, size_t ldo) {
     for (int c = 0; c < channels; c += LANES) {
         Floats w[9];
         UNROLL for (int t = 0; t < 9; t++) w[t] = load<Floats>(weights + t * channels + c);
-        const Row *above = rows[0] + c, *here = rows[1] + c, *below = rows[2] + c;
+        const float *above = rows[0] + c, *here = rows[1] + c, *below = rows[2] + c;
         for (int x = 0; x < columns; x++, above += ld, here += ld, below += ld) {
-            Floats first = take(above) * w[1], second = take(here) * w[4];
-            first += take(below) * w[7];
+            Floats first = load<Floats>(above) * w[1], second = load<Floats>(here) * w[4];
+            first += load<Floats>(below) * w[7];
             if (x > 0) {
-                first += take(above - ld) * w[0];
-                second += take(here - ld) * w[3];
-                first += take(below - ld) * w[6];
+                first += load<Floats>(above - ld) * w[0];
+                second += load<Floats>(here - ld) * w[3];
+                first += load<Floats>(below - ld) * w[6];
             }
             if (x + 1 < columns) {
-                second += take(above + ld) * w[2];
-                second += take(here + ld) * w[5];
-                second += take(below + ld) * w[8];
+                second += load<Floats>(above + ld) * w[2];
+                second += load<Floats>(here + ld) * w[5];
+                second += load<Floats>(below + ld) * w[8];
             }
-            give(first + second, x, c);
+            store(out + x * ldo + c, largest(first + second + load<Floats>(bias + c), floats(0)));
         }
     }
 }
 
-void depthwise(const float* const rows[3], size_t ld, int columns, int channels, const float* weights, const float* bias,
-               float* out, size_t ldo) {
-    three_by_three(
-        rows, ld, columns, channels, weights, [](const float* p) { return load<Floats>(p); },
-        [=](Floats sum, int x, int c) {
-            store(out + x * ldo + c, largest(sum + load<Floats>(bias + c), floats(0)));
-        });
-}
-
+// A column of three inputs is widened once, for the outputs before it, at it and after it: sums are exact in any order.
 void depthwise_i16(const int16_t* const rows[3], size_t ld, int columns, int channels, const float* weights,
                    const IntegerEnd& end, int16_t* out, size_t ldo) {
-    three_by_three(
-        rows, ld, columns, channels, weights, [](const int16_t* p) { return widen(load<HalfShorts>(p)); },
-        [=, &end](Floats sum, int x, int c) { finish(whole(sum), end, c, x, x * ldo + c, out); });
+    for (int c = 0; c < channels; c += LANES) {
+        Floats w[9], before{}, at{};
+        UNROLL for (int t = 0; t < 9; t++) w[t] = load<Floats>(weights + t * channels + c);
+        for (int x = 0; x < columns; x++) {
+            Floats after{};
+            UNROLL for (int k = 0; k < 3; k++) {
+                const Floats value = widen(load<HalfShorts>(rows[k] + x * ld + c));
+                before += value * w[3 * k + 2];
+                at += value * w[3 * k + 1];
+                after += value * w[3 * k];
+            }
+            if (x > 0) finish(whole(before), end, c, x - 1, (x - 1) * ldo + c, out);
+            before = at;
+            at = after;
+        }
+        finish(whole(before), end, c, columns - 1, (columns - 1) * ldo + c, out);
+    }
 }
 
 void to_pixels(const float* a, const float* b, int count, uint8_t* out) {

@@ -1,5 +1,9 @@
 #include "rans.h"
 
+#if defined(__x86_64__)
+#include <nmmintrin.h>
+#endif
+
 namespace rdc {
 namespace {
 
@@ -26,6 +30,17 @@ inline uint32_t pull(uint32_t state, uint32_t start, uint32_t freq, const uint16
     uint32_t word = words[position];
     position += low;
     return low ? state << 16 | word : state;
+}
+
+// A symbol beyond the radius of its table's row: sign, exponent and mantissa.
+inline int32_t escaped(uint32_t& state, int32_t radius, const uint16_t* words, size_t& position) {
+    const uint32_t value = (state & MASK) >> (PRECISION - ESCAPE_BITS);
+    state = pull(state, value << (PRECISION - ESCAPE_BITS), 1u << (PRECISION - ESCAPE_BITS), words, position);
+    const int exponent = value & ((1 << EXPONENT_BITS) - 1), spare = PRECISION - exponent;
+    const uint32_t mantissa = (state & MASK) >> spare;
+    state = pull(state, mantissa << spare, 1u << spare, words, position);
+    const int32_t size = radius + (1 << exponent) + static_cast<int32_t>(mantissa);
+    return value >> EXPONENT_BITS ? -size : size;
 }
 
 struct Writer {  // words from the end of the memory downwards
@@ -57,42 +72,44 @@ template <class Index, class Symbol>
 void Decoder::decode(const Index* indexes, size_t count, Symbol* symbols) {
     if (position_ > end_) fail<Damaged>("it ends too early or holds an impossible symbol");
     uint16_t listed[BLOCK];
-    uint32_t states[STATES];
-    std::copy(states_, states_ + STATES, states);
+    uint32_t states[STATES];  // the next one first
+    for (int k = 0; k < STATES; k++) states[k] = states_[(coded_ + k) % STATES];
     size_t position = position_;
-    const uint16_t* words = words_.data();
-    const int32_t* edges = tables_.edges;
+    const size_t end = end_;
+    const uint16_t *words = words_.data(), *buckets = tables_.bucket;
+    const int32_t *edges = tables_.edges, *starts = tables_.edge_start, *radii = tables_.radius;
+    auto next = [&](uint32_t& state, size_t at) {
+        const size_t index = indexes[at];
+        const uint32_t slot = state & MASK;
+        const int32_t first = starts[index], radius = radii[index];
+        const int32_t* edge = edges + first + buckets[index * BUCKETS + (slot >> (PRECISION - 8))];
+        while (static_cast<uint32_t>(edge[1]) <= slot) edge++;  // ends: the last edge of a row is 65536
+        state = pull(state, edge[0], edge[1] - edge[0], words, position);
+        int32_t symbol = static_cast<int32_t>(edge - edges) - first - radius;
+        if (symbol > radius) symbol = escaped(state, radius, words, position);
+        if (position > end || symbol < -MAX_SYMBOL || symbol > MAX_SYMBOL) {
+            position_ = end + 1;  // it stays damaged
+            fail<Damaged>("it ends too early or holds an impossible symbol");
+        }
+        symbols[at] = static_cast<Symbol>(symbol);
+    };
     for (size_t begin = 0; begin < count; begin += BLOCK) {
         size_t length = std::min(BLOCK, count - begin);
         std::fill(symbols + begin, symbols + begin + length, Symbol(0));
-        size_t coded = list_coded(indexes + begin, length, tables_.skip_below, listed);
-        for (size_t j = 0; j < coded; j++) {
-            uint32_t& state = states[coded_++ % STATES];
-            size_t index = indexes[begin + listed[j]];
-            uint32_t slot = state & MASK;
-            int32_t first = tables_.edge_start[index], radius = tables_.radius[index];
-            int32_t at = first + tables_.bucket[index * BUCKETS + (slot >> (PRECISION - 8))];
-            while (static_cast<uint32_t>(edges[at + 1]) <= slot) at++;  // ends: the last edge of a row is 65536
-            uint32_t start = edges[at], freq = edges[at + 1] - start;
-            state = pull(state, start, freq, words, position);
-            int32_t symbol = at - first - radius;
-            if (symbol > radius) {
-                uint32_t value = (state & MASK) >> (PRECISION - ESCAPE_BITS);
-                state = pull(state, value << (PRECISION - ESCAPE_BITS), 1u << (PRECISION - ESCAPE_BITS), words, position);
-                int exponent = value & ((1 << EXPONENT_BITS) - 1), spare = PRECISION - exponent;
-                uint32_t mantissa = (state & MASK) >> spare;
-                state = pull(state, mantissa << spare, 1u << spare, words, position);
-                symbol = radius + (1 << exponent) + static_cast<int32_t>(mantissa);
-                if (value >> EXPONENT_BITS) symbol = -symbol;
-            }
-            if (position > end_ || symbol < -MAX_SYMBOL || symbol > MAX_SYMBOL) {
-                position_ = end_ + 1;  // it stays damaged
-                fail<Damaged>("it ends too early or holds an impossible symbol");
-            }
-            symbols[begin + listed[j]] = static_cast<Symbol>(symbol);
+        size_t coded = list_coded(indexes + begin, length, tables_.skip_below, listed), j = 0;
+        for (; j + STATES <= coded; j += STATES) {  // written out, so that the states stay in registers
+            next(states[0], begin + listed[j]);
+            next(states[1], begin + listed[j + 1]);
+            next(states[2], begin + listed[j + 2]);
+            next(states[3], begin + listed[j + 3]);
         }
+        for (; j < coded; j++) {
+            next(states[0], begin + listed[j]);
+            std::rotate(states, states + 1, states + STATES);
+        }
+        coded_ += coded;
     }
-    std::copy(states, states + STATES, states_);
+    for (int k = 0; k < STATES; k++) states_[(coded_ + k) % STATES] = states[k];
     position_ = position;
 }
 
@@ -176,9 +193,27 @@ struct Slices {
 };
 }  // namespace
 
+#if defined(__x86_64__)
+namespace {
+__attribute__((target("sse4.2"))) uint32_t crc32c_instruction(const uint8_t* data, size_t bytes, uint64_t crc) {
+    for (; bytes >= 8; data += 8, bytes -= 8) {
+        uint64_t next;
+        std::memcpy(&next, data, 8);
+        crc = _mm_crc32_u64(crc, next);
+    }
+    for (; bytes; data++, bytes--) crc = _mm_crc32_u8(static_cast<uint32_t>(crc), *data);
+    return static_cast<uint32_t>(crc);
+}
+}  // namespace
+#endif
+
 uint32_t crc32c(const uint8_t* data, size_t bytes, uint32_t before) {
-    static const Slices t;
     uint32_t crc = ~before;
+#if defined(__x86_64__)
+    static const bool has_instruction = __builtin_cpu_supports("sse4.2");
+    if (has_instruction) return ~crc32c_instruction(data, bytes, crc);
+#endif
+    static const Slices t;
     for (; bytes >= 8; data += 8, bytes -= 8) {
         uint32_t a = crc ^ (uint32_t(data[0]) | uint32_t(data[1]) << 8 | uint32_t(data[2]) << 16 | uint32_t(data[3]) << 24);
         crc = t.row[7][a & 0xFF] ^ t.row[6][a >> 8 & 0xFF] ^ t.row[5][a >> 16 & 0xFF] ^ t.row[4][a >> 24];
