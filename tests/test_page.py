@@ -5,12 +5,13 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
 
-from browser import CHROMIUM, DRIVER, FIREFOX, Browser, browser, firefox, served
+from browser import CHROMIUM, DRIVER, FIREFOX, Browser, Chromium, browser, firefox, served
 from rdcodec.cli.main import main
 from rdcodec.codec import api
 from rdcodec.codec.pipeline import load
@@ -109,6 +110,7 @@ def test_errors_in_words(page: tuple[Browser, str]) -> None:
           await tell(api.decode(good, { weights, maxPixels: 4 })),
           await tell(api.decode(good, { weights: 'elsewhere/' })),
           await tell(api.encode(new ImageData(2, 2), { weights, model: 'Z' })),
+          await tell(api.encode(new ImageData(2, 2, { colorSpace: 'display-p3' }), { weights })),
           (await api.decode(good, { weights })).width,
         ];""",
         base64.b64encode(api.compress(np.zeros((5, 7, 3), np.uint8), model="J")).decode(),
@@ -121,6 +123,7 @@ def test_errors_in_words(page: tuple[Browser, str]) -> None:
             "BadInput: 7 × 5 pixels",
             "NeedsModel: weights could",
             "NeedsModel: no w",
+            "RdcError: samples in another colour space",
         ),
         strict=False,
     ):
@@ -152,6 +155,113 @@ def test_the_element(page: tuple[Browser, str]) -> None:
         base64.b64encode(api.compress(np.zeros((5, 7, 3), np.uint8), model="J")).decode(),
     )
     assert found == ["load", 7, 5, "a square", "error", "block"]
+
+
+def test_the_element_drops_what_it_was_asked_for_before(page: tuple[Browser, str]) -> None:
+    """A slow picture that comes when another is asked for, or none, is not shown."""
+    window, _ = page
+    found = window.run(
+        """const api = await import('./index.js');
+        await import('./element.js');
+        const data = Uint8Array.from(atob(given[0]), (c) => c.charCodeAt(0)), real = window.fetch, made = [];
+        let answer;
+        window.fetch = (url, options) =>
+          url === 'slow' ? new Promise((done) => { answer = () => done(new Response(data)); }) : real(url, options);
+        try {
+          for (const next of ['other', undefined]) {
+            const image = document.createElement('rdc-img');
+            image.addEventListener('load', () => made.push('load'));
+            image.setAttribute('src', 'slow');
+            answer = undefined;
+            document.body.prepend(image);
+            while (!answer) await new Promise((done) => setTimeout(done, 10));
+            image.style.display = 'none'; // what comes next is not seen, so it does not load
+            if (next) image.setAttribute('src', next);
+            else image.removeAttribute('src');
+            answer();
+            await new Promise((done) => setTimeout(done, 100));
+            await api.decode(data, { weights: 'weights/' }); // the worker has done all that it was asked before
+            made.push(image.shadowRoot.querySelector('canvas').width === 7);
+            image.remove();
+          }
+        } finally {
+          window.fetch = real;
+        }
+        return made;""",
+        base64.b64encode(api.compress(np.zeros((5, 7, 3), np.uint8), model="J")).decode(),
+    )
+    assert found == [False, False]
+
+
+NAMED = {"button", "combobox", "group", "image", "link", "progressbar", "region", "slider", "spinbutton", "table"}
+
+
+def tree(window: Chromium) -> list[tuple[str, str, dict[str, Any]]]:
+    """What a screen reader is given: role, name and properties of each node."""
+    nodes = window.devtools("Accessibility.getFullAXTree")["nodes"]
+    return [
+        (
+            node["role"]["value"],
+            node.get("name", {}).get("value", ""),
+            {entry["name"]: entry["value"].get("value") for entry in node.get("properties", [])},
+        )
+        for node in nodes
+        if not node["ignored"]
+    ]
+
+
+def test_what_a_screen_reader_is_given(page: tuple[Browser, str], tmp_path: Path) -> None:
+    """Each control with role and name, the split in words; progress and errors are announced."""
+    window, address = page
+    if not isinstance(window, Chromium):
+        pytest.skip("only Chromium tells its accessibility tree")
+    window.open(address)
+    window.run(
+        """window.said = [];
+        const note = () => said.push(document.getElementById('status').textContent);
+        new MutationObserver(note).observe(document.getElementById('status'), { childList: true, subtree: true });
+        document.getElementById('model').value = 'J'; document.getElementById('sample').click();"""
+    )
+    window.wait(DONE)
+    window.run("document.getElementById('progress').hidden = false;")
+    nodes = tree(window)
+    assert {role for role, _, _ in nodes} >= NAMED
+    assert [(role, name) for role, name, _ in nodes if role in NAMED and not name.strip()] == []
+    assert ("slider", "Left: original. Right: rdcodec J.3. Move where they meet:") in [node[:2] for node in nodes]
+    split = window.run("return document.getElementById('split').getAttribute('aria-valuetext');")
+    assert split == "50 % original, the rest rdcodec J.3"
+    assert [told["live"] for role, _, told in nodes if role == "status" and told.get("live")] == ["polite"]
+    said = window.run("return window.said;")
+    assert any(words.startswith("Compressing sample.png") for words in said) and "bytes" in said[-1]
+    (tmp_path / "bad.rdc").write_bytes(b"nothing")
+    window.choose("#file", tmp_path / "bad.rdc")
+    window.wait(FAILED)
+    (alert,) = [told for role, _, told in tree(window) if role == "alert"]
+    assert alert["live"] == "assertive" and "no picture" in window.run(WORDS)
+
+
+def test_what_a_screen_reader_is_given_of_the_element(page: tuple[Browser, str]) -> None:
+    """As of <img>: its words, also where it fails; nothing of decoration."""
+    window, address = page
+    if not isinstance(window, Chromium):
+        pytest.skip("only Chromium tells its accessibility tree")
+    window.open(address)
+    window.run(
+        """await import('./element.js');
+        for (const [src, alt] of [[given[0], 'a square'], [given[0], ''], ['style.css', 'not there']]) {
+          const made = document.createElement('rdc-img');
+          made.setAttribute('alt', alt);
+          made.setAttribute('src', src);
+          const done = new Promise((done) => ['load', 'error'].forEach((name) => made.addEventListener(name, done)));
+          document.body.prepend(made);
+          await done;
+        }""",
+        "data:application/octet-stream;base64,"
+        + base64.b64encode(api.compress(np.zeros((5, 7, 3), np.uint8), model="J")).decode(),
+    )
+    nodes = [(role, name) for role, name, _ in tree(window)]
+    assert [name for role, name in nodes if role == "image"] == ["a square"]
+    assert ("StaticText", "not there") in nodes
 
 
 def test_the_page(page: tuple[Browser, str], photo: np.ndarray, tmp_path: Path) -> None:

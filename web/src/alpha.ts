@@ -79,6 +79,7 @@ async function samplesOf(tile: Uint8Array, columns: number, rows: number): Promi
   if (bitmap?.width !== columns || bitmap.height !== rows) throw new BadInput(DAMAGED);
   const context = new OffscreenCanvas(columns, rows).getContext("2d")!;
   context.drawImage(bitmap, 0, 0);
+  bitmap.close();
   return context.getImageData(0, 0, columns, rows).data;
 }
 

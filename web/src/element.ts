@@ -10,14 +10,16 @@ export class RdcImage extends HTMLElement {
   static observedAttributes = ["src", "alt", "weights"];
   private readonly canvas = document.createElement("canvas");
   private readonly seen = new IntersectionObserver((entries) => this.onSeen(entries), { rootMargin: "300px" });
-  private loading = 0;
+  private readonly instead = document.createElement("slot");
+  private loading = 0; // of what was asked for last: what an earlier load brings is dropped
+  private fetching = new AbortController();
 
   constructor() {
     super();
     const style = document.createElement("style");
     style.textContent = STYLE;
     this.canvas.setAttribute("role", "img");
-    this.attachShadow({ mode: "open" }).append(style, this.canvas, document.createElement("slot"));
+    this.attachShadow({ mode: "open" }).append(style, this.canvas, this.instead);
   }
 
   connectedCallback(): void {
@@ -26,14 +28,27 @@ export class RdcImage extends HTMLElement {
 
   disconnectedCallback(): void {
     this.seen.disconnect();
-    this.loading++;
+    this.stop();
   }
 
   attributeChangedCallback(name: string, before: string | null, after: string | null): void {
-    if (name === "alt") return this.canvas.setAttribute("aria-label", after ?? "");
+    if (name === "alt") return this.describe(after);
     if (before === after || !this.isConnected) return;
+    this.stop();
     this.seen.unobserve(this);
     this.seen.observe(this);
+  }
+
+  /** As of `<img>`: the words stand for a picture that cannot be shown, and none ("") are for decoration. */
+  private describe(alt: string | null): void {
+    this.canvas.setAttribute("role", alt === "" ? "presentation" : "img");
+    this.canvas.setAttribute("aria-label", alt ?? "");
+    this.instead.textContent = alt;
+  }
+
+  private stop(): void {
+    this.loading++;
+    this.fetching.abort();
   }
 
   private onSeen(entries: IntersectionObserverEntry[]): void {
@@ -44,10 +59,14 @@ export class RdcImage extends HTMLElement {
 
   private async load(turn: number): Promise<void> {
     const src = this.getAttribute("src");
-    if (!src) return;
     this.removeAttribute("failed");
+    if (!src) {
+      Object.assign(this.canvas, { width: 0, height: 0 });
+      return;
+    }
+    this.fetching = new AbortController();
     try {
-      const response = await fetch(src);
+      const response = await fetch(src, { signal: this.fetching.signal });
       if (!response.ok) throw new RdcError(`${src} could not be fetched (${response.status})`);
       const data = new Uint8Array(await response.arrayBuffer());
       const { width, height } = info(data);

@@ -77,7 +77,9 @@ export async function encode(image: ImageData, options: EncodeOptions): Promise<
 /** As `encode`, with the quality that was taken and the seconds of work. */
 export async function encodeTimed(image: ImageData, options: EncodeOptions): Promise<Coded & { seconds: number }> {
   const { model = "I", onProgress, quality, bytes } = options;
-  const { width, height, data } = image;
+  const { width, height, data, colorSpace = "srgb" } = image;
+  if (colorSpace !== "srgb" || !(data instanceof Uint8ClampedArray))
+    throw new RdcError("samples in another colour space or with more than 8 bits: draw the picture on a canvas in sRGB first");
   const target = { ...(quality === undefined ? {} : { quality }), ...(bytes === undefined ? {} : { bytes }) };
   const picture = { width, height, data: data as Picture["data"] };
   const request: Request = { kind: "encode", picture, target, model, weights: absolute(options.weights) };
@@ -92,15 +94,16 @@ function ask(request: Request, progress?: Progress): Promise<unknown> {
   worker ??= started();
   const id = next++;
   return new Promise((done, fail) => {
-    waiting.set(id, { done, fail, progress });
     worker!.postMessage({ id, request });
+    waiting.set(id, { done, fail, progress });
   });
 }
 
 function started(): Worker {
   const made = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
   made.onmessage = ({ data }: MessageEvent<Answer>) => {
-    const asked = waiting.get(data.id)!;
+    const asked = waiting.get(data.id);
+    if (!asked) return;
     if ("progress" in data) return asked.progress?.(...data.progress);
     waiting.delete(data.id);
     if ("error" in data) asked.fail(revived(data.error.name, data.error.message));
@@ -108,6 +111,7 @@ function started(): Worker {
   };
   made.onerror = (event) => {
     event.preventDefault();
+    made.terminate();
     worker = undefined; // the next request starts another
     for (const { fail } of waiting.values()) fail(new RdcError("the codec's worker could not run: open the page again"));
     waiting.clear();

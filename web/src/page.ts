@@ -27,7 +27,11 @@ let versions: Version[] = [];
 let shown: { name: string; image: ImageData; icc?: Uint8Array | undefined } | undefined;
 let turn = 0; // of what was asked for last: what an earlier turn brings is dropped
 
-file.addEventListener("change", () => file.files?.[0] && open(file.files[0]));
+file.addEventListener("change", () => {
+  const chosen = file.files?.[0];
+  file.value = ""; // so that the same file can be chosen again
+  if (chosen) void open(chosen);
+});
 at("sample").addEventListener("click", () => void attempt(sample));
 for (const control of [quality, size, model]) control.addEventListener("change", compress);
 quality.addEventListener("input", () => { size.value = ""; at("told").textContent = quality.value; });
@@ -135,10 +139,14 @@ async function samplesOf(blob: Blob): Promise<ImageData> {
   const bitmap = await createImageBitmap(blob).catch(() => undefined);
   if (!bitmap) throw new RdcError("no picture that this browser can read, and no .rdc file");
   const { width, height } = bitmap;
-  if (width * height > MAX_PIXELS) throw new RdcError(`${width} × ${height} pixels are more than this page takes`);
-  const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d", { willReadFrequently: true })!;
-  context.drawImage(bitmap, 0, 0);
-  return context.getImageData(0, 0, width, height);
+  try {
+    if (width * height > MAX_PIXELS) throw new RdcError(`${width} × ${height} pixels are more than this page takes`);
+    const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d", { willReadFrequently: true })!;
+    context.drawImage(bitmap, 0, 0);
+    return context.getImageData(0, 0, width, height);
+  } finally {
+    bitmap.close();
+  }
 }
 
 function psnr(a: ImageData, b: ImageData): number {
@@ -194,6 +202,7 @@ function layOut(): void {
   const fit = Math.min(room, width, (0.75 * innerHeight * width) / height);
   const times = Number(zoom.value) / devicePixelRatio;
   stage.style.width = `${zoom.value === "fit" ? fit : width * times}px`;
+  stage.classList.toggle("fits", zoom.value === "fit"); // then a finger moves the line, not the picture
   stage.classList.toggle("large", zoom.value !== "fit" && Number(zoom.value) > 1);
 }
 
@@ -205,7 +214,9 @@ function toMiddle(): void {
 function divide(): void {
   at("left-side").style.clipPath = `inset(0 ${100 - Number(split.value)}% 0 0)`;
   at("line").style.left = `${split.value}%`;
-  split.ariaValueText = `${split.value} % ${left.value}, the rest ${versions[0]?.name ?? ""}`;
+  const right = versions[0]?.name ?? "";
+  at("sides").textContent = `Left: ${left.value}. Right: ${right}. Move where they meet:`;
+  split.ariaValueText = `${split.value} % ${left.value}, the rest ${right}`;
 }
 
 function drag(event: PointerEvent): void {
@@ -217,8 +228,11 @@ function drag(event: PointerEvent): void {
 
 async function savePng(): Promise<void> {
   if (!shown) return;
-  const blob = new Blob([(await png(shown.image, shown.icc)) as Uint8Array<ArrayBuffer>], { type: "image/png" });
-  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: `${shown.name}.png` });
+  const { name, image, icc } = shown; // another may be shown by the time it is written
+  const file = await png(image, icc).catch(() => undefined);
+  if (!file) return tell("the PNG file could not be written: close other pages, and try again");
+  const blob = new Blob([file as Uint8Array<ArrayBuffer>], { type: "image/png" });
+  const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: `${name}.png` });
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
@@ -232,8 +246,7 @@ async function attempt(task: (mine: number) => Promise<void>, name?: string): Pr
   } catch (error) {
     if (mine !== turn) return;
     const words = error instanceof RdcError ? error.message : `something failed in this page (${error})`;
-    at("error").textContent = name ? `${name}: ${words}.` : sentence(words);
-    at("error").hidden = false;
+    tell(words, name);
     say("");
   } finally {
     if (mine === turn) at("progress").hidden = true;
@@ -244,7 +257,13 @@ function onProgress(loaded: number, total: number): void {
   const bar = at<HTMLProgressElement>("progress");
   bar.hidden = loaded >= total;
   bar.value = loaded / total;
-  say(`Fetching weights, once: ${(total / 1e6).toFixed(1)} MB …`);
+  say(loaded < total ? `Fetching weights, once: ${(total / 1e6).toFixed(1)} MB …` : "The weights are here. Computing …");
+}
+
+/** An error in words, with the name of the file that it is about. */
+function tell(words: string, name?: string): void {
+  at("error").textContent = name ? `${name}: ${words}.` : sentence(words);
+  at("error").hidden = false;
 }
 
 /** Words for the eye and for screen readers, which read what changes. */

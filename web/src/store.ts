@@ -11,7 +11,7 @@ const CACHE = "rdcodec-weights-1";
 
 /** "I" is its newest tag, "I.3" itself. NeedsModel for others. */
 export function tagOf(model: string): string {
-  if (RELEASED[model]) return model;
+  if (Object.hasOwn(RELEASED, model)) return model;
   const number = (tag: string) => Number(tag.split(".").at(-1));
   const tags = Object.keys(RELEASED).filter((tag) => tag.replace(/\.\d+$/, "") === model);
   const newest = tags.sort((a, b) => number(b) - number(a))[0];
@@ -52,14 +52,18 @@ async function fetchChecked(url: string, hash: string, size: number, progress: (
 }
 
 async function download(url: string, size: number, progress: (loaded: number) => void) {
+  const failed = (why: string | number) => new NeedsModel(`weights could not be fetched (${why}): ${url}`);
   const response = await fetch(url).catch(() => undefined);
-  if (!response?.ok || !response.body)
-    throw new NeedsModel(`weights could not be fetched (${response?.status ?? "no connection"}): ${url}`);
+  if (!response?.ok || !response.body) throw failed(response?.status ?? "no connection");
   const all = new Uint8Array(size);
   const reader = response.body.getReader();
   let loaded = 0;
-  for (let part = await reader.read(); !part.done; part = await reader.read()) {
-    if (loaded + part.value.length > size) throw new NeedsModel(`${url} are not the weights that were released`);
+  const next = () => reader.read().catch(() => Promise.reject(failed("the connection broke off")));
+  for (let part = await next(); !part.done; part = await next()) {
+    if (loaded + part.value.length > size) {
+      void reader.cancel();
+      throw new NeedsModel(`${url} are not the weights that were released`);
+    }
     all.set(part.value, loaded);
     progress((loaded += part.value.length));
   }

@@ -125,6 +125,18 @@ test("damaged files are errors in words, and leave the codec sound", () => {
   assert.ok(memory < 64 << 20);
 });
 
+test("a download that breaks off is an error in words", async () => {
+  const { findWeights } = await import(new URL("store.js", built));
+  const real = globalThis.fetch;
+  const broken = () => new ReadableStream({ pull: (to) => to.error(new TypeError("network error")) });
+  globalThis.fetch = async () => new Response(broken());
+  try {
+    await assert.rejects(findWeights("J.3", "http://localhost/", false, () => {}), /weights could not be fetched \(the conn/);
+  } finally {
+    globalThis.fetch = real;
+  }
+});
+
 test("damaged weights are errors in words", async () => {
   const bytes = new Uint8Array(readFileSync(new URL("Golden.1.safetensors", golden)));
   await assert.rejects(Weights.read(bytes.slice(0, 5000)), /damaged weights/);

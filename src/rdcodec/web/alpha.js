@@ -80,6 +80,7 @@ async function samplesOf(tile, columns, rows) {
         throw new BadInput(DAMAGED);
     const context = new OffscreenCanvas(columns, rows).getContext("2d");
     context.drawImage(bitmap, 0, 0);
+    bitmap.close();
     return context.getImageData(0, 0, columns, rows).data;
 }
 function* tiles(width, height) {

@@ -8,28 +8,41 @@ export class RdcImage extends HTMLElement {
     static observedAttributes = ["src", "alt", "weights"];
     canvas = document.createElement("canvas");
     seen = new IntersectionObserver((entries) => this.onSeen(entries), { rootMargin: "300px" });
-    loading = 0;
+    instead = document.createElement("slot");
+    loading = 0; // of what was asked for last: what an earlier load brings is dropped
+    fetching = new AbortController();
     constructor() {
         super();
         const style = document.createElement("style");
         style.textContent = STYLE;
         this.canvas.setAttribute("role", "img");
-        this.attachShadow({ mode: "open" }).append(style, this.canvas, document.createElement("slot"));
+        this.attachShadow({ mode: "open" }).append(style, this.canvas, this.instead);
     }
     connectedCallback() {
         this.seen.observe(this);
     }
     disconnectedCallback() {
         this.seen.disconnect();
-        this.loading++;
+        this.stop();
     }
     attributeChangedCallback(name, before, after) {
         if (name === "alt")
-            return this.canvas.setAttribute("aria-label", after ?? "");
+            return this.describe(after);
         if (before === after || !this.isConnected)
             return;
+        this.stop();
         this.seen.unobserve(this);
         this.seen.observe(this);
+    }
+    /** As of `<img>`: the words stand for a picture that cannot be shown, and none ("") are for decoration. */
+    describe(alt) {
+        this.canvas.setAttribute("role", alt === "" ? "presentation" : "img");
+        this.canvas.setAttribute("aria-label", alt ?? "");
+        this.instead.textContent = alt;
+    }
+    stop() {
+        this.loading++;
+        this.fetching.abort();
     }
     onSeen(entries) {
         if (!entries.some((entry) => entry.isIntersecting))
@@ -39,11 +52,14 @@ export class RdcImage extends HTMLElement {
     }
     async load(turn) {
         const src = this.getAttribute("src");
-        if (!src)
-            return;
         this.removeAttribute("failed");
+        if (!src) {
+            Object.assign(this.canvas, { width: 0, height: 0 });
+            return;
+        }
+        this.fetching = new AbortController();
         try {
-            const response = await fetch(src);
+            const response = await fetch(src, { signal: this.fetching.signal });
             if (!response.ok)
                 throw new RdcError(`${src} could not be fetched (${response.status})`);
             const data = new Uint8Array(await response.arrayBuffer());

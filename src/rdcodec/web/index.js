@@ -38,7 +38,9 @@ export async function encode(image, options) {
 /** As `encode`, with the quality that was taken and the seconds of work. */
 export async function encodeTimed(image, options) {
     const { model = "I", onProgress, quality, bytes } = options;
-    const { width, height, data } = image;
+    const { width, height, data, colorSpace = "srgb" } = image;
+    if (colorSpace !== "srgb" || !(data instanceof Uint8ClampedArray))
+        throw new RdcError("samples in another colour space or with more than 8 bits: draw the picture on a canvas in sRGB first");
     const target = { ...(quality === undefined ? {} : { quality }), ...(bytes === undefined ? {} : { bytes }) };
     const picture = { width, height, data: data };
     const request = { kind: "encode", picture, target, model, weights: absolute(options.weights) };
@@ -51,14 +53,16 @@ function ask(request, progress) {
     worker ??= started();
     const id = next++;
     return new Promise((done, fail) => {
-        waiting.set(id, { done, fail, progress });
         worker.postMessage({ id, request });
+        waiting.set(id, { done, fail, progress });
     });
 }
 function started() {
     const made = new Worker(new URL("./worker.js", import.meta.url), { type: "module" });
     made.onmessage = ({ data }) => {
         const asked = waiting.get(data.id);
+        if (!asked)
+            return;
         if ("progress" in data)
             return asked.progress?.(...data.progress);
         waiting.delete(data.id);
@@ -69,6 +73,7 @@ function started() {
     };
     made.onerror = (event) => {
         event.preventDefault();
+        made.terminate();
         worker = undefined; // the next request starts another
         for (const { fail } of waiting.values())
             fail(new RdcError("the codec's worker could not run: open the page again"));

@@ -13,7 +13,12 @@ let original;
 let versions = [];
 let shown;
 let turn = 0; // of what was asked for last: what an earlier turn brings is dropped
-file.addEventListener("change", () => file.files?.[0] && open(file.files[0]));
+file.addEventListener("change", () => {
+    const chosen = file.files?.[0];
+    file.value = ""; // so that the same file can be chosen again
+    if (chosen)
+        void open(chosen);
+});
 at("sample").addEventListener("click", () => void attempt(sample));
 for (const control of [quality, size, model])
     control.addEventListener("change", compress);
@@ -132,11 +137,16 @@ async function samplesOf(blob) {
     if (!bitmap)
         throw new RdcError("no picture that this browser can read, and no .rdc file");
     const { width, height } = bitmap;
-    if (width * height > MAX_PIXELS)
-        throw new RdcError(`${width} × ${height} pixels are more than this page takes`);
-    const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d", { willReadFrequently: true });
-    context.drawImage(bitmap, 0, 0);
-    return context.getImageData(0, 0, width, height);
+    try {
+        if (width * height > MAX_PIXELS)
+            throw new RdcError(`${width} × ${height} pixels are more than this page takes`);
+        const canvas = new OffscreenCanvas(width, height), context = canvas.getContext("2d", { willReadFrequently: true });
+        context.drawImage(bitmap, 0, 0);
+        return context.getImageData(0, 0, width, height);
+    }
+    finally {
+        bitmap.close();
+    }
 }
 function psnr(a, b) {
     let sum = 0;
@@ -190,6 +200,7 @@ function layOut() {
     const fit = Math.min(room, width, (0.75 * innerHeight * width) / height);
     const times = Number(zoom.value) / devicePixelRatio;
     stage.style.width = `${zoom.value === "fit" ? fit : width * times}px`;
+    stage.classList.toggle("fits", zoom.value === "fit"); // then a finger moves the line, not the picture
     stage.classList.toggle("large", zoom.value !== "fit" && Number(zoom.value) > 1);
 }
 function toMiddle() {
@@ -199,7 +210,9 @@ function toMiddle() {
 function divide() {
     at("left-side").style.clipPath = `inset(0 ${100 - Number(split.value)}% 0 0)`;
     at("line").style.left = `${split.value}%`;
-    split.ariaValueText = `${split.value} % ${left.value}, the rest ${versions[0]?.name ?? ""}`;
+    const right = versions[0]?.name ?? "";
+    at("sides").textContent = `Left: ${left.value}. Right: ${right}. Move where they meet:`;
+    split.ariaValueText = `${split.value} % ${left.value}, the rest ${right}`;
 }
 function drag(event) {
     if (event.type === "pointermove" && !event.buttons)
@@ -211,8 +224,12 @@ function drag(event) {
 async function savePng() {
     if (!shown)
         return;
-    const blob = new Blob([(await png(shown.image, shown.icc))], { type: "image/png" });
-    const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: `${shown.name}.png` });
+    const { name, image, icc } = shown; // another may be shown by the time it is written
+    const file = await png(image, icc).catch(() => undefined);
+    if (!file)
+        return tell("the PNG file could not be written: close other pages, and try again");
+    const blob = new Blob([file], { type: "image/png" });
+    const link = Object.assign(document.createElement("a"), { href: URL.createObjectURL(blob), download: `${name}.png` });
     link.click();
     setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
 }
@@ -227,8 +244,7 @@ async function attempt(task, name) {
         if (mine !== turn)
             return;
         const words = error instanceof RdcError ? error.message : `something failed in this page (${error})`;
-        at("error").textContent = name ? `${name}: ${words}.` : sentence(words);
-        at("error").hidden = false;
+        tell(words, name);
         say("");
     }
     finally {
@@ -240,7 +256,12 @@ function onProgress(loaded, total) {
     const bar = at("progress");
     bar.hidden = loaded >= total;
     bar.value = loaded / total;
-    say(`Fetching weights, once: ${(total / 1e6).toFixed(1)} MB …`);
+    say(loaded < total ? `Fetching weights, once: ${(total / 1e6).toFixed(1)} MB …` : "The weights are here. Computing …");
+}
+/** An error in words, with the name of the file that it is about. */
+function tell(words, name) {
+    at("error").textContent = name ? `${name}: ${words}.` : sentence(words);
+    at("error").hidden = false;
 }
 /** Words for the eye and for screen readers, which read what changes. */
 function say(words) {

@@ -5,7 +5,7 @@ import { sha256, Weights } from "./weights.js";
 const CACHE = "rdcodec-weights-1";
 /** "I" is its newest tag, "I.3" itself. NeedsModel for others. */
 export function tagOf(model) {
-    if (RELEASED[model])
+    if (Object.hasOwn(RELEASED, model))
         return model;
     const number = (tag) => Number(tag.split(".").at(-1));
     const tags = Object.keys(RELEASED).filter((tag) => tag.replace(/\.\d+$/, "") === model);
@@ -49,15 +49,19 @@ async function fetchChecked(url, hash, size, progress) {
     return bytes;
 }
 async function download(url, size, progress) {
+    const failed = (why) => new NeedsModel(`weights could not be fetched (${why}): ${url}`);
     const response = await fetch(url).catch(() => undefined);
     if (!response?.ok || !response.body)
-        throw new NeedsModel(`weights could not be fetched (${response?.status ?? "no connection"}): ${url}`);
+        throw failed(response?.status ?? "no connection");
     const all = new Uint8Array(size);
     const reader = response.body.getReader();
     let loaded = 0;
-    for (let part = await reader.read(); !part.done; part = await reader.read()) {
-        if (loaded + part.value.length > size)
+    const next = () => reader.read().catch(() => Promise.reject(failed("the connection broke off")));
+    for (let part = await next(); !part.done; part = await next()) {
+        if (loaded + part.value.length > size) {
+            void reader.cancel();
             throw new NeedsModel(`${url} are not the weights that were released`);
+        }
         all.set(part.value, loaded);
         progress((loaded += part.value.length));
     }
