@@ -35,7 +35,7 @@ web: $(BIN)/.rdcodec-dev ## build what pages run into src/rdcodec/web: the core 
 	cd web && npm install --no-audit --no-fund --silent && npx tsc
 
 test: $(BIN)/.rdcodec-dev lint ## lint, types, import rules and tests; under ten minutes
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 test-slow: $(BIN)/.rdcodec-dev ## the tests that take minutes each
 	$(BIN)/python -m pytest -m slow

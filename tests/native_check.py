@@ -6,6 +6,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -137,6 +138,15 @@ def modelled(program: Path, compiler: str) -> Path:
     return program
 
 
+@cache
+def compiled(program: Path) -> tuple[Any, Any]:
+    """Engine and module of wasmtime, which take seconds."""
+    import wasmtime
+
+    engine = wasmtime.Engine()
+    return engine, wasmtime.Module.from_file(engine, str(program))
+
+
 class Wasm:
     """A WebAssembly program with the exports that it has; it needs the package wasmtime."""
 
@@ -144,7 +154,8 @@ class Wasm:
         """folder: where it finds `arguments`, under the name /case."""
         import wasmtime
 
-        engine, setting = wasmtime.Engine(), wasmtime.WasiConfig()
+        engine, module = compiled(program)
+        setting = wasmtime.WasiConfig()
         self._folder = tempfile.TemporaryDirectory()
         told = Path(self._folder.name)
         self._said, self._wrong = told / "said", told / "wrong"
@@ -154,7 +165,6 @@ class Wasm:
         self.store, linker = wasmtime.Store(engine), wasmtime.Linker(engine)
         self.store.set_wasi(setting)
         linker.define_wasi()
-        module = wasmtime.Module.from_file(engine, str(program))
         self._exports: Any = linker.instantiate(self.store, module).exports(self.store)
         self._ended = wasmtime.ExitTrap
 

@@ -17,7 +17,10 @@ from rdcodec.codec import api
 from rdcodec.codec.pipeline import load
 from rdcodec.models.weights import released
 
-pytestmark = pytest.mark.skipif("J.3" not in released(), reason="weights of J are not in this checkout")
+pytestmark = [
+    pytest.mark.skipif("J.3" not in released(), reason="weights of J are not in this checkout"),
+    pytest.mark.xdist_group("page"),  # the browser starts once
+]
 ASTRONAUT = Path(__file__).parents[1] / "src" / "rdcodec" / "data" / "astronaut.png"
 README = Path(__file__).parents[1] / "web" / "README.md"
 TAB, ENTER, LEFT, RIGHT, HOME, UP = "\ue004", "\ue007", "\ue012", "\ue014", "\ue011", "\ue013"

@@ -2,7 +2,8 @@
 
 A command is a line `$ ...` of a ```console block, with its continuations after a backslash. In ```text blocks, and in
 ```console long for what takes long, commands and options are checked but not run. Every page runs in one folder,
-from top to bottom; a ```python block is a program of its own.
+from top to bottom; a ```python block is a program of its own. What a shell need not see runs in this process, which has
+loaded torch.
 """
 
 import os
@@ -107,8 +108,12 @@ def test_page_runs(page: Path, folder: Path, monkeypatch: pytest.MonkeyPatch) ->
     path = os.pathsep.join((str(Path(sys.executable).parent), os.environ["PATH"]))  # commands may call python
     environment = {**os.environ, "PYTHONPATH": str(SOURCE), "PATH": path}
     monkeypatch.chdir(folder)
+    monkeypatch.setattr("rdcodec.report.files.render", lambda figure, stem: {})  # tests/report draws
     for part in parts:
-        if words := plain(part):  # in this process, which has loaded torch and matplotlib
+        if part.kind == "python":
+            exec(compile(part.text, page.name, "exec"), {"__name__": "__main__"})
+            continue
+        if words := plain(part):
             assert main(words) == 0, part.text
             continue
         done = subprocess.run(
@@ -126,9 +131,7 @@ def plain(part: Snippet) -> list[str]:
 
 
 def arguments(part: Snippet) -> list[str]:
-    """What runs a snippet; `rdc` is `python -m rdcodec`, installed or not."""
-    if part.kind == "python":
-        return [sys.executable, "-c", part.text]
+    """What runs a command in a shell; `rdc` is `python -m rdcodec`, installed or not."""
     rdc = f'rdc() {{ {shlex.quote(sys.executable)} -m rdcodec "$@"; }}'
     return ["bash", "-c", f"set -e -o pipefail; {rdc}; {part.text}"]
 

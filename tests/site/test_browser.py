@@ -9,7 +9,10 @@ from browser import CHROMIUM, DRIVER, Browser, browser
 from rdcodec.site.build import site_files
 from rdcodec.site.data.board import read_board
 
-pytestmark = pytest.mark.skipif(not CHROMIUM or not DRIVER, reason="no chromium, or no chromedriver")
+pytestmark = [
+    pytest.mark.skipif(not CHROMIUM or not DRIVER, reason="no chromium, or no chromedriver"),
+    pytest.mark.xdist_group("site in a browser"),  # which starts once
+]
 pytest.importorskip("jinja2")
 pytest.importorskip("markdown_it")
 RESULTS = Path(__file__).parents[2] / "docs" / "results"

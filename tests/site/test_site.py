@@ -19,6 +19,7 @@ from rdcodec.store.records import Provenance, Result
 
 pytest.importorskip("jinja2")
 pytest.importorskip("markdown_it")
+pytestmark = pytest.mark.xdist_group("site")  # which is made once
 ROOT = Path(__file__).parents[2]
 CURVE = [(10, 0.1, 28.0), (30, 0.25, 31.0), (50, 0.5, 34.0), (70, 1.0, 37.0)]
 MACHINE = {"cpu": "A <CPU>", "cores": 2, "isa": ["avx2"]}

@@ -34,6 +34,7 @@ from rdcodec.training.plan import RUN_FILE, Plan
 from rdcodec.training.recipe import Recipe, Stage
 from rdcodec.training.run import Setting
 
+pytestmark = pytest.mark.xdist_group("group")  # what two processes make is made once
 CPU = torch.device("cpu")
 STEPS = 5
 TINY_RUNS = Path(__file__).parent / "tiny_runs.py"

@@ -58,6 +58,7 @@ from rdcodec.training.run import LOCK, Setting
 from rdcodec.training.stepper import Losses, rate_distortion, update_average
 from rdcodec.training.validation import anchor_curves, cut, validate
 
+pytestmark = pytest.mark.xdist_group("loop")  # runs that many tests share are trained once
 CPU = torch.device("cpu")
 
 

@@ -29,6 +29,7 @@ from rdcodec.training.plan import Plan
 from rdcodec.training.recipe import Budget
 from rdcodec.training.run import LOCK, Setting
 
+pytestmark = pytest.mark.xdist_group("resume")  # the run that is resumed is trained once
 TINY_RUNS = Path(__file__).parent / "tiny_runs.py"
 STEPS = 16
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from functools import cache
 
 import numpy as np
 import torch
@@ -45,7 +46,8 @@ def build_gaussian_tables(
     `tail_mass`; what lies beyond is escaped. more: as `build_tables` takes them, for rows behind the Gaussians'.
     """
     scales = scale_table() if scales is None else scales
-    return build_tables([*(_gaussian_mass(float(scale), tail_mass) for scale in scales), *more], skip_below)
+    rows = [*(_gaussian_row(float(scale), tail_mass) for scale in scales), *map(_frequencies, more)]
+    return _tables_of(rows, skip_below)
 
 
 def build_tables(masses: Sequence[NDArray[np.float64]], skip_below: int) -> Tables:
@@ -53,7 +55,10 @@ def build_tables(masses: Sequence[NDArray[np.float64]], skip_below: int) -> Tabl
 
     Uses floats: run it when a model is exported, never to read a file.
     """
-    rows = [_frequencies(mass) for mass in masses]
+    return _tables_of([_frequencies(mass) for mass in masses], skip_below)
+
+
+def _tables_of(rows: Sequence[NDArray[np.int64]], skip_below: int) -> Tables:
     tables = Tables(
         cdf=np.concatenate([np.cumsum(row) - row for row in rows]).astype(np.uint16),
         radius=np.array([len(row) // 2 - 1 for row in rows], np.int32),
@@ -62,13 +67,14 @@ def build_tables(masses: Sequence[NDArray[np.float64]], skip_below: int) -> Tabl
     return Tables.from_arrays(tables.to_arrays())
 
 
-def _gaussian_mass(scale: float, tail_mass: float) -> NDArray[np.float64]:
-    """Probabilities of -radius..radius and of the escape, (2 * radius + 2,)."""
+@cache
+def _gaussian_row(scale: float, tail_mass: float) -> NDArray[np.int64]:
+    """Frequencies of -radius..radius and of the escape, (2 * radius + 2,)."""
     tail = [1.0]  # tail[k] is the probability of |s| >= k
     while tail[-1] > tail_mass or len(tail) < 3:
         tail.append(math.erfc((len(tail) - 0.5) / (scale * math.sqrt(2))))
     sides = -np.diff(tail) / 2
-    return np.concatenate([sides[:0:-1], [2 * sides[0]], sides[1:], [tail[-1]]])
+    return _frequencies(np.concatenate([sides[:0:-1], [2 * sides[0]], sides[1:], [tail[-1]]]))
 
 
 def _frequencies(mass: NDArray[np.float64]) -> NDArray[np.int64]:
