@@ -31,7 +31,7 @@ from rdcodec.report.relative import (
 from rdcodec.report.standings import encoder_kflops_per_px
 from rdcodec.report.study import Laboratory, read_laboratory, read_studies
 from rdcodec.report.tables import paper_table, results_page
-from rdcodec.report.times import time_by_flops
+from rdcodec.report.times import our_series, time_by_flops
 from rdcodec.report.trainings import rate_by_training
 from rdcodec.store.db import Store
 from rdcodec.store.records import Provenance, Result
@@ -143,14 +143,12 @@ def test_ranks_and_inversions_are_named(lab: Laboratory) -> None:
     assert isinstance(chart, Chart)
     assert "Kendall tau of FLOPs and time 0.67, 4 models; more FLOPs and yet faster: B before E." in chart.note
     assert "- Pairs of these series that order their common models alike: " in chart.note
-    assert "A100, kodak (paper): Kendall tau of FLOPs and time 1.00, 7 models" in chart.note
-    assert (
-        "fp32, 768x512 and A100, kodak (paper): Kendall tau of the times 0.33, 3 models; in the other order: "
-        in (chart.note)
-        and "E and B" in chart.note
-    ), "on GPUs E is faster than B"
+    assert "A100, the paper, Kodak's size: Kendall tau of FLOPs and time 1.00, 7 models" in chart.note
+    pair = "fp32, Kodak's size and A100, the paper, Kodak's size"
+    assert f"{pair}: Kendall tau of the times 0.33, 3 models; in the other order: " in chart.note
+    assert "E and B" in chart.note, "on GPUs E is faster than B"
     rows = {(row["series"], row["codec"]): row for row in data(chart)}
-    row = rows["CPU, 2 threads, fp32, 768x512", "E"]
+    row = rows["CPU, 2 threads, fp32", "E"]
     assert (row["decode_ms_per_mpx"], row["flops_rank"], row["time_rank"]) == ("1000.0", "3.0", "4.0")
 
 
@@ -296,6 +294,38 @@ def test_speeds_are_of_one_quality_and_one_way() -> None:
     assert "quality 50" in table.note and "CPU, 2 threads" in table.note
     points = [(row["codec"], row["decode_mpx_per_s"]) for row in data(relative_by_speed(lab, lab.studies[0]))]
     assert sorted(points) == [("H.1", "6.7"), ("I.1", "11.5"), ("I.1", "300.0")]
+
+
+def test_machines_of_one_name_are_told_apart_and_each_way_is_drawn_once() -> None:
+    """Of several runs of a way on a machine the one of most models; CLIC stands by itself."""
+
+    def run(codecs: str, isa: str, seconds: float, pictures: str, **how: str | bool) -> list[Result]:
+        machine = {"cpu": "AMD EPYC", "isa": [isa]}
+        return [
+            Result(
+                "speed",
+                codec,
+                f"{codec}.1",
+                {"threads": 2, "dtype": "fp32", "decode_networks_mpx_per_s": 1 / seconds, "kflops_per_px": 9.0} | how,
+                Provenance("rdcodec", machine=machine),
+                pictures,
+            )
+            for codec in codecs
+        ]
+
+    runs = [
+        *run("ABCD", "avx2", 1.0, "kodak, 1 picture", coded=False),
+        *run("ABC", "avx2", 2.0, "kodak, 1 picture", coded=True),
+        *run("ABC", "avx2", 3.0, "clic, 1 picture", coded=False),
+        *run("ABC", "avx512f", 4.0, "kodak"),
+        *run("AB", "avx2", 5.0, "kodak", kernels="avx2"),
+    ]
+    found = our_series(laboratory(runs))
+    assert {(s.name, s.pictures): s.times["A"] for s in found} == {
+        ("AMD EPYC, AVX2, 2 threads, fp32", "kodak"): 1000,
+        ("AMD EPYC, AVX2, 2 threads, fp32", "clic"): 3000,
+        ("AMD EPYC, AVX-512, 2 threads, fp32", "kodak"): 4000,
+    }
 
 
 @pytest.mark.parametrize(("source", "by"), [("rdcodec", "other"), ("CompressAI 1.2.8", "published")])

@@ -5,7 +5,7 @@ from __future__ import annotations
 import platform
 import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib import metadata
 from pathlib import Path
@@ -22,6 +22,27 @@ ISA_FLAGS = (
     *("asimd", "asimddp", "asimdhp", "i8mm", "bf16", "sve", "sve2"),
 )
 """Instruction sets that decide how fast, and by which kernel, a network runs (names of /proc/cpuinfo)."""
+
+VECTORS = {
+    "amx_tile": "AMX",
+    "avx512_bf16": "AVX-512 BF16",
+    "avx512_vnni": "AVX-512 VNNI",
+    "avx512f": "AVX-512",
+    "avx_vnni": "AVX-VNNI",
+    "avx2": "AVX2",
+    "sve2": "SVE2",
+    "i8mm": "Arm i8mm",
+    "asimd": "Arm NEON",
+}
+"""What of the instruction sets decides most about speed, the widest first."""
+NOISE = re.compile(r"\((?:R|TM)\)|\b(?:Processor|CPU)\b|@ .*|\s+\d+-Core\b", re.IGNORECASE)
+
+
+def processor_name(cpu: str, isa: Iterable[object]) -> str:
+    """Short name of a processor with its widest vector instructions: "AMD EPYC, AVX2"."""
+    flags = set(map(str, isa))
+    widest = next((name for flag, name in VECTORS.items() if flag in flags), "")
+    return ", ".join(part for part in (" ".join(NOISE.sub(" ", cpu).split()), widest) if part)
 
 
 def machine() -> dict[str, Any]:

@@ -282,8 +282,8 @@ def _distinct(found: Sequence[Measured]) -> list[Measured]:
 def _way(result: Result) -> tuple[object, ...]:
     """How a speed was measured, which tells it from others of the same codec."""
     machine = result.provenance.machine
-    how = (result.values.get(key) for key in ("device", "dtype", "threads", "isa", "kernels"))
-    return (*how, machine.get("cpu"), result.setting)
+    how = (result.values.get(key) for key in ("device", "dtype", "threads", "isa", "kernels", "coded"))
+    return (*how, machine.get("cpu"), str(machine.get("isa")), result.setting)
 
 
 def _age(measured: Measured) -> tuple[str, int, str]:

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from rdcodec.measure.machine import processor_name
 from rdcodec.measure.published import table_1
 from rdcodec.measure.ranking import inversions, kendall_tau, ranks
 from rdcodec.report.charts import Chart, Missing, Row, looks, plain_log_axis, rounded
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 
 FEWEST = 3  # models that have an order
 PANELS = {"kodak": "Kodak, or one picture of that size", "clic": "CLIC"}
+PICTURES = {"kodak": "Kodak's size", "clic": "CLIC"}
 RANKED_BY = "A100"  # the device whose order the last panel holds the others against
 BESIDE = 0.13  # of a rank, between the marks of two series
 
@@ -70,22 +72,25 @@ def time_by_flops(laboratory: Laboratory) -> Chart | Missing:
 
 
 def our_series(laboratory: Laboratory) -> list[Series]:
-    """What the store holds, each way of measuring that has at least `FEWEST` models."""
-    ways: dict[str, list[Result]] = {}
+    """What the store holds of each machine and way that has at least `FEWEST` models.
+
+    Of several measurements of a way on pictures of one size, the one of most models: networks alone or within whole
+    files, this or that picture.
+    """
+    groups: dict[tuple[str, str], dict[object, list[Result]]] = {}
     for speed in laboratory.comparable_speeds:
         if speed.values.get("decode_networks_mpx_per_s") and kflops_per_px(laboratory, speed.codec):
-            ways.setdefault(way(speed, laboratory.speeds), []).append(speed)
-    return [
-        Series(
-            name,
-            "clic" if speeds[0].dataset.lower().startswith("clic") else "kodak",
-            "rdcodec",
-            {s.codec: 1000 / float(s.values["decode_networks_mpx_per_s"] or 1) for s in speeds},
-            {s.codec: kflops_per_px(laboratory, s.codec) or 0.0 for s in speeds},
-        )
-        for name, speeds in ways.items()
-        if len({s.codec for s in speeds}) >= FEWEST
-    ]
+            pictures = "clic" if speed.dataset.lower().startswith("clic") else "kodak"
+            runs = groups.setdefault((manner(speed, laboratory.speeds), pictures), {})
+            runs.setdefault((speed.dataset, speed.values.get("coded")), []).append(speed)
+    found = []
+    for (name, pictures), runs in groups.items():
+        speeds = max(runs.values(), key=lambda run: len({speed.codec for speed in run}))
+        times = {s.codec: 1000 / float(s.values["decode_networks_mpx_per_s"] or 1) for s in speeds}
+        flops = {s.codec: kflops_per_px(laboratory, s.codec) or 0.0 for s in speeds}
+        if len(times) >= FEWEST:
+            found.append(Series(name, pictures, "rdcodec", times, flops))
+    return found
 
 
 def paper_series() -> list[Series]:
@@ -168,20 +173,31 @@ def _ranks(axes: "Axes", rows: Sequence[Row], styles: Mapping[tuple[str, str], t
 
 def way(speed: Result, among: Sequence[Result]) -> str:
     """How a speed was measured, in words; the processor is named where there are several."""
+    return ", ".join(part for part in (manner(speed, among), speed.dataset) if part)
+
+
+def manner(speed: Result, among: Sequence[Result]) -> str:
+    """`way` without the pictures."""
     values, machine = speed.values, speed.provenance.machine
     threads = values.get("threads")
     device = values.get("device") or "cpu"
-    processors = {(r.provenance.machine.get("cpu"), r.values.get("device")) for r in among}
     if device == "cpu":
-        device = str(machine.get("cpu") or "CPU") if len(processors) > 1 else "CPU"
+        processors = {(_processor(r), r.values.get("device")) for r in among}
+        device = _processor(speed) if len(processors) > 1 and machine.get("cpu") else "CPU"
         device += f", {threads} thread{'s' * (threads != 1)}" if threads else ""
     kernels = values.get("kernels")  # results of before the core lack it
-    parts = (device, f"core {kernels}" if kernels else values.get("dtype"), values.get("isa"), speed.dataset)
+    parts = (device, f"core {kernels}" if kernels else values.get("dtype"), values.get("isa"))
     return ", ".join(str(part) for part in parts if part)
 
 
+def _processor(speed: Result) -> str:
+    cpu, isa = (speed.provenance.machine.get(key) for key in ("cpu", "isa"))
+    return processor_name(str(cpu or ""), isa if isinstance(isa, list) else ())
+
+
 def _where(series: Series) -> str:
-    return f"{series.name}, {series.pictures} ({series.by})" if series.by == PAPER else series.name
+    paper = ", the paper" if series.by == PAPER else ""
+    return f"{series.name}{paper}, {PICTURES[series.pictures]}"
 
 
 def _agreements(found: Sequence[Series]) -> list[str]:

@@ -6,9 +6,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any
 
+from rdcodec.measure.machine import processor_name
 from rdcodec.store.records import Result
-
-NOISE = re.compile(r"\((?:R|TM)\)|\b(?:Processor|CPU)\b|@ .*|\s+\d+-Core\b", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -65,25 +64,8 @@ def _name(cpu: str, cores: int | None, isa: tuple[str, ...], gpu: str) -> str:
     """Short name: the GPU where one is there, else processor, widest vector instructions and cores."""
     if gpu:
         return gpu
-    cpu = " ".join(NOISE.sub(" ", cpu).split())
-    kind = _vectors(isa)
-    return ", ".join(part for part in (cpu, kind, f"{cores} core{'s' * (cores != 1)}" if cores else "") if part)
-
-
-def _vectors(isa: Any) -> str:
-    """What of the instruction sets decides most about speed."""
-    names = {
-        "amx_tile": "AMX",
-        "avx512_bf16": "AVX-512 BF16",
-        "avx512_vnni": "AVX-512 VNNI",
-        "avx512f": "AVX-512",
-        "avx_vnni": "AVX-VNNI",
-        "avx2": "AVX2",
-        "sve2": "SVE2",
-        "i8mm": "Arm i8mm",
-        "asimd": "Arm NEON",
-    }
-    return next((name for flag, name in names.items() if flag in isa), "")
+    shown = f"{cores} core{'s' * (cores != 1)}" if cores else ""
+    return ", ".join(part for part in (processor_name(cpu, isa), shown) if part)
 
 
 def bench_speed(result: Result) -> Speed | None:
