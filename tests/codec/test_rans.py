@@ -7,17 +7,11 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from rdcodec.codec import rans
-from rdcodec.codec.rans import (
-    LOW,
-    MAX_SYMBOL,
-    Decoder,
-    encode,
-    reference_decode,
-    reference_encode,
-)
+from rdcodec.codec.rans import MAX_SYMBOL, Decoder, encode
 from rdcodec.errors import BadInput
 from rdcodec.exact.tables import LEVELS, TOTAL, Tables
 from rdcodec.export.tables import build_gaussian_tables, build_tables, scale_table
+from reference_rans import LOW, reference_decode, reference_encode
 
 Symbols = NDArray[np.int32]
 Indexes = rans.Indexes

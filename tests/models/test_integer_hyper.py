@@ -32,6 +32,7 @@ from rdcodec.models.entropy.gaussian import straight_round
 from rdcodec.models.entropy.integer import Part
 from rdcodec.models.weights import FILE_NAME, Weights
 
+pytestmark = pytest.mark.xdist_group("integer hyper")  # each codec is built once
 PUBLISHED = {"reduction": None, "max_support": 1, "merge_kernel": None}  # CHARM before the paper changed it
 LEAKY = {
     "kind": "conv",
@@ -324,13 +325,13 @@ def test_a_slice_sees_only_those_that_it_should(name: str) -> None:
 @pytest.mark.parametrize("name", VARIANTS)
 def test_threads_and_layout_do_not_matter(name: str, threads: Callable[[int], None]) -> None:
     weights = variant(name)
-    y, z = latents(weights, 16, 24)
+    y, z = latents(weights, 8, 12)
     found = []
     for count in (1, 2):
         for layout in (torch.contiguous_format, torch.channels_last):
             threads(count)
             coder = Kept(y.contiguous(memory_format=layout), z.contiguous(memory_format=layout))
-            run(weights, coder, 16, 24)
+            run(weights, coder, 8, 12)
             found.append(torch.cat([part.flatten() for part in coder.told]))
     assert all(torch.equal(found[0], other) for other in found[1:])
 
