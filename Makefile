@@ -49,7 +49,7 @@ lint: $(BIN)/.rdcodec-dev ## ruff, mypy strict, import-linter
 RESULTS = docs/results
 MEASURED = $(wildcard $(foreach set,kodak clic,$(addprefix $(RESULTS)/$(set)-,I.json J.json H.json G.json))) \
 	$(wildcard $(RESULTS)/kodak-?-effort4.json $(RESULTS)/eye-*.json $(RESULTS)/speed-*.json) \
-	$(wildcard $(RESULTS)/clic-[a-z]*.json) $(wildcard $(RESULTS)/bench-*.json) \
+	$(wildcard $(RESULTS)/clic-[a-z]*.json $(RESULTS)/kodak-[a-z]*.json) $(wildcard $(RESULTS)/bench-*.json) \
 	$(addprefix $(RESULTS)/,bench.json models.json light.json)
 
 results: $(BIN)/.rdcodec-dev ## write the pages, tables and figures of docs and README anew from docs/results/*.json

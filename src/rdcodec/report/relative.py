@@ -130,8 +130,12 @@ def relative_by_speed(laboratory: Laboratory, study: Study) -> Chart | Missing:
     title = "Relative rate over decoding speed"
     found = []
     at_one_psnr = [speed for speed in laboratory.speeds if speed.values.get("at_psnr_db") is not None]
+    elsewhere = tuple(other.name.lower() for other in laboratory.studies if other is not study)
     for standing in standings(study):
         for speed in (*laboratory.comparable_speeds, *at_one_psnr):
+            of = speed.dataset.lower()
+            if of.startswith(elsewhere) and not of.startswith(study.name.lower()):  # pictures of another study
+                continue
             rate = speed.values.get("decode_mpx_per_s")
             if speed.codec == standing.codec and speed.tag in (standing.tag, standing.codec) and rate:
                 found.append((standing, float(rate), way(speed, laboratory.speeds)))
@@ -340,9 +344,9 @@ def sampled(curve: Curve) -> list[tuple[float, float]]:
     return [points_of(curve)[0], *inner, points_of(curve)[-1]]
 
 
-def _is_alone(study: Study, found: Sequence[object]) -> bool:
-    """Whether a chart would hold one point; on Kodak that stands beside the paper's."""
-    return len(found) == 1 and study.identity != KODAK
+def _is_alone(study: Study, found: Sequence[tuple[Standing, float, str]]) -> bool:
+    """Whether a chart would hold one codec; on Kodak that stands beside the paper's."""
+    return len({standing for standing, *_ in found}) == 1 and study.identity != KODAK
 
 
 def _alone(standing: Standing) -> str:

@@ -205,15 +205,21 @@ def _eflop_cells(run: Result | None) -> tuple[str, str]:
 
 
 def _speeds_in_one_way(laboratory: Laboratory, study: Study) -> tuple[str, list[Result]]:
-    """Speeds measured in one way, and that way in words: the one that has most of the models, of several the newest."""
+    """Speeds measured in one way, and that way in words.
+
+    The core comes before torch, these pictures before others, most of the models before fewer, and the newest.
+    """
     models = {model_of(m.codec) for m in study.results}
     ways: dict[str, list[Result]] = {}
     for speed in laboratory.comparable_speeds:
         if speed.codec in models and speed.values.get("decode_mpx_per_s"):
             ways.setdefault(way(speed, laboratory.speeds), []).append(speed)
 
-    def rank(item: tuple[str, list[Result]]) -> tuple[int, str]:
-        return len({s.codec for s in item[1]}), max(s.provenance.created_utc or "" for s in item[1])
+    def rank(item: tuple[str, list[Result]]) -> tuple[bool, bool, bool, int, str]:
+        pictures, name = item[1][0].dataset.lower(), study.name.lower()
+        core, count = bool(item[1][0].values.get("kernels")), len({s.codec for s in item[1]})
+        when = max(s.provenance.created_utc or "" for s in item[1])
+        return core, pictures == name, pictures.startswith(name), count, when
 
     return max(ways.items(), key=rank, default=("", []))
 
