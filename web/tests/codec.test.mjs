@@ -90,6 +90,17 @@ test("a target in bytes is met, or said to be out of reach", () => {
   assert.throws(() => codec.encode(picture, { bytes: 10 }), /smallest of this picture has/);
 });
 
+test("a target in bytes is met with flat areas, of which each round costs some", () => {
+  const picture = noise(96, 128);
+  picture.data.fill(255, 4 * 96 * 32);
+  for (const bytes of [310, 400, 700]) {
+    const { data, quality } = codec.encode(picture, { bytes });
+    assert.ok(data.length <= bytes);
+    assert.equal(unpack(data).header.tenths, Math.round(10 * quality));
+  }
+  assert.throws(() => codec.encode(picture, { bytes: 10 }), /smallest of this picture has/);
+});
+
 test("impossible requests are errors in words", () => {
   const picture = noise(8, 8);
   assert.throws(() => codec.encode(picture, { quality: 101 }), /no number from 0 to 100/);

@@ -7,6 +7,7 @@ import * as flat from "./flat.js";
 import { divided, draw, opaque } from "./strips.js";
 import { Named } from "./weights.js";
 export const DEFAULT_QUALITY = 50;
+const FOR_FLATS = 0.97; // of a size that is asked for, what is taken before flat areas are corrected
 /** A model with its weights. */
 export class Codec {
     weights;
@@ -93,38 +94,37 @@ export class Codec {
             const y = memory.exports.rdc_analyse(model, image, height, width);
             memory.exports.rdc_free(image);
             const flats = flat.find({ ...picture, perPixel: 4 });
-            const at = (tenths) => {
-                const code = (corrected) => this.coded(memory, model, y, corrected, picture, tenths, sections);
-                const data = code(y), isTooLarge = data.length > (target.bytes ?? Infinity);
-                const nearer = flats && !isTooLarge ? this.withFlats(memory, model, y, flats, tenths, data, code) : data;
-                return { data: nearer, quality: tenths / 10 };
-            };
+            const code = (corrected, tenths) => ({
+                data: this.coded(memory, model, y, corrected, picture, tenths, sections),
+                quality: tenths / 10,
+            });
+            const at = (tenths) => code(y, tenths);
+            const { bytes = Infinity, quality = DEFAULT_QUALITY } = target;
             try {
-                if (target.bytes === undefined)
-                    return at(Math.round(10 * (target.quality ?? DEFAULT_QUALITY)));
-                return largestWithin(target.bytes, at);
+                const coded = bytes < Infinity ? largestWithin(bytes, at, flats && FOR_FLATS) : at(Math.round(10 * quality));
+                return flats ? this.withFlats(memory, model, y, flats, coded, bytes, code) : coded;
             }
             finally {
                 memory.exports.rdc_free(y);
             }
         });
     }
-    /** Coded again until its flat areas are as near to their colours as they get. y: address of the latents. */
-    withFlats(memory, model, y, flats, tenths, data, code) {
+    /** Coded again until its flat areas are as near to their colours as they get in so many bytes. y: where latents are. */
+    withFlats(memory, model, y, flats, first, most, code) {
         const { rdc_allocate, rdc_correct, rdc_free } = memory.exports;
-        const { header } = unpack(data, Infinity), { width, height } = header;
+        const { width, height, tenths } = unpack(first.data, Infinity).header;
         const count = Math.ceil(width / 16) * Math.ceil(height / 16), bytes = 4 * count * this.weights.shape.latents;
         const corrected = rdc_allocate(bytes);
         memory.bytes(corrected, bytes).set(memory.bytes(y, bytes));
         let image = 0;
         const decoded = () => ({ width, height, perPixel: 3, data: memory.bytes(image, 3 * width * height) });
-        const decode = (coded) => {
+        const decode = ({ data }) => {
             rdc_free(image);
-            const { header, stream } = unpack(coded, Infinity);
+            const { header, stream } = unpack(data, Infinity);
             image = this.decoded(memory, model, header, stream);
             return flat.off(flats, decoded());
         };
-        let best = data, least = decode(data), rounds = 0, waited = 0;
+        let best = first, least = decode(first), rounds = 0, waited = 0;
         while (!flat.isEnough(least, rounds, waited, tenths)) {
             for (const [places, lacking] of flat.lacking(flats, decoded)) {
                 const at = memory.put(places), samples = memory.put(lacking);
@@ -132,10 +132,10 @@ export class Codec {
                 rdc_free(at);
                 rdc_free(samples);
             }
-            const coded = code(corrected), off = decode(coded);
+            const coded = code(corrected, tenths), off = decode(coded);
             rounds++;
             waited++;
-            if (flat.isLess(off, least))
+            if (coded.data.length <= most && flat.isLess(off, least))
                 [best, least, waited] = [coded, off, 0];
         }
         rdc_free(image);
@@ -168,15 +168,15 @@ export class Codec {
             throw new BadInput(`no quality in the file, but rates in ${header.tag}: get the file again from its source`);
     }
 }
-/** The best of the coded pictures that take no more than so many bytes. Sizes grow with quality, nearly always. */
-function largestWithin(bytes, at) {
+/** The best of the coded pictures that take no more than a share of so many bytes. Sizes grow with quality, nearly always. */
+function largestWithin(bytes, at, share = 1) {
     let best = at(0);
     if (best.data.length > bytes)
         throw new RdcError(`no file of ${bytes} bytes: the smallest of this picture has ${best.data.length}`);
     for (let low = 0, high = 1000; low < high;) {
         const middle = Math.ceil((low + high) / 2);
         const coded = at(middle);
-        if (coded.data.length > bytes)
+        if (coded.data.length > share * bytes)
             high = middle - 1;
         else
             [low, best] = [middle, coded];
