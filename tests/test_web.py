@@ -1,6 +1,7 @@
 """The codec for web pages (`web/`, built into src/rdcodec/web): the same symbols, pixels within the promise."""
 
 import hashlib
+import itertools
 import json
 import os
 import shutil
@@ -177,6 +178,15 @@ def test_flat_areas_are_those_of_the_command_line(tmp_path: Path) -> None:
     found = json.loads(node("--input-type=module", "-e", script, (BUILT / "flat.js").as_uri(), tmp_path, sides))
     assert [bool(places) for places, _ in told] == [True, True, True, True, False]
     assert found == told
+
+
+@needs_node
+def test_flat_areas_are_given_up_when_the_command_line_does() -> None:
+    cases = list(itertools.product((-1, 0.5, 1, 3), (1, 9), (5, 6, 11, 12, 23, 24), (0, 3), (399, 400)))
+    script = """const { isEnough } = await import(process.argv[1]), cases = JSON.parse(process.argv[2]);
+    console.log(JSON.stringify(cases.map(([seen, most, ...rest]) => isEnough([seen, most, 0], ...rest))));"""
+    found = json.loads(node("--input-type=module", "-e", script, (BUILT / "flat.js").as_uri(), json.dumps(cases)))
+    assert found == [flat.is_enough(flat.Off(seen, most, 0), *rest) for seen, most, *rest in cases]
 
 
 @needs_node

@@ -75,7 +75,7 @@ export function isLess(a: Off, b: Off): boolean {
 
 /** Whether to stop after so many rounds, the last `waited` of which have brought nothing. */
 export function isEnough([seen, largest]: Off, rounds: number, waited: number, tenths: number): boolean {
-  if (seen > 0 && tenths >= SEEN_FROM) return rounds >= MOST_ROUNDS;
+  if (seen > 0 && tenths >= SEEN_FROM) return rounds >= MOST_ROUNDS * (seen <= 1 ? 2 : 1);
   return largest <= NEAR || rounds >= ROUNDS || waited >= PATIENCE;
 }
 

@@ -58,7 +58,7 @@ export function isLess(a, b) {
 /** Whether to stop after so many rounds, the last `waited` of which have brought nothing. */
 export function isEnough([seen, largest], rounds, waited, tenths) {
     if (seen > 0 && tenths >= SEEN_FROM)
-        return rounds >= MOST_ROUNDS;
+        return rounds >= MOST_ROUNDS * (seen <= 1 ? 2 : 1);
     return largest <= NEAR || rounds >= ROUNDS || waited >= PATIENCE;
 }
 /** Some blocks after others: their places, and what samples (n, 16, 16, 3) are to add to their latents. */
