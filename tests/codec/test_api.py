@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
@@ -247,3 +248,12 @@ def test_max_pixels_is_for_files(folder: Path, photo: Picture) -> None:
     with pytest.raises(BadInput, match="more than"):
         rdcodec.decompress(folder / "photo.rdc", max_pixels=limit - 1)
     assert rdcodec.compress(photo, max_pixels=1) == rdcodec.compress(Image.fromarray(photo), max_pixels=1)
+
+
+def test_no_number_of_threads_is_what_torch_had_before(threads: Callable[[int], None]) -> None:
+    before = torch.get_num_threads()
+    for count in (before + 2, before + 1):
+        rdcodec.set_threads(count)
+        assert torch.get_num_threads() == count
+    rdcodec.set_threads(0)
+    assert torch.get_num_threads() == before

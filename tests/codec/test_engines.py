@@ -1,7 +1,7 @@
 """The core and torch code and decode the same symbols; their pictures differ by rounding alone."""
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +11,6 @@ from numpy.typing import NDArray
 from torch import from_numpy
 
 from rdcodec import _native
-from rdcodec.codec import engine
 from rdcodec.codec.container import unpack
 from rdcodec.codec.pipeline import Codec
 from rdcodec.errors import NeedsModel
@@ -114,17 +113,18 @@ def test_latents_of_both_engines_are_near(kernels: str, weights: Weights, photo:
     np.testing.assert_allclose(mine, its, atol=1e-3 * np.abs(its).max())
 
 
-def test_no_split_of_the_work_shows(kernels: str, weights: Weights, photo: Picture) -> None:
+def test_no_split_of_the_work_shows(
+    kernels: str, weights: Weights, photo: Picture, threads: Callable[[int], None]
+) -> None:
     """One thread, or more than there are rows: the same latents, file and pixels, bit for bit."""
     codec, image = Codec(weights, engine="native"), np.pad(photo, ((0, 61), (0, 35), (0, 0)), "symmetric")
     found = []
     for count in (1, 2, 3, 40):
-        engine.set_threads(count)
+        threads(count)
         coded = codec.encode(image, 60)
         found.append(
             (coded.data, coded.latents.tobytes(), coded.hyper_latents.tobytes(), coded.reconstruction.tobytes())
         )
-    engine.set_threads(0)
     assert all(one == found[0] for one in found)
 
 

@@ -69,16 +69,18 @@ def at_quality(anchors: NDArray[np.float32], tenths: int) -> NDArray[np.float32]
 
 
 _threads = 0
+_torch_threads = 0  # torch's own, from before it was told another number
 
 
 def set_threads(count: int) -> None:
     """How many threads each call of a codec uses in this process; 0, the default: every core. UsageError for less."""
     if not isinstance(count, Integral) or count < 0:
         raise UsageError(f"threads are a whole number from 0 on, not {count!r}")
-    global _threads
+    global _threads, _torch_threads
     _threads = count
-    if count and (torch := sys.modules.get("torch")):
-        torch.set_num_threads(count)
+    if torch := sys.modules.get("torch"):
+        _torch_threads = _torch_threads or torch.get_num_threads()
+        torch.set_num_threads(count or _torch_threads)
 
 
 def threads() -> int:

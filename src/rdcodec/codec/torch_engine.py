@@ -18,7 +18,7 @@ from torch import Tensor
 from rdcodec.codec import rans
 from rdcodec.codec.container import SINGLE_RATE
 from rdcodec.codec.crc import crc32c
-from rdcodec.codec.engine import Image, Latents, Symbols, asked_threads
+from rdcodec.codec.engine import Image, Latents, Symbols, asked_threads, set_threads
 from rdcodec.codec.refine import refine
 from rdcodec.exact.fixed import MEAN_ONE
 from rdcodec.exact.tables import Tables
@@ -132,7 +132,7 @@ class TorchEngine:
         self.device = pick_device(device)
         self.tables = weights.tables
         if asked_threads() and not _forked:
-            torch.set_num_threads(asked_threads())
+            set_threads(asked_threads())
         with torch.device("cpu"):
             self.entropy = weights.build_entropy().to(self.device)
         self.dtype = fast_dtype(self.device)
