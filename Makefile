@@ -34,7 +34,7 @@ web: $(BIN)/.rdcodec-dev ## build what pages run into src/rdcodec/web: the core 
 	./native/wasm.sh $(BIN)/python src/rdcodec/web/rdc.wasm
 	cd web && npm install --no-audit --no-fund --silent && npx tsc
 
-test: $(BIN)/.rdcodec-dev lint ## lint, types, import rules and tests; under ten minutes
+test: $(BIN)/.rdcodec-dev lint ## lint, types, import rules and tests; six minutes on two idle cores
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadgroup
 
 test-slow: $(BIN)/.rdcodec-dev ## the tests that take minutes each
