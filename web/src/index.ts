@@ -78,7 +78,7 @@ export async function encode(image: ImageData, options: EncodeOptions): Promise<
 export async function encodeTimed(image: ImageData, options: EncodeOptions): Promise<Coded & { seconds: number }> {
   const { model = "I", onProgress, quality, bytes } = options;
   const { width, height, data, colorSpace = "srgb" } = image;
-  if (colorSpace !== "srgb" || !(data instanceof Uint8ClampedArray))
+  if (colorSpace !== "srgb" || data.BYTES_PER_ELEMENT !== 1) // not instanceof: samples may come from another frame
     throw new RdcError("samples in another colour space or with more than 8 bits: draw the picture on a canvas in sRGB first");
   const target = { ...(quality === undefined ? {} : { quality }), ...(bytes === undefined ? {} : { bytes }) };
   const picture = { width, height, data: data as Picture["data"] };
