@@ -44,6 +44,7 @@ from rdcodec.report.standings import (
 )
 from rdcodec.report.study import KODAK, OTHER, PAPER, PUBLISHED, SPEED_QUALITY, Laboratory, Study
 from rdcodec.report.times import way
+from rdcodec.store.records import Result
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -130,11 +131,9 @@ def relative_by_speed(laboratory: Laboratory, study: Study) -> Chart | Missing:
     title = "Relative rate over decoding speed"
     found = []
     at_one_psnr = [speed for speed in laboratory.speeds if speed.values.get("at_psnr_db") is not None]
-    elsewhere = tuple(other.name.lower() for other in laboratory.studies if other is not study)
     for standing in standings(study):
         for speed in (*laboratory.comparable_speeds, *at_one_psnr):
-            of = speed.dataset.lower()
-            if of.startswith(elsewhere) and not of.startswith(study.name.lower()):  # pictures of another study
+            if _elsewhere(speed, laboratory, study):
                 continue
             rate = speed.values.get("decode_mpx_per_s")
             if speed.codec == standing.codec and speed.tag in (standing.tag, standing.codec) and rate:
@@ -154,8 +153,15 @@ def relative_by_speed(laboratory: Laboratory, study: Study) -> Chart | Missing:
         tuple(rows),
         lambda rows: cost_figure(study, rows, "decode_mpx_per_s", axis),
         f"Files of quality {SPEED_QUALITY:g}, or of a model's only rate; a series at one PSNR says so. "
-        "Lines join the models that no other model beats in both rate and speed.",
+        "Marks at one height are the same files, decoded in several ways: the fastest is named. Lines join the models "
+        "that no other model beats in both rate and speed.",
     )
+
+
+def _elsewhere(speed: Result, laboratory: Laboratory, study: Study) -> bool:
+    """Whether a speed was measured on the pictures of another study: "clic, 1 picture", "4 Kodak pictures"."""
+    of = speed.dataset.lower()
+    return study.name.lower() not in of and any(other.name.lower() in of for other in laboratory.studies)
 
 
 def _timed_anchors(laboratory: Laboratory, study: Study) -> list[tuple[Standing, float, str]]:
@@ -165,6 +171,8 @@ def _timed_anchors(laboratory: Laboratory, study: Study) -> list[tuple[Standing,
     for curve in (*study.anchors, *heic):
         for speed in laboratory.speeds:
             rate = speed.values.get("decode_mpx_per_s")
+            if _elsewhere(speed, laboratory, study):
+                continue
             if shown_name(speed.codec) == curve.name and rate and curve.bpp[0] <= POINT_BPP <= curve.bpp[-1]:
                 psnr_db = psnr_at(curve, POINT_BPP)
                 percent = relative_rate(POINT_BPP, psnr_db, reference(study))
@@ -214,7 +222,8 @@ def cost_figure(study: Study, rows: Sequence[Row], cost: str, axis: str, whole: 
     colours, markers = itertools.cycle(c for c in COLOURS if c != "#000000"), itertools.cycle(MARKERS)
     for (by, series), group in groups.items():
         paper = by == PAPER
-        colour, marker = ("#000000", "o") if paper else (next(colours), next(markers))
+        black = paper or by == OTHER
+        colour, marker = "#000000" if black else next(colours), "o" if paper else next(markers)
         on = [row for row in group if row["on_frontier"]]
         face = "white" if paper else colour
         name = "paper, Table 1" if paper else (series or by)
@@ -236,7 +245,12 @@ def cost_figure(study: Study, rows: Sequence[Row], cost: str, axis: str, whole: 
     axes.set(xlabel=axis, ylabel=rate_label(study))
     plain_log_axis(axes, [row[cost] for row in drawn])
     others = (PAPER, PUBLISHED, OTHER)
-    label_points(axes, [(r[cost], r["relative_rate_percent"], r["codec"], r["by"] in others) for r in drawn])
+    named: dict[tuple[str, float], Row] = {}
+    for row in drawn:
+        key = row["codec"], row["relative_rate_percent"]
+        named[key] = max(row, named.get(key, row), key=lambda r: r[cost])
+    marks = [(r[cost], r["relative_rate_percent"], r["codec"], r["by"] in others) for r in named.values()]
+    label_points(axes, marks, [(r[cost], r["relative_rate_percent"]) for r in drawn])
     axes.set_title(_shown(study), loc="left", fontsize=10)
     if len(groups) > 1:
         axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.14), ncols=2, frameon=False)

@@ -207,7 +207,8 @@ def _eflop_cells(run: Result | None) -> tuple[str, str]:
 def _speeds_in_one_way(laboratory: Laboratory, study: Study) -> tuple[str, list[Result]]:
     """Speeds measured in one way, and that way in words.
 
-    The core comes before torch, these pictures before others, most of the models before fewer, and the newest.
+    The core comes before torch, these pictures before others, most of the models before fewer, most threads, and the
+    newest.
     """
     models = {model_of(m.codec) for m in study.results}
     ways: dict[str, list[Result]] = {}
@@ -215,11 +216,12 @@ def _speeds_in_one_way(laboratory: Laboratory, study: Study) -> tuple[str, list[
         if speed.codec in models and speed.values.get("decode_mpx_per_s"):
             ways.setdefault(way(speed, laboratory.speeds), []).append(speed)
 
-    def rank(item: tuple[str, list[Result]]) -> tuple[bool, bool, bool, int, str]:
+    def rank(item: tuple[str, list[Result]]) -> tuple[bool, bool, bool, int, int, str]:
         pictures, name = item[1][0].dataset.lower(), study.name.lower()
         core, count = bool(item[1][0].values.get("kernels")), len({s.codec for s in item[1]})
         when = max(s.provenance.created_utc or "" for s in item[1])
-        return core, pictures == name, pictures.startswith(name), count, when
+        threads = int(item[1][0].values.get("threads") or 0)
+        return core, pictures == name, pictures.startswith(name), count, threads, when
 
     return max(ways.items(), key=rank, default=("", []))
 
