@@ -18,9 +18,11 @@ from rdcodec.measure.reading import load_curve
 from rdcodec.report import figures
 from rdcodec.report.charts import Chart, Missing, label_points, new_axes
 from rdcodec.report.crops import Version, contact_sheet, parse_box
+from rdcodec.report.devices import our_series
 from rdcodec.report.families import families, family, loss_by_flops
 from rdcodec.report.figures import Figure, study_charts
 from rdcodec.report.files import report_files
+from rdcodec.report.orders import speed_tables
 from rdcodec.report.plots import rate_axis
 from rdcodec.report.relative import (
     relative_by_flops,
@@ -31,7 +33,7 @@ from rdcodec.report.relative import (
 from rdcodec.report.standings import encoder_kflops_per_px
 from rdcodec.report.study import Laboratory, read_laboratory, read_studies
 from rdcodec.report.tables import paper_table, results_page
-from rdcodec.report.times import our_series, time_by_flops
+from rdcodec.report.times import time_by_flops
 from rdcodec.report.trainings import rate_by_training
 from rdcodec.store.db import Store
 from rdcodec.store.records import Provenance, Result
@@ -141,14 +143,13 @@ def test_frontiers(lab: Laboratory) -> None:
 def test_ranks_and_inversions_are_named(lab: Laboratory) -> None:
     chart = time_by_flops(lab)
     assert isinstance(chart, Chart)
-    assert "Kendall tau of FLOPs and time 0.67, 4 models; more FLOPs and yet faster: B before E." in chart.note
-    assert "- Pairs of these series that order their common models alike: " in chart.note
-    assert "A100, the paper, Kodak's size: Kendall tau of FLOPs and time 1.00, 7 models" in chart.note
-    pair = "fp32, Kodak's size and A100, the paper, Kodak's size"
-    assert f"{pair}: Kendall tau of the times 0.33, 3 models; in the other order: " in chart.note
-    assert "E and B" in chart.note, "on GPUs E is faster than B"
+    device = "| Kodak's size | CPU, 1 thread, torch fp32 |"
+    assert f"{device} B, E, G, I | 0.67 | B than E |" in chart.note
+    assert "| Kodak's size | A100, the paper | A to G | 1.00 | - |" in chart.note
+    assert f"{device} 0.33 | B than E | 0.33 | B than E |" in chart.note, "on GPUs E is faster than B"
+    assert "- Pairs that order all alike: 1." in chart.note
     rows = {(row["series"], row["codec"]): row for row in data(chart)}
-    row = rows["CPU, 2 threads, fp32", "E"]
+    row = rows["CPU, 2 threads, torch fp32", "E"]
     assert (row["decode_ms_per_mpx"], row["flops_rank"], row["time_rank"]) == ("1000.0", "3.0", "4.0")
 
 
@@ -322,10 +323,38 @@ def test_machines_of_one_name_are_told_apart_and_each_way_is_drawn_once() -> Non
     ]
     found = our_series(laboratory(runs))
     assert {(s.name, s.pictures): s.times["A"] for s in found} == {
-        ("AMD EPYC, AVX2, 2 threads, fp32", "kodak"): 1000,
-        ("AMD EPYC, AVX2, 2 threads, fp32", "clic"): 3000,
-        ("AMD EPYC, AVX-512, 2 threads, fp32", "kodak"): 4000,
+        ("AMD EPYC, AVX2, 2 threads, torch fp32", "kodak"): 1000,
+        ("AMD EPYC, AVX2, 2 threads, torch fp32", "clic"): 3000,
+        ("AMD EPYC, AVX-512, 2 threads, torch fp32", "kodak"): 4000,
     }
+
+
+def test_speeds_stand_with_their_own_pictures_networks_apart_from_files() -> None:
+    """CLIC's chart has no speed of Kodak's pictures; of two numbers of threads the table takes the larger."""
+
+    def timed(codec: str, pictures: str, rate: float, threads: int, **how: str | bool) -> Result:
+        values = {"threads": threads, "decode_mpx_per_s": rate, "decode_networks_mpx_per_s": 2 * rate, "coded": True}
+        return Result("speed", codec, f"{codec}.1", values | how, Provenance("rdcodec", machine={"cpu": "x"}), pictures)
+
+    def on_clic(result: Result) -> Result:
+        return replace(result, dataset="clic", rows=(), provenance=replace(result.provenance, dataset_sha256="c" * 64))
+
+    files = [*below("I", 1.2), *below("J", 1.4)]
+    speeds = [
+        *(timed(codec, "4 Kodak pictures", 7.0, 1, kernels="avx2") for codec in "IJ"),
+        *(timed(codec, "clic, 1 picture", 5.0, threads, kernels="avx2") for threads in (2, 1) for codec in "IJ"),
+        *(timed(codec, "clic, 1 picture", 9.0, 1, coded=False, dtype="fp32") for codec in "IJ"),
+    ]
+    lab = laboratory([*files, *map(on_clic, files), *below("jpeg", 2.0), *map(on_clic, below("jpeg", 2.0)), *speeds])
+    kodak, clic = sorted(lab.studies, key=lambda study: study.name)
+    assert (kodak.name, clic.name) == ("Kodak", "clic")
+    shown = {study.name: {row["series"] for row in data(relative_by_speed(lab, study))} for study in (kodak, clic)}
+    assert all("Kodak" in series for series in shown["Kodak"]), shown
+    assert all("clic" in series for series in shown["clic"]), shown
+    assert "CPU, 2 threads, core avx2, clic, 1 picture" in paper_table(lab, clic).note
+    networks, decoding = speed_tables(lab)
+    assert "| CPU, 1 thread, torch fp32, clic, 1 picture | 18.0 | 18.0 |" in networks
+    assert "| CPU, 2 threads, core avx2, clic, 1 picture | 5.00 | 5.00 |" in decoding and "18.0" not in decoding
 
 
 @pytest.mark.parametrize(("source", "by"), [("rdcodec", "other"), ("CompressAI 1.2.8", "published")])

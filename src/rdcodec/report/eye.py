@@ -9,9 +9,9 @@ import numpy as np
 from rdcodec.measure.bdrate import Array, Curve, bd_rate_by, pchip
 from rdcodec.metrics import ASKED, CURVES, EYE
 from rdcodec.report.charts import Chart, Missing, Row, looks, names_of, rounded
+from rdcodec.report.markdown import markdown_table
 from rdcodec.report.plots import DASHES, pictures, rate_axis
 from rdcodec.report.study import Laboratory, Measured, Study
-from rdcodec.report.tables import markdown_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

@@ -11,8 +11,8 @@ from rdcodec.measure.published import table_1
 from rdcodec.models.config import CONFIGS, ModelConfig, config_names, load_config, name_group
 from rdcodec.report.costs import MILLION, costs, costs_figure
 from rdcodec.report.diagram import diagram
+from rdcodec.report.markdown import markdown_table
 from rdcodec.report.plots import STYLE
-from rdcodec.report.tables import markdown_table
 
 FORMATS: dict[str, dict[str, Any]] = {"svg": {"metadata": {"Date": None}}, "png": {"dpi": 120}}
 IMAGES = "images/models"  # beside the page

@@ -28,6 +28,7 @@ from rdcodec.report.charts import (
     points_of,
     rounded,
 )
+from rdcodec.report.devices import way
 from rdcodec.report.plots import COLOURS, DASHES, MARKERS, pictures, rate_axis
 from rdcodec.report.standings import (
     POINT_BPP,
@@ -43,7 +44,6 @@ from rdcodec.report.standings import (
     training_eflop,
 )
 from rdcodec.report.study import KODAK, OTHER, PAPER, PUBLISHED, SPEED_QUALITY, Laboratory, Study
-from rdcodec.report.times import way
 from rdcodec.store.records import Result
 
 if TYPE_CHECKING:

@@ -15,9 +15,10 @@ from rdcodec.measure.published import table_1
 from rdcodec.measure.uncertainty import bd_interval
 from rdcodec.metrics import MEASURED, METRICS
 from rdcodec.report.charts import Chart, Missing
+from rdcodec.report.devices import way
+from rdcodec.report.markdown import markdown_table
 from rdcodec.report.standings import kflops_per_px, paper_standings, ranks_of, reference, standings, training_of
 from rdcodec.report.study import KODAK, SPEED_QUALITY, Laboratory, Measured, Study
-from rdcodec.report.times import way
 from rdcodec.store.records import Result, Value
 
 README_ANCHORS = {"JPEG": "kodak_jpeg_pillow", "WebP": "kodak_webp_pillow", "BPG": "bpg_444"}
@@ -268,13 +269,6 @@ def replace_results(text: str, section: str, name: str) -> str:
     return before + newline.join([BEGIN, *section.splitlines(), END]) + after
 
 
-def markdown_table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table; a column whose name starts with '>' is for numbers."""
-    head = [column.removeprefix(">") for column in columns]
-    rule = ["---:" if column.startswith(">") else "---" for column in columns]
-    return "".join(f"| {' | '.join(_escape(cell) for cell in row)} |\n" for row in (head, rule, *rows))
-
-
 def points_table(result: Measured) -> str:
     """Rate and every metric that was measured, of every setting."""
     known = [metric for metric in MEASURED if any(p.values.get(metric.name) is not None for p in result.points)]
@@ -456,7 +450,3 @@ def _latex(cell: str) -> str:
     """Text of a cell with TeX's own characters escaped; '-' before a digit is a minus."""
     text = re.sub(r"([%&#_$])", r"\\\1", cell)
     return re.sub(r"^-(?=\d)", "$-$", text)
-
-
-def _escape(cell: str) -> str:
-    return cell.replace("|", r"\|")
