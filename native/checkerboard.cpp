@@ -81,8 +81,14 @@ void IntegerDepthwise::run(const int16_t* const rows[3], size_t ld, int columns,
 
 Checkerboard::Checkerboard(const CheckerboardShape& shape, const IntegerArrays& arrays, const Tables& tables)
     : shape_(shape), tables_(tables) {
-    auto [m, n, f, h] = shape;
-    Order hyper = in_order(n), features = in_order(f), hidden = in_order(h);
+    const int m = shape.latents, n = shape.hyper, f = shape.features;
+    auto outputs = [&](const char* layer) {
+        const int count = outputs_of(arrays.biases, layer);
+        if (count > shape.hidden) fail<Misfit>(std::string(layer) + " has more channels than it should");
+        return count;
+    };
+    const int h0 = outputs("first.0"), h1 = outputs("second.0"), h2 = outputs("second.2");
+    Order hyper = in_order(n), features = in_order(f), hidden0 = in_order(h0), hidden1 = in_order(h1), hidden2 = in_order(h2);
     Order square;  // positions of a 3x3 kernel, each with its channels; of the model's (channel, row, column)
     for (int t = 0; t < 9; t++)
         for (int c : hyper) square.push_back(c == NONE ? NONE : 9 * c + t);
@@ -93,15 +99,15 @@ Checkerboard::Checkerboard(const CheckerboardShape& shape, const IntegerArrays& 
     }
     quarter_ = IntegerDepthwise(arrays, "hyper_synthesis.5", f, features, ACTIVATION);
     half_ = IntegerDepthwise(arrays, "hyper_synthesis.10", f, features, ACTIVATION);
-    first_ = IntegerProduct(arrays, "first.0", {h, f, 1, 1}, hidden, features, ACTIVATION);
+    first_ = IntegerProduct(arrays, "first.0", {h0, f, 1, 1}, hidden0, features, ACTIVATION);
     // The features, then the first and the second output of the context for each channel.
     Order seen = joined({features, every(f, 2, m), every(f + 1, 2, m)});
-    second_ = IntegerProduct(arrays, "second.0", {h, 2 * m + f, 1, 1}, hidden, seen, ACTIVATION);
-    second_more_ = IntegerProduct(arrays, "second.2", {h, h, 1, 1}, hidden, hidden, ACTIVATION);
+    second_ = IntegerProduct(arrays, "second.0", {h1, 2 * m + f, 1, 1}, hidden1, seen, ACTIVATION);
+    second_more_ = IntegerProduct(arrays, "second.2", {h2, h1, 1, 1}, hidden2, hidden1, ACTIVATION);
     for (int parity = 0; parity < 2; parity++) {
         Order outs = joined({every(parity, 2, m / 2), every(m + parity, 2, m / 2)});  // means, then levels
-        first_last_[parity] = IntegerProduct(arrays, "first.2", {2 * m, h, 1, 1}, outs, hidden, PARAMETER);
-        second_last_[parity] = IntegerProduct(arrays, "second.4", {2 * m, h, 1, 1}, outs, hidden, PARAMETER);
+        first_last_[parity] = IntegerProduct(arrays, "first.2", {2 * m, h0, 1, 1}, outs, hidden0, PARAMETER);
+        second_last_[parity] = IntegerProduct(arrays, "second.4", {2 * m, h2, 1, 1}, outs, hidden2, PARAMETER);
         context_[parity] = IntegerDepthwise(arrays, "context.0", 2 * m, every(parity, 2, m), ACTIVATION);
     }
 }

@@ -57,7 +57,8 @@ class IntegerDepthwise {
 };
 
 struct CheckerboardShape {
-    int latents, hyper, features, hidden;
+    int latents, hyper, features;
+    int hidden;  // channels between the layers of a pass, at most
 };
 
 // What the quality decides: table rows of the channels of z, and offsets of the levels of y, in steps of 1/16 with

@@ -29,6 +29,15 @@ const T* pick(const Arrays<T>& arrays, const std::string& name, std::initializer
     return found->second.data;
 }
 
+// How many outputs a layer has; Misfit unless its bias is there.
+template <class T>
+int outputs_of(const Arrays<T>& biases, const std::string& layer) {
+    auto found = biases.find(layer + ".bias");
+    if (found == biases.end() || found->second.shape.size() != 1 || found->second.shape[0] == 0)
+        fail<Misfit>(layer + " is missing or altered");
+    return static_cast<int>(found->second.shape[0]);
+}
+
 // Which channel of a model's layer each channel of ours is; NONE for padding.
 using Order = std::vector<int>;
 constexpr int NONE = -1;

@@ -17,18 +17,23 @@ Order by_rows(int side) {
 }
 
 Block block(const Arrays<float>& arrays, const std::string& name, int width) {
-    Order in = in_order(width), twice = in_order(2 * width);
-    auto product = [&](const char* part, int outputs, int inputs, const Order& outs, const Order& ins) {
+    const Order outer = in_order(width);
+    auto product = [&](const char* part, int outputs, int inputs) {
         return Product(pick(arrays, name + part + ".weight", {outputs, inputs, 1, 1}), inputs,
-                       pick(arrays, name + part + ".bias", {outputs}), outs, ins, Precision::FAST);
+                       pick(arrays, name + part + ".bias", {outputs}), in_order(outputs), in_order(inputs), Precision::FAST);
     };
+    const int mixed = outputs_of(arrays, name + "mix.0");
     Block made;
-    made.enter = product("mix.0", width, width, in, in);
-    made.depthwise = Depthwise(pick(arrays, name + "mix.2.weight", {width, 1, 3, 3}),
-                               pick(arrays, name + "mix.2.bias", {width}), in);
-    made.leave = product("mix.4", width, width, in, in);
-    made.widen = product("feed_forward.0", 2 * width, width, twice, in);
-    made.shrink = product("feed_forward.2", width, 2 * width, in, twice);
+    made.width = static_cast<int>(outer.size());
+    made.enter = product("mix.0", mixed, width);
+    made.depthwise = Depthwise(pick(arrays, name + "mix.2.weight", {mixed, 1, 3, 3}),
+                               pick(arrays, name + "mix.2.bias", {mixed}), in_order(mixed));
+    made.leave = product("mix.4", width, mixed);
+    if (arrays.count(name + "feed_forward.0.bias")) {
+        const int hidden = outputs_of(arrays, name + "feed_forward.0");
+        made.widen = product("feed_forward.0", hidden, width);
+        made.shrink = product("feed_forward.2", width, hidden);
+    }
     return made;
 }
 
@@ -57,32 +62,36 @@ std::vector<Block> blocks(const Arrays<float>& arrays, int place, int count, int
 }  // namespace
 
 BlockRows::BlockRows(const Block& block, int columns, int most)
-    : block_(&block), columns_(columns), row_(size_t(columns) * block.depthwise.channels), mixed_((most + 2) * row_),
-      held_((most + 1) * row_), hidden_((most + 1) * size_t(columns) * block.widen.outputs()), out_((most + 1) * row_) {}
+    : block_(&block), columns_(columns), row_(size_t(columns) * block.width),
+      mixed_row_(size_t(columns) * block.depthwise.channels), mixed_((most + 2) * mixed_row_), held_((most + 1) * row_),
+      hidden_((most + 1) * size_t(columns) * std::max(block.depthwise.channels, block.widen.outputs())),
+      out_((most + 1) * row_) {}
 
 int BlockRows::push(const float* in, int count, const float*& given) {
-    const int channels = block_->depthwise.channels;
+    const int width = block_->width, mixed = block_->depthwise.channels, wide = block_->widen.outputs();
     if (in) {
-        block_->enter.run(in, channels, count * columns_, mixed_.data() + 2 * row_, channels, true);
+        block_->enter.run(in, width, count * columns_, mixed_.data() + 2 * mixed_row_, mixed, true);
         std::copy(in, in + count * row_, held_.data() + row_);
     } else {
-        std::fill_n(mixed_.data() + 2 * row_, row_, 0.0f);
+        std::fill_n(mixed_.data() + 2 * mixed_row_, mixed_row_, 0.0f);
     }
     const int first = begun_ ? 0 : 1;  // of the rows held: above the first one there are zeros
     const int ready = in ? count - first : 1;
     for (int r = first; r < first + ready; r++) {
-        const float* middle = mixed_.data() + (r + 1) * row_;
-        const float* rows[3] = {middle - row_, middle, middle + row_};
-        block_->depthwise.run(rows, columns_, hidden_.data() + (r - first) * row_);
+        const float* middle = mixed_.data() + (r + 1) * mixed_row_;
+        const float* rows[3] = {middle - mixed_row_, middle, middle + mixed_row_};
+        block_->depthwise.run(rows, columns_, hidden_.data() + (r - first) * mixed_row_);
     }
     float* x = held_.data() + first * row_;
-    const int positions = ready * columns_, twice = block_->widen.outputs();
-    block_->leave.run(hidden_.data(), channels, positions, out_.data(), channels, false, x);
-    block_->widen.run(out_.data(), channels, positions, hidden_.data(), twice, true);
-    block_->shrink.run(hidden_.data(), twice, positions, out_.data(), channels, false, out_.data());
+    const int positions = ready * columns_;
+    block_->leave.run(hidden_.data(), mixed, positions, out_.data(), width, false, x);
+    if (wide) {
+        block_->widen.run(out_.data(), width, positions, hidden_.data(), wide, true);
+        block_->shrink.run(hidden_.data(), wide, positions, out_.data(), width, false, out_.data());
+    }
     if (in) {
         std::copy_n(held_.data() + count * row_, row_, held_.data());
-        std::copy(mixed_.data() + count * row_, mixed_.data() + (count + 2) * row_, mixed_.data());
+        std::copy(mixed_.data() + count * mixed_row_, mixed_.data() + (count + 2) * mixed_row_, mixed_.data());
         begun_ = true;
     }
     given = out_.data();

@@ -9,7 +9,9 @@
 
 namespace rdc {
 
-struct Block {  // x + (pointwise, depthwise, pointwise)(x), then x + (pointwise, pointwise)(x)
+// x + (pointwise, depthwise, pointwise)(x), then x + (pointwise, pointwise)(x), which may be left out.
+struct Block {
+    int width;  // padded
     Product enter, leave, widen, shrink;
     Depthwise depthwise;
 };
@@ -25,7 +27,7 @@ class BlockRows {
   private:
     const Block* block_;
     int columns_;
-    size_t row_;
+    size_t row_, mixed_row_;
     bool begun_ = false;
     Buffer<float> mixed_, held_, hidden_, out_;  // the last two rows of `mixed`, the last one of `held`, come first
 };

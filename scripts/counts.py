@@ -1,4 +1,4 @@
-"""Write src/rdcodec/data/counts.json, what the packaged models compute, from their configurations.
+"""Write src/rdcodec/data/counts.json, what the packaged models and weights compute, from their configurations.
 
 python scripts/counts.py
 """
@@ -9,11 +9,12 @@ from dataclasses import asdict
 from rdcodec.measure.cost import COUNTS
 from rdcodec.measure.flops import count_config
 from rdcodec.models.config import config_names, config_sha256
-from rdcodec.models.weights import find_config
+from rdcodec.models.weights import PACKAGED, find_config, read_weights
 
 
 def main() -> None:
     configs = {name: find_config(name) for name in config_names()}
+    configs |= {path.stem: read_weights(path).config for path in sorted(PACKAGED.glob("*.safetensors"))}
     records = [
         {"model": name, "config_sha256": config_sha256(config), **asdict(count_config(config))}
         for name, config in configs.items()

@@ -100,13 +100,17 @@ def tiny_config() -> "ModelConfig":
 def tiny_model(tiny_config: "ModelConfig") -> "ImageModel":
     """Random weights, so large that all of the coder has work: scales from the smallest to the largest, means
     far from the grid, symbols beyond their tables. Shared by the session: copy it to change it."""
+    return _busy_model(tiny_config)
+
+
+def _busy_model(config: "ModelConfig") -> "ImageModel":
     import torch
 
     from rdcodec.models.base import ImageModel
 
     torch.manual_seed(0)
-    model = ImageModel(tiny_config)
-    entropy, m = model.entropy, tiny_config.latent_channels
+    model = ImageModel(config)
+    entropy, m = model.entropy, config.latent_channels
     with torch.no_grad():
         model.log_gain.values.copy_(torch.linspace(-4, -1, len(model.log_gain.values))[:, None].expand(-1, m))
         entropy.log_scale.values.uniform_(math.log(0.1), math.log(30))
@@ -133,6 +137,19 @@ def _wake(layer: object) -> None:
 def tiny_run(tiny_model: "ImageModel", photo: Picture, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with the weights of `tiny_model`."""
     return _run_folder(tiny_model, photo, tmp_path_factory.mktemp("tiny"))
+
+
+@pytest.fixture(scope="session")
+def uneven_run(tiny_config: "ModelConfig", photo: Picture, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Likewise of a model whose blocks are of many widths inside, and lack their second step in places."""
+    from rdcodec.models.transforms.kinds import LightTransform, Trunk
+
+    wide = Trunk(width=16, blocks=3, mixed=(5, 40, 16), hidden=(33, 0, 7))
+    deep = Trunk(width=24, blocks=2, mixed=(1, 24), hidden=(0, 60))
+    transform = LightTransform(kind="light", stride8=wide, stride16=deep)
+    entropy = tiny_config.entropy.model_copy(update={"hidden": 40, "hidden_each": (3, 40, 17)})
+    config = tiny_config.model_copy(update={"analysis": transform, "synthesis": transform, "entropy": entropy})
+    return _run_folder(_busy_model(config), photo, tmp_path_factory.mktemp("uneven"))
 
 
 @pytest.fixture(scope="session")

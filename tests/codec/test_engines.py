@@ -32,9 +32,9 @@ def kernels(request: pytest.FixtureRequest) -> Iterator[str]:
     _native.use_kernels(before)
 
 
-@pytest.fixture(params=["golden", "tiny", *LIGHT])
-def weights(request: pytest.FixtureRequest, tiny_run: Path) -> Weights:
-    paths = {"golden": GOLDEN, "tiny": tiny_run / FILE_NAME, **released()}
+@pytest.fixture(params=["golden", "tiny", "uneven", *LIGHT])
+def weights(request: pytest.FixtureRequest, tiny_run: Path, uneven_run: Path) -> Weights:
+    paths = {"golden": GOLDEN, "tiny": tiny_run / FILE_NAME, "uneven": uneven_run / FILE_NAME, **released()}
     return read_weights(paths[request.param])
 
 
@@ -176,6 +176,17 @@ def test_integers_of_another_type_are_refused() -> None:
     more = replace(weights, entropy={**weights.entropy, "junk.weight": np.zeros((1, 1, 1, 1), np.float32)})
     with pytest.raises(NeedsModel, match="do not fit"):
         Codec(more, engine="native")
+
+
+def test_blocks_of_other_widths_than_the_configuration_says_are_refused(uneven_run: Path) -> None:
+    weights = read_weights(uneven_run / FILE_NAME)
+    trunk = weights.config.synthesis.stride8
+    for other in ({"mixed": None}, {"hidden": (33, 1, 7)}, {"hidden": (33, 0, 8)}):
+        synthesis = weights.config.synthesis.model_copy(update={"stride8": trunk.model_copy(update=other)})
+        altered = replace(weights, config=weights.config.model_copy(update={"synthesis": synthesis}))
+        for engine in ("native", "torch"):
+            with pytest.raises(NeedsModel, match="do not fit"):
+                Codec(altered, engine=engine).encode(np.zeros((16, 16, 3), np.uint8), 50).reconstruction  # noqa: B018
 
 
 def test_the_core_is_asked_for_what_it_can_do() -> None:

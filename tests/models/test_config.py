@@ -72,6 +72,10 @@ def test_a_configuration_is_frozen(tiny_config: ModelConfig) -> None:
         ('name = "J"', 'name = "../J"', "name: .*pattern"),
         ('name = "J"', 'name = "J.1"', "name: .*pattern"),
         ("blocks = 3", "blocks = -1", "analysis.stride8.blocks: .*greater than"),
+        ("hidden = 128", "hidden = 128\nhidden_each = [9, 129, 9]", "entropy: .*none of hidden_each may be more"),
+        ("blocks = 3", "blocks = 3, mixed = [9, 9]", "analysis.stride8: .*mixed has 2 widths for 3 blocks"),
+        ("blocks = 3", "blocks = 3, mixed = [9, 9, 0]", "analysis.stride8.mixed.2: .*greater than 0"),
+        ("blocks = 3", "blocks = 3, hidden = [9, -1, 0]", "analysis.stride8.hidden.1: .*greater than or equal to 0"),
     ],
 )
 def test_errors_name_file_and_key(tmp_path: Path, old: str, new: str, message: str) -> None:

@@ -193,11 +193,11 @@ def _counted(model: str) -> "Result":
     from rdcodec.measure.cost import count_model, total
     from rdcodec.models.base import blueprint
     from rdcodec.models.config import config_sha256
-    from rdcodec.models.weights import find_config
+    from rdcodec.models.weights import TAG, find_model
     from rdcodec.store.records import Provenance, Result
     from rdcodec.training.sweep import training_flops_per_px
 
-    config = find_config(model)
+    config, path = find_model(model)
     counted = count_model(config)
 
     def costs(cost: Any) -> dict[str, Any]:
@@ -207,7 +207,7 @@ def _counted(model: str) -> "Result":
     return Result(
         kind="count",
         codec=config.name,
-        tag=config.name,
+        tag=path.stem if path and TAG.fullmatch(path.stem) else config.name,
         values={
             "parameters": counted.parameters,
             "parameters_without_analysis": counted.parameters - counted.analysis_parameters,

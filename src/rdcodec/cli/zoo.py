@@ -111,9 +111,9 @@ def flops(
     width, height = parse_size(size)
     from rdcodec.measure.flops import cost_formula, count_layers
     from rdcodec.models.base import blueprint
-    from rdcodec.models.weights import find_config
+    from rdcodec.models.weights import find_model
 
-    network = blueprint(find_config(model))
+    network = blueprint(find_model(model)[0])
     if formula:
         _show_formula(model, cost_formula(network), as_json)
         return
@@ -219,9 +219,9 @@ def parse_size(text: str) -> tuple[int, int]:
 def _model_record(name: str) -> dict[str, Any]:
     from rdcodec.measure.cost import count_model
     from rdcodec.measure.published import table_1
-    from rdcodec.models.weights import find_config
+    from rdcodec.models.weights import find_model
 
-    config = find_config(name)
+    config, _ = find_model(name)
     published = table_1().get(name)
     counted = count_model(config)
     return {

@@ -1,5 +1,7 @@
 """The light models in the core (`native/`): no torch."""
 
+import re
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TypeVar, cast
 
@@ -20,6 +22,7 @@ from rdcodec.models.transforms.kinds import LightTransform
 from rdcodec.models.weights import Weights
 
 Network = TypeVar("Network", _native.LightAnalysis, _native.LightSynthesis)
+FIRST_OF_BLOCK = re.compile(r"trunk\.([0-9]+)\.mix\.0\.bias")
 WIDEST = 1 << 16  # channels of a layer; far beyond any that the core is meant for
 
 
@@ -27,6 +30,15 @@ def runs(config: ModelConfig) -> bool:
     """Whether the core knows the kinds of such a model."""
     light = isinstance(config.synthesis, LightTransform) and isinstance(config.analysis, LightTransform)
     return light and isinstance(config.entropy, CheckerboardEntropy)
+
+
+def inner_widths(arrays: Mapping[str, NDArray[np.float32]]) -> list[tuple[int, int]]:
+    """Mixed and hidden channels of each block of a light transform, as `Trunk.inner` gives them."""
+    found = []
+    for place in sorted(int(match[1]) for name in arrays if (match := FIRST_OF_BLOCK.fullmatch(name))):
+        hidden = arrays.get(f"trunk.{place}.feed_forward.0.bias")
+        found.append((arrays[f"trunk.{place}.mix.0.bias"].size, 0 if hidden is None else hidden.size))
+    return found
 
 
 class NativeEngine:
@@ -63,7 +75,11 @@ class NativeEngine:
     def _network(self, kind: type[Network], transform: object, arrays: dict[str, NDArray[np.float32]]) -> Network:
         light = cast(LightTransform, transform)
         wide, deep = light.stride8, light.stride16
-        self._check_widths(wide.width, deep.width)
+        trunks = (wide, deep) if kind is _native.LightAnalysis else (deep, wide)
+        inner = [widths for trunk in trunks for widths in trunk.inner()]
+        self._check_widths(wide.width, deep.width, *(width for widths in inner for width in widths))
+        if inner_widths(arrays) != inner:
+            raise self._weights.misfit()  # the core takes these widths as the arrays have them
         try:
             return kind(self._latents, wide.width, wide.blocks, deep.width, deep.blocks, arrays)
         except _native.Misfit:

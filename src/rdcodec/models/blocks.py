@@ -136,25 +136,29 @@ def layers_of(network: nn.Module) -> list[Layer]:
 
 
 class LightBlock(nn.Module):
-    """Two residual steps: pointwise - depthwise - pointwise, then a pointwise feed-forward of twice the width.
+    """Two residual steps: pointwise - depthwise - pointwise, then a pointwise feed-forward.
 
-    (B, width, h, w) -> the same; 6 width^2 + 9 width MACs per position. The last layer of each step
-    starts at a tenth of its usual size, so that a deep trunk starts near the identity.
+    (B, width, h, w) -> the same. mixed, hidden: channels inside the steps, `width` and twice that unless given; the
+    second step is left out where hidden is 0. 2 width (mixed + hidden) + 9 mixed MACs per position. The last layer of
+    each step starts at a tenth of its usual size, so that a deep trunk starts near the identity.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, mixed: int | None = None, hidden: int | None = None) -> None:
         super().__init__()
+        mixed = width if mixed is None else mixed
+        hidden = 2 * width if hidden is None else hidden
         self.mix = nn.Sequential(
-            pointwise(width, width), nn.ReLU(), depthwise(width), nn.ReLU(), pointwise(width, width)
+            pointwise(width, mixed), nn.ReLU(), depthwise(mixed), nn.ReLU(), pointwise(mixed, width)
         )
-        self.feed_forward = nn.Sequential(pointwise(width, 2 * width), nn.ReLU(), pointwise(2 * width, width))
         shrink(self.mix[-1], 0.1)
-        shrink(self.feed_forward[-1], 0.1)
+        self.feed_forward: nn.Sequential | None = None
+        if hidden:
+            self.feed_forward = nn.Sequential(pointwise(width, hidden), nn.ReLU(), pointwise(hidden, width))
+            shrink(self.feed_forward[-1], 0.1)
 
     def forward(self, x: Tensor) -> Tensor:
-        mixed: Tensor = x + self.mix(x)
-        fed: Tensor = self.feed_forward(mixed)
-        return mixed + fed
+        x = x + self.mix(x)
+        return x if self.feed_forward is None else x + self.feed_forward(x)
 
 
 def shrink(layer: nn.Module, factor: float) -> None:

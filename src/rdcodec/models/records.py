@@ -7,7 +7,15 @@ from operator import or_
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PositiveInt, ValidationError
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    PositiveInt,
+    SerializerFunctionWrapHandler,
+    ValidationError,
+    model_serializer,
+)
 
 from rdcodec.errors import UsageError
 
@@ -19,6 +27,14 @@ MAX_DEPTH = 256  # layers of a kind: a model is built before its weights can con
 
 class Record(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, defer_build=True)
+
+
+class Sparse(Record):
+    """A record that is written without what is None, so that fields may join it and older records keep their hashes."""
+
+    @model_serializer(mode="wrap")
+    def _without_none(self, write: SerializerFunctionWrapHandler) -> dict[str, Any]:
+        return {key: value for key, value in write(self).items() if value is not None}
 
 
 R = TypeVar("R", bound=Record)

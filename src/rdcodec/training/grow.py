@@ -5,9 +5,7 @@ from new channels to old ones is zero, and new blocks add nothing. Gradients rea
 (function-preserving growth, as in Net2Net, Chen et al. 2016, arXiv:1511.05641, with zeros in place of copies).
 """
 
-from collections.abc import Iterator
 from itertools import groupby, zip_longest
-from typing import Any
 
 import torch
 from torch import nn
@@ -41,17 +39,24 @@ def contains(config: ModelConfig, smaller: ModelConfig) -> bool:
         new, old = getattr(config, name), getattr(smaller, name)
         if not (isinstance(new, LightTransform | CheckerboardEntropy) and type(old) is type(new)):
             return False
-        if any(a < b for a, b in zip(_sizes(new.model_dump()), _sizes(old.model_dump()), strict=True)):
+        if not all(a >= b for a, b in zip(_sizes(new), _sizes(old), strict=True)):
+            return False
+        if isinstance(new, LightTransform) and isinstance(old, LightTransform) and not _blocks_hold(new, old):
             return False
     return True
 
 
-def _sizes(record: dict[str, Any]) -> Iterator[int]:
-    for value in record.values():
-        if isinstance(value, dict):
-            yield from _sizes(value)
-        elif isinstance(value, int):
-            yield value
+def _sizes(part: LightTransform | CheckerboardEntropy) -> list[int]:
+    if isinstance(part, CheckerboardEntropy):
+        return [part.hyper_channels, part.features, *part.inner()]
+    return [size for trunk in (part.stride8, part.stride16) for size in (trunk.width, trunk.blocks)]
+
+
+def _blocks_hold(new: LightTransform, old: LightTransform) -> bool:
+    """Whether no block of the second is larger inside than that in its place."""
+    pairs = ((new.stride8, old.stride8), (new.stride16, old.stride16))
+    blocks = ((a, b) for trunk, before in pairs for a, b in zip(trunk.inner(), before.inner(), strict=False))
+    return all(size >= size_before for block in blocks for size, size_before in zip(*block, strict=True))
 
 
 def _grow(new: nn.Module, old: nn.Module) -> None:
@@ -65,6 +70,8 @@ def _grow(new: nn.Module, old: nn.Module) -> None:
     if isinstance(new, nn.Sequential) and isinstance(old, nn.Sequential):
         _lengthen(new, old)
         return
+    if isinstance(new, LightBlock) and isinstance(old, LightBlock) and new.feed_forward and not old.feed_forward:
+        shrink(new.feed_forward[-1], 0)
     for name, child in old.named_children():
         _grow(getattr(new, name), child)
 
@@ -99,7 +106,8 @@ def _silence(block: nn.Module) -> None:
     """Let a block pass on what it gets."""
     assert isinstance(block, LightBlock)
     shrink(block.mix[-1], 0)
-    shrink(block.feed_forward[-1], 0)
+    if block.feed_forward:
+        shrink(block.feed_forward[-1], 0)
 
 
 def _grow_entropy(new: CheckerboardModel, old: CheckerboardModel) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from rdcodec.errors import BadInput, UsageError
+from rdcodec.export.channels import with_busy_channels
 from rdcodec.measure.bdrate import Curve, bd_rate, excess_at_one_rate, relative_rate
 from rdcodec.measure.cost import count_model
 from rdcodec.measure.machine import machine
@@ -17,13 +18,14 @@ from rdcodec.models.config import ModelConfig
 from rdcodec.models.scale import LMBDA_0, LMBDA_100
 from rdcodec.models.weights import FILE_NAME, TAG, Weights, read_weights, save_weights
 from rdcodec.system import write_whole
-from rdcodec.training.data import load_photos
+from rdcodec.training.data import decoded, load_photos
 from rdcodec.training.logs import LOG, whole_records
 from rdcodec.training.plan import RUN_FILE, Only, Plan
 from rdcodec.training.recipe import Recipe
-from rdcodec.training.tables import with_fitted_tables
-from rdcodec.training.validation import bd_rates
+from rdcodec.training.tables import SIDE, evenly, with_fitted_tables
+from rdcodec.training.validation import bd_rates, cut
 
+BUSY_PHOTOS = 60  # evenly taken, to see which channels are never used
 MOST_BYTES = 40_000_000  # in one file; code hosts refuse larger ones from 50 or 100 MB on
 TRAINED: dict[Only, str] = {
     "entropy": "the entropy model alone; the transforms are those of the start",
@@ -65,6 +67,10 @@ def release(
     released = replace(weights, tag=tag)
     if weights.entropy:  # others cannot code files, whatever their tables
         photos = load_photos(sources or [Path(source) for source in Plan.read(run).sources], say)
+        looked_at = [cut(photo)[:SIDE, :SIDE] for photo in decoded(evenly(photos.train, BUSY_PHOTOS))]
+        released = with_busy_channels(released, looked_at)
+        if less := weights.parameters - released.parameters:
+            say(f"{less:,} parameters behind channels that are always zero are left out")
         released = with_fitted_tables(released, photos.train, say)
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(target, released, MOST_BYTES)

@@ -35,8 +35,13 @@ def with_fitted_tables(
     """
     wide = replace(weights, tables=widen(build_tables_of(weights.build().entropy)))
     codec = Codec(wide, torch.device("cpu"))
-    chosen = decoded(photos[:: -(-len(photos) // MOST_PHOTOS)], say)
+    chosen = decoded(evenly(photos, MOST_PHOTOS), say)
     return replace(weights, tables=fit(wide.tables, count_symbols(codec, chosen)))
+
+
+def evenly(photos: Sequence[AnyPhoto], most: int) -> Sequence[AnyPhoto]:
+    """At most so many of them, from first to last."""
+    return photos[:: -(-len(photos) // most) or 1]
 
 
 def count_symbols(codec: Codec, photos: Sequence[Photo]) -> NDArray[np.int64]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
-from rdcodec.models.records import FROM_LIST, OddKernel, Record, one_of
+from rdcodec.models.records import FROM_LIST, OddKernel, Record, Sparse, one_of
 from rdcodec.models.stages import SwinStages
 from rdcodec.models.words import Box, numbers
 
@@ -211,13 +211,18 @@ class EntropyRecord(Record):
         return Box("z", (), f"1/64, {self.hyper_channels}", "data")
 
 
-class CheckerboardEntropy(EntropyRecord):
-    """Hyperprior with a two-pass context (`entropy/checkerboard.py`)."""
+class CheckerboardEntropy(Sparse, EntropyRecord):
+    """Hyperprior with a two-pass context (`entropy/checkerboard.py`).
+
+    hidden: channels between the layers of both passes. hidden_each: of the layer in pass 0 and the two in pass 1, where
+    they are fewer.
+    """
 
     kind: Literal["checkerboard"]
     hyper_channels: PositiveInt
     features: PositiveInt
     hidden: PositiveInt
+    hidden_each: Annotated[tuple[PositiveInt, PositiveInt, PositiveInt] | None, FROM_LIST] = None
 
     word: ClassVar = "checkerboard"
     follows_quality: ClassVar = True
@@ -226,6 +231,16 @@ class CheckerboardEntropy(EntropyRecord):
     parts: ClassVar = dict.fromkeys(
         ("context pass 0", "context pass 1", "first", "context", "second"), "mean and scale"
     )
+
+    @model_validator(mode="after")
+    def _none_wider(self) -> "CheckerboardEntropy":
+        if max(self.inner()) > self.hidden:
+            raise ValueError("none of hidden_each may be more than hidden")
+        return self
+
+    def inner(self) -> tuple[int, int, int]:
+        """Channels between the layers of pass 0, and between those of pass 1."""
+        return self.hidden_each or (self.hidden,) * 3
 
     @staticmethod
     def network() -> "type[EntropyModel]":
@@ -239,10 +254,10 @@ class CheckerboardEntropy(EntropyRecord):
         return IntegerCheckerboard
 
     def boxes(self, latent_channels: int) -> list[Box]:
-        f, n, h, m = self.features, self.hyper_channels, self.hidden, latent_channels
+        f, n, m, (h, h1, h2) = self.features, self.hyper_channels, latent_channels, self.inner()
         down = (f"1×1, {f}", "depthwise 3×3, unshuffle 2", f"1×1, {f}", "depthwise 3×3, unshuffle 2", f"1×1, {n}")
         up = (f"3×3, {n}", f"1×1, {4 * f}, shuffle 2", "depthwise 3×3", f"1×1, {4 * f}, shuffle 2", "depthwise 3×3")
-        lines = ("features, and pass 0 by", f"depthwise 3×3, 2×{m};", f"1×1, {h}", f"1×1, {h}", f"1×1, 2×{m}")
+        lines = ("features, and pass 0 by", f"depthwise 3×3, 2×{m};", f"1×1, {h1}", f"1×1, {h2}", f"1×1, 2×{m}")
         return [
             Box("hyper-analysis", down, "", "hyper-analysis"),
             self.z_box(),

@@ -18,7 +18,8 @@ from rdcodec.models.sizes import ANCHORS
 
 def checkerboard_chains(config: CheckerboardEntropy, latent_channels: int) -> dict[str, Chain]:
     """Hyper-synthesis, networks of both passes, and the context of the second; in the order in which they are built."""
-    m, n, features, hidden = latent_channels, config.hyper_channels, config.features, config.hidden
+    m, n, features = latent_channels, config.hyper_channels, config.features
+    pass_0, pass_1, again = config.inner()
     return {
         "hyper_synthesis": (
             Conv(n, n, 3, "relu"),
@@ -29,12 +30,12 @@ def checkerboard_chains(config: CheckerboardEntropy, latent_channels: int) -> di
             Shuffle(),
             Conv(features, features, 3, "relu", groups=features),
         ),
-        "first": (Conv(features, hidden, 1, "relu"), Conv(hidden, 2 * m, 1)),
+        "first": (Conv(features, pass_0, 1, "relu"), Conv(pass_0, 2 * m, 1)),
         "context": (Conv(m, 2 * m, 3, "relu", groups=m),),
         "second": (
-            Conv(2 * m + features, hidden, 1, "relu"),
-            Conv(hidden, hidden, 1, "relu"),
-            Conv(hidden, 2 * m, 1),
+            Conv(2 * m + features, pass_1, 1, "relu"),
+            Conv(pass_1, again, 1, "relu"),
+            Conv(again, 2 * m, 1),
         ),
     }
 

@@ -6,9 +6,9 @@ To add a kind, write its networks in a file beside this one, its record here, an
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, TypeAlias
 
-from pydantic import Field, PositiveInt
+from pydantic import Field, NonNegativeInt, PositiveInt, model_validator
 
-from rdcodec.models.records import FROM_LIST, MAX_DEPTH, EvenInt, Record, one_of
+from rdcodec.models.records import FROM_LIST, MAX_DEPTH, EvenInt, Record, Sparse, one_of
 from rdcodec.models.stages import SwinStages
 from rdcodec.models.words import Box, count, numbers
 
@@ -47,11 +47,31 @@ class TransformRecord(Record):
         return [Box(self.kind, lines, f"1/16, {latent_channels}" if side == "analysis" else "1/1, 3", side)]
 
 
-class Trunk(Record):
-    """A run of residual blocks at one resolution."""
+class Trunk(Sparse):
+    """A run of residual blocks at one resolution.
+
+    mixed, hidden: channels inside the two steps of each block, one by one; without them as many as `width`, and twice
+    as many. A hidden of 0 leaves the second step out.
+    """
 
     width: PositiveInt
     blocks: Annotated[int, Field(ge=0, le=MAX_DEPTH)]
+    mixed: Annotated[tuple[PositiveInt, ...] | None, FROM_LIST] = None
+    hidden: Annotated[tuple[NonNegativeInt, ...] | None, FROM_LIST] = None
+
+    @model_validator(mode="after")
+    def _one_a_block(self) -> "Trunk":
+        for name in ("mixed", "hidden"):
+            given = getattr(self, name)
+            if given is not None and len(given) != self.blocks:
+                raise ValueError(f"{name} has {len(given)} widths for {count(self.blocks, 'block')}")
+        return self
+
+    def inner(self) -> list[tuple[int, int]]:
+        """Mixed and hidden channels of each block."""
+        mixed = self.mixed or (self.width,) * self.blocks
+        hidden = self.hidden or (2 * self.width,) * self.blocks
+        return list(zip(mixed, hidden, strict=True))
 
 
 class LightTransform(TransformRecord):

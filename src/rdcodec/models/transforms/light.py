@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rdcodec.models.blocks import LightBlock, matrix_product, on_gpu, pointwise, shrink
 from rdcodec.models.precision import in_float32
 from rdcodec.models.rate import RateVector
-from rdcodec.models.transforms.kinds import LightTransform
+from rdcodec.models.transforms.kinds import LightTransform, Trunk
 from rdcodec.models.transforms.network import TransformNetwork
 
 PATCH = 16
@@ -46,6 +46,11 @@ class PatchTransform(nn.Module):
         return F.pixel_shuffle(patches, PATCH)
 
 
+def blocks(trunk: Trunk) -> list[LightBlock]:
+    """The residual blocks of a trunk."""
+    return [LightBlock(trunk.width, mixed, hidden) for mixed, hidden in trunk.inner()]
+
+
 class LightAnalysis(TransformNetwork):
     """Analysis transform g_a: (B, 3, 16h, 16w) samples on the 0..255 scale -> (B, M, h, w) latents."""
 
@@ -56,10 +61,10 @@ class LightAnalysis(TransformNetwork):
         self.trunk = nn.Sequential(
             nn.PixelUnshuffle(8),
             pointwise(192, wide.width),
-            *(LightBlock(wide.width) for _ in range(wide.blocks)),
+            *blocks(wide),
             nn.PixelUnshuffle(2),
             pointwise(4 * wide.width, deep.width),
-            *(LightBlock(deep.width) for _ in range(deep.blocks)),
+            *blocks(deep),
             pointwise(deep.width, latent_channels),
         )
         shrink(self.trunk[-1], 0.01)
@@ -89,10 +94,10 @@ class LightSynthesis(TransformNetwork):
         self.enter = pointwise(latent_channels, deep.width)
         self.tint = RateVector(deep.width)
         self.trunk = nn.Sequential(
-            *(LightBlock(deep.width) for _ in range(deep.blocks)),
+            *blocks(deep),
             pointwise(deep.width, 4 * wide.width),
             nn.PixelShuffle(2),
-            *(LightBlock(wide.width) for _ in range(wide.blocks)),
+            *blocks(wide),
             pointwise(wide.width, 192),
             nn.PixelShuffle(8),
         )
