@@ -94,6 +94,19 @@ def test_intervals_that_overlap_are_ties(site: Path, window: Browser) -> None:
     assert found == ["1=", "1=", "3", "4=", "4=", ""]
 
 
+def test_the_fastest_way_of_a_machine_is_of_one_picture_size(site: Path, window: Browser) -> None:
+    """CLIC's larger pictures count where nothing else was timed, or where they are asked for."""
+    window.open("about:blank")
+    window.open((site / "index.html").as_uri())
+    found = window.run(
+        "const speed = Bench.COLUMNS.find((one) => one.key === 'netdecode').value;"
+        "const clic = { machine: 'm', way: 'CLIC', netdecode: 9, clic: true };"
+        "const both = { codec: { speeds: [clic, { machine: 'm', way: 'Kodak', netdecode: 3 }] } };"
+        "return [speed(both, 'm'), speed(both, 'm|CLIC'), speed({ codec: { speeds: [clic] } }, 'm')];"
+    )
+    assert found == [3, 9, 9]
+
+
 def test_filters_and_columns(site: Path, window: Browser) -> None:
     window.open("about:blank")
     window.open((site / "index.html").as_uri() + "#find=paper&columns=kflops")

@@ -80,6 +80,28 @@ def test_a_codec_stands_where_its_bytes_put_it(board: Board) -> None:
     assert [pictures.reference for pictures in board.pictures] == ["BPG 4:4:4"]
 
 
+def test_speeds_on_clic_are_ways_of_their_own_and_files_come_before_networks() -> None:
+    """Later networks alone do not take the place of whole files, nor CLIC's pictures that of Kodak's."""
+
+    def timed(pictures: str, decode: float | None, networks: float, when: str) -> Result:
+        values = {"threads": 2, "dtype": "fp32", "decode_mpx_per_s": decode, "decode_networks_mpx_per_s": networks}
+        provenance = Provenance("rdcodec", created_utc=when, machine={"cpu": "A CPU", "cores": 2})
+        return Result("speed", "Mine", THREE[0].tag, values, provenance, pictures)
+
+    runs = [
+        timed("kodak, 1 picture", 3.0, 4.0, "2026-01-01"),
+        timed("kodak, 1 picture", None, 5.0, "2026-01-02"),
+        timed("clic, 1 picture", 1.0, 2.0, "2026-01-03"),
+    ]
+    codecs = read_board([*THREE, *runs]).codecs
+    mine = next(codec for codec in codecs if codec.codec == "Mine")
+    found = {speed.way: (speed.decode, speed.networks_decode, speed.clic) for speed in mine.speeds}
+    kodak, clic = (3.0, 4.0, False), (1.0, 2.0, True)
+    assert (found["2 threads, torch fp32"], found["2 threads, torch fp32, CLIC"]) == (kodak, clic)
+    paper = next(codec for codec in codecs if codec.by == "paper")
+    assert sorted(speed.way for speed in paper.speeds if speed.clic) == 2 * ["without entropy coding, CLIC"]
+
+
 def test_rates_by_a_metric_of_the_eye_are_against_what_was_measured_by_it() -> None:
     """A third of the bits at equal SSIMULACRA 2; a codec without that metric has no figure, and is no reference."""
     shown = [replace(r, values={**r.values, "ssimulacra2": 2 * float(r.values["psnr_db"] or 0)}) for r in THREE[:8]]

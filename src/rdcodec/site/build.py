@@ -202,6 +202,7 @@ def _speed(speed: Speed) -> dict[str, Any]:
             "machine": speed.machine,
             "way": speed.way,
             "evaluated": True if speed.way == EVALUATED else None,
+            "clic": speed.clic or None,
             "decode": speed.decode,
             "encode": speed.encode,
             "netdecode": speed.networks_decode,

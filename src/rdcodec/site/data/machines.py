@@ -27,8 +27,8 @@ class Machine:
 class Speed:
     """How fast a codec ran on a machine in one way. Megapixels per second, MiB; None where it was not measured.
 
-    way: threads, engine and number format; decode, encode: whole files; networks_*: without entropy coding; timed: the
-    tag that ran.
+    way: threads, engine and number format, and CLIC where its pictures were coded, which are larger than the others;
+    decode, encode: whole files; networks_*: without entropy coding; timed: the tag that ran.
     """
 
     machine: str
@@ -42,6 +42,7 @@ class Speed:
     created_utc: str | None = None
     command: str | None = None
     commit: str | None = None
+    clic: bool = False
 
 
 def machine_of(record: Mapping[str, Any]) -> Machine | None:
@@ -78,9 +79,10 @@ def bench_speed(result: Result) -> Speed | None:
         value = values.get(name)
         return float(value) if isinstance(value, int | float) else None
 
+    clic = result.dataset.lower().startswith("clic")
     return Speed(
         machine.slug,
-        _way(values),
+        _way(values) + ", CLIC" * clic,
         result.tag,
         number("decode_mpx_per_s"),
         number("encode_mpx_per_s"),
@@ -90,6 +92,7 @@ def bench_speed(result: Result) -> Speed | None:
         result.provenance.created_utc,
         result.provenance.command,
         result.provenance.commit,
+        clic,
     )
 
 

@@ -126,7 +126,7 @@ class Pages:
             kind=KINDS[codec.by],
             stats=stats,
             standings=[self._standing(codec, s) for s in codec.standings],
-            speeds=[self._speed(speed) for speed in codec.speeds],
+            speeds=[self._speed(speed) for speed in sorted(codec.speeds, key=lambda one: (one.machine, one.way))],
             curves=curves,
             shots=shots,
             data=data,
@@ -171,14 +171,14 @@ class Pages:
         return {
             "pictures": pictures.name,
             "conflicts": standing.conflicts,
-            "headings": [metric.heading for metric in known],
+            "headings": [metric.heading.partition(" ") for metric in known],
             "has_setting": any(point["setting"] is not None for point in points),
             "omitted": len(standing.points) - len(points),
             "points": [
                 {
                     "setting": "·" if point["setting"] is None else f"{point['setting']:g}",
                     "bpp": f"{point['bpp']:.3f}",
-                    "metrics": ["·" if point.get(m.short) is None else f"{point[m.short]:.{m.digits}f}" for m in known],
+                    "metrics": [_figure(point.get(m.short), m.digits) for m in known],
                 }
                 for point in points
             ],
@@ -316,3 +316,7 @@ def script_json(data: Any) -> str:
     """JSON as a script may hold it: no end of the script in it."""
     text = json.dumps(data, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _figure(value: float | None, digits: int) -> str:
+    return "·" if value is None else f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}")
