@@ -62,7 +62,7 @@ def release(
         raise UsageError(f"{target}: exists, and released weights never change: give the next tag")
     if again and not sources:
         raise UsageError(f"{weights.tag} is released: give the photographs that {tag} is fitted to with --data")
-    origin = _of_tag(path) if again else _of_run(run)
+    origin = _of_tag(path) if again else _of_run(run)  # says what is wrong before anything is computed
     evaluated = [f"## {_title(result)}\n\n{_evaluation(result)}" for result in evaluations]
     released = replace(weights, tag=tag)
     if weights.entropy:  # others cannot code files, whatever their tables
@@ -70,7 +70,8 @@ def release(
         looked_at = [cut(photo)[:SIDE, :SIDE] for photo in decoded(evenly(photos.train, BUSY_PHOTOS))]
         released = with_busy_channels(released, looked_at)
         if less := weights.parameters - released.parameters:
-            say(f"{less:,} parameters behind channels that are always zero are left out")
+            origin.insert(0, f"{less:,} parameters of channels that are zero on all photographs are left out.")
+            say(origin[0])
         released = with_fitted_tables(released, photos.train, say)
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(target, released, MOST_BYTES)
@@ -126,7 +127,7 @@ def _of_tag(path: Path) -> list[str]:
             f"{path.with_suffix('.md')}: {error.strerror}; the new card needs that of {path.stem}"
         ) from error
     about = (
-        f"The networks of {path.stem} as they are, with entropy tables fitted to photographs. Of {path.stem} itself:"
+        f"The networks of {path.stem}, with entropy tables fitted to photographs. Of {path.stem} itself:"
     )
     return [about, "#" + text.replace("\n#", "\n##")]
 
