@@ -124,7 +124,7 @@ def make_lively(config: ModelConfig) -> ImageModel:
     return model.eval().requires_grad_(False)
 
 
-RELEASED = ("I.1", "H.2", "I.3", "J.2", "H.3", "I.4", "J.3")  # of each a file
+RELEASED = ("I.1", "H.2", "I.3", "J.2", "H.3", "I.4", "J.3", "H.4", "I.5", "J.4")  # of each a file
 MODELS: dict[str, Callable[[Photo], ImageModel]] = {
     "Golden.1": make_checkerboard,
     "Golden-hyperprior.1": lambda _: make_lively(single_rate("Golden-hyperprior", HYPERPRIOR)),

@@ -36,13 +36,16 @@ RELEASED = {  # hashes of tables, entropy model, synthesis
     "H.1": "9a510bcb 6b9fff17 463831ea",
     "H.2": "9a510bcb b87beb68 042f388f",
     "H.3": "86f9c552 b87beb68 042f388f",
+    "H.4": "076404ed 892b59e0 3038fcde",
     "I.1": "9a510bcb 1b37bf60 cd166843",
     "I.2": "9a510bcb 9627582b 8b45ad19",
     "I.3": "9a510bcb f3143db5 39b0e242",
     "I.4": "71a3111f f3143db5 39b0e242",
+    "I.5": "e6302fc3 bc6e3181 c15fab75",
     "J.1": "9a510bcb 74e3bb4d d2845222",
     "J.2": "9a510bcb 8f45a936 91dcb648",
     "J.3": "9da8be5b 8f45a936 91dcb648",
+    "J.4": "6a69f8fd 9e6ad850 490db771",
 }
 PACKAGED = FOLDER.parents[1] / "src" / "rdcodec" / "weights"
 EARLIER = pytest.mark.skipif(not (FOLDER.parents[1] / "weights").is_dir(), reason="needs a checkout with weights/")

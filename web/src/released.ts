@@ -16,6 +16,10 @@ export const RELEASED: Record<string, Partial<Record<"decoder" | "encoder", Part
     decoder: { bytes: 11314924, sha256: "8d7df2e22af50942255696cbb4abc58f8167c31e8f880cbcd508d84cb4183103" },
     encoder: { bytes: 10520800, sha256: "b0e77f136cb6b8212bd0dd7b91bb4715726e4b4c80c2a99f508985717f7373a9" },
   },
+  "H.4": {
+    decoder: { bytes: 7219347, sha256: "683cbf125dc34a4c388edc940284006b3bc6e5c1c3fab36724730637e9ca0689" },
+    encoder: { bytes: 4356152, sha256: "64e20f286c2665a750877e26d880b4b19140f56066e2447f25174000bd534577" },
+  },
   "I.1": {
     decoder: { bytes: 5296060, sha256: "46741d1ad3b238655c29c2818d6e5313aef831cccc44d3ae6c53b7e802a56943" },
   },
@@ -30,6 +34,10 @@ export const RELEASED: Record<string, Partial<Record<"decoder" | "encoder", Part
     decoder: { bytes: 5301236, sha256: "46fb1758131cb4e4e212f9a7fb476891b2025ce74acdee7a6a3569ae198b7aad" },
     encoder: { bytes: 4340488, sha256: "d249e626594bc4900800566fabdf2c8a8b05412ba1bf6598c9877c30b2574b73" },
   },
+  "I.5": {
+    decoder: { bytes: 3799913, sha256: "1ce2da3d5c0d94d11f15f56ded695970370b7c7a3338c5bfab3d8b770316a5dd" },
+    encoder: { bytes: 2776492, sha256: "145b71cea2c46c476747f76c4cd0f3153b911c31f3f8ee1d6c28b06d956d407a" },
+  },
   "J.1": {
     decoder: { bytes: 2518404, sha256: "1be7ec60ef9f8b8f70158dee37eaa032ab2166b3a28a6c092bbbd9b6cd4f06aa" },
   },
@@ -40,5 +48,9 @@ export const RELEASED: Record<string, Partial<Record<"decoder" | "encoder", Part
   "J.3": {
     decoder: { bytes: 2523548, sha256: "93c61213a8d61e7ce86f7de34a6879f4cd6fa669cf86820123be5f8df5a333b9" },
     encoder: { bytes: 2518248, sha256: "54917214d7b34afb2b509ab64054c8d2aed8196d146e0b9b35acd69dcb4ef09f" },
+  },
+  "J.4": {
+    decoder: { bytes: 2199260, sha256: "a487d4de9f6464c3fb955455c60be5344b1ea351575e506822275ae479e7fc04" },
+    encoder: { bytes: 1797074, sha256: "29a597257850fdcaf0cd4360701bed05407b36f2b5c5dfa541255803e5931bd5" },
   },
 };
