@@ -12,7 +12,8 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -233,6 +234,11 @@ def read_weights(path: Path) -> Weights:
     return Weights(tag, config, raw, entropy, Tables.from_arrays(tables), _eflop(metadata, path))
 
 
+def read_config(path: Path) -> ModelConfig:
+    """The configuration of a weights file, without its arrays. NeedsModel as `read_weights`."""
+    return _identity(_read_metadata(path), path)[1]
+
+
 def weights_sha256(path: Path) -> str:
     """Of the bytes of a weights file and its pieces, one after the other. NeedsModel as `read_weights`."""
     files = [path, *_further_pieces(path, _read(path)[0])]
@@ -248,16 +254,9 @@ def _further_pieces(path: Path, metadata: dict[str, str]) -> list[Path]:
 
 def _read(path: Path) -> tuple[dict[str, str], Arrays]:
     """Metadata and arrays of one file."""
-    try:
-        with safe_open(path, framework="numpy") as file:
-            metadata: dict[str, str] = file.metadata() or {}
-        if metadata.get("format") != FORMAT:
-            raise NeedsModel(f"{path}: not weights of this version of rdcodec")
+    metadata = _read_metadata(path)
+    with _damage_told(path):
         found: list[tuple[str, dict[str, Any]]] = deserialize(path.read_bytes())  # type: ignore[no-untyped-call]
-    except FileNotFoundError:
-        raise NeedsModel(f"{path}: no such weights file") from None
-    except (OSError, SafetensorError) as error:
-        raise NeedsModel(f"{path}: damaged weights ({error}); fetch them again") from None
     if unknown := sorted({array["dtype"] for _, array in found} - KINDS.keys()):
         raise NeedsModel(f"{path}: numbers of type {unknown[0]}, which no weights have; fetch them again")
     arrays = {}
@@ -267,6 +266,24 @@ def _read(path: Path) -> tuple[dict[str, str], Arrays]:
             np.frombuffer(array["data"], kind).astype(kind.newbyteorder("="), copy=False).reshape(array["shape"])
         )
     return metadata, arrays
+
+
+def _read_metadata(path: Path) -> dict[str, str]:
+    with _damage_told(path), safe_open(path, framework="numpy") as file:
+        metadata: dict[str, str] = file.metadata() or {}
+    if metadata.get("format") != FORMAT:
+        raise NeedsModel(f"{path}: not weights of this version of rdcodec")
+    return metadata
+
+
+@contextmanager
+def _damage_told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except FileNotFoundError:
+        raise NeedsModel(f"{path}: no such weights file") from None
+    except (OSError, SafetensorError) as error:
+        raise NeedsModel(f"{path}: damaged weights ({error}); fetch them again") from None
 
 
 def _identity(metadata: dict[str, Any], path: Path) -> tuple[str, ModelConfig]:
@@ -348,7 +365,7 @@ def find_model(model: str) -> tuple[ModelConfig, Path | None]:
         path = find_weights(model)
     except NeedsModel:
         return find_config(model), None
-    return read_weights(path).config, path
+    return read_config(path), path
 
 
 def find_config(model: str) -> ModelConfig:
@@ -357,7 +374,7 @@ def find_config(model: str) -> ModelConfig:
         return load_config(CONFIGS / f"{model}.toml")
     if model.endswith(".toml"):
         return load_config(Path(model))
-    return read_weights(find_weights(model)).config
+    return read_config(find_weights(model))
 
 
 def _number(tag: str) -> int:

@@ -28,7 +28,8 @@ the kinds of parts, the number of parameters and kFLOPs/px. Two figures do not d
 configuration is one of those that match them. The sections below say what is certain and what was fitted. The rates in
 the table are relative to BPG, as the paper measured them with its own weights; negative is smaller.
 
-**H, I and J** are ours: light models that serve all rates with one set of weights.
+**H, I and J** are ours: light models that serve all rates with one set of weights. Here they are as they are trained;
+their released weights lack the channels that are always zero, and `rdc models` counts these.
 
 kFLOPs/px counts what a decoder runs on a picture of 768x512, as the paper does: 2 FLOPs per multiply-add, 1 per bias
 and per product of two activations. Table 1 seems to leave out the analysis transform in the parameters of A, B and G,

@@ -126,9 +126,7 @@ def _of_tag(path: Path) -> list[str]:
         raise BadInput(
             f"{path.with_suffix('.md')}: {error.strerror}; the new card needs that of {path.stem}"
         ) from error
-    about = (
-        f"The networks of {path.stem}, with entropy tables fitted to photographs. Of {path.stem} itself:"
-    )
+    about = f"The networks of {path.stem}, with entropy tables fitted to photographs. Of {path.stem} itself:"
     return [about, "#" + text.replace("\n#", "\n##")]
 
 
