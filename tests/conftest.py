@@ -44,6 +44,16 @@ def pytest_runtest_call() -> None:
     _seed()
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown() -> Iterator[None]:
+    """A test that leaves torch with other threads is an error: all that follow would be slow, or not repeat."""
+    yield
+    torch, usual = sys.modules.get("torch"), int(os.environ["OMP_NUM_THREADS"])
+    if torch and (left := torch.get_num_threads()) != usual:
+        torch.set_num_threads(usual)
+        raise AssertionError(f"torch has {left} threads behind this test instead of {usual}")
+
+
 def _seed() -> None:
     """What draws without a seed of its own draws the same in every run, whichever tests came before."""
     random.seed(0)
@@ -67,14 +77,10 @@ def photo() -> Picture:
 @pytest.fixture
 def threads() -> Iterator[Callable[[int], None]]:
     """Call it to set the number of threads; after the test it is again what it was."""
-    import torch
-
     from rdcodec.codec import engine
 
-    before = torch.get_num_threads()
     yield engine.set_threads
     engine.set_threads(0)
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

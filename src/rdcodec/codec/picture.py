@@ -42,7 +42,7 @@ class Picture:
         """Converted by its profile, which is then gone. What sRGB cannot show is clipped."""
         if self.icc is None:
             return self
-        pixels = colour.to_srgb(luma(self.pixels) if colour.space(self.icc) == "GRAY" else self.pixels, self.icc)
+        pixels = shown(self.pixels, self.icc)
         if self.grey:
             pixels = luma(pixels)[..., None].repeat(3, 2)
         return replace(self, pixels=pixels, icc=None)
@@ -66,6 +66,11 @@ def check_colour(text: str) -> tuple[int, int, int]:
     except ValueError:
         raise UsageError(f"{text!r} is not a colour: write white or #ffffff") from None
     return red, green, blue
+
+
+def shown(pixels: Pixels, icc: bytes) -> Pixels:
+    """Samples (H, W, 3) of a profile in sRGB; of one of grey by their luma."""
+    return colour.to_srgb(luma(pixels) if colour.space(icc) == "GRAY" else pixels, icc)
 
 
 def luma(pixels: Pixels) -> Pixels:

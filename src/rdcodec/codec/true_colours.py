@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from rdcodec.codec import colour
 from rdcodec.codec.engine import Image
-from rdcodec.codec.picture import luma
+from rdcodec.codec.picture import shown
 
 BLOCKS, BLOCK = 4, 64  # of a sample, along each side of the picture
 STEP, MOST = 5.0, 10.0  # of quality: what is tried, and how much at most it is raised by
@@ -23,12 +23,12 @@ def quality(asked: float, image: Image, icc: bytes, decoded: Callable[[Image, fl
     if colour.space(icc) not in ("RGB", "GRAY"):
         return asked
     own = sample(image)
-    shown = _in_srgb(own, icc)
-    if np.abs(shown.astype(np.int16) - own).max() <= 1:  # sRGB itself, and its like
+    in_srgb = shown(own, icc)
+    if np.abs(in_srgb.astype(np.int16) - own).max() <= 1:  # sRGB itself, and its like
         return asked
     tried = min(100.0, asked + STEP)
-    wanted = _db(shown, decoded(shown, asked))
-    found, better = (_db(shown, _in_srgb(decoded(own, at), icc)) for at in (asked, tried))
+    wanted = _db(in_srgb, decoded(in_srgb, asked))
+    found, better = (_db(in_srgb, shown(decoded(own, at), icc)) for at in (asked, tried))
     if wanted <= found or better <= found:
         return asked
     return min(100.0, asked + min(MOST, (tried - asked) * (wanted - found) / (better - found)))
@@ -44,10 +44,6 @@ def _spread(side: int) -> NDArray[np.intp]:
         return np.arange(side)
     starts = np.linspace(0, side - BLOCK, BLOCKS).astype(np.intp)
     return (starts[:, None] + np.arange(BLOCK)).ravel()
-
-
-def _in_srgb(pixels: Image, icc: bytes) -> Image:
-    return colour.to_srgb(luma(pixels) if colour.space(icc) == "GRAY" else pixels, icc)
 
 
 def _db(pixels: Image, other: Image) -> float:
