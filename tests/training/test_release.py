@@ -20,7 +20,7 @@ from rdcodec.measure.bdrate import rate_at
 from rdcodec.measure.rd import Evaluation, Row
 from rdcodec.measure.reading import load_curve
 from rdcodec.models.config import ModelConfig
-from rdcodec.models.weights import FILE_NAME, read_weights, save_weights
+from rdcodec.models.weights import FILE_NAME, Weights, read_weights, save_weights
 from rdcodec.training.plan import RUN_FILE, Plan
 from rdcodec.training.recipe import Stage, load_recipe
 from rdcodec.training.record import training_result
@@ -64,6 +64,12 @@ def write_log(folder: Path, *records: dict[str, Any]) -> None:
     (folder / "log.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records), encoding="utf-8")
 
 
+def same_shortcut(new: Weights, old: Weights) -> bool:
+    """Whether both have the part of the synthesis that no release makes narrower."""
+    name = "synthesis.shortcut.weight"
+    return np.array_equal(new.raw[name], old.raw[name])
+
+
 def test_released_weights_are_those_of_the_run(finished: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shelf = tmp_path / "shelf"
     path = release(finished, "Tiny.3", shelf, notes="Trained on nothing.")
@@ -72,7 +78,7 @@ def test_released_weights_are_those_of_the_run(finished: Path, tmp_path: Path, m
     monkeypatch.setenv("RDCODEC_WEIGHTS", str(shelf))
     run, codec = read_weights(finished / FILE_NAME), load("Tiny")
     assert codec.info.tag == "Tiny.3"
-    assert codec.hashes[1] == run.synthesis_hash  # the entropy networks have their channels in another order
+    assert same_shortcut(read_weights(path), run)
 
 
 def test_the_card(finished: Path, picture_folder: Path, tmp_path: Path) -> None:
@@ -228,7 +234,7 @@ def test_a_released_tag_gets_tables_of_its_own_under_the_next(
     path = release(first, "Tiny.2", tmp_path / "shelf", notes="More.", sources=[picture_folder])
     new = read_weights(path)
     assert new.tag == "Tiny.2" and new.tables.hash() != old.tables.hash()
-    assert new.synthesis_hash == old.synthesis_hash  # the entropy networks have their channels in another order
+    assert same_shortcut(new, old)
     assert new.tables.hash() == read_weights(release(finished, "Tiny.3", tmp_path)).tables.hash()
     text = path.with_suffix(".md").read_text("utf-8")
     assert text.startswith("# Tiny.2\n") and "\n\nMore.\n" in text and new.tables.hash().hex() in text
