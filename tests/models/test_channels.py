@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from rdcodec.codec.container import unpack
 from rdcodec.codec.pipeline import Codec
-from rdcodec.export.channels import BETWEEN, QUALITIES, busy_shares, with_busy_channels
-from rdcodec.export.weights import export
+from rdcodec.export.channels import BETWEEN, busy_shares, with_busy_channels
+from rdcodec.export.weights import CALIBRATION_QUALITIES, export, hard_pictures
 from rdcodec.models.base import ImageModel
 from rdcodec.models.blocks import LightBlock
 from rdcodec.models.entropy.kinds import CheckerboardEntropy
@@ -84,7 +84,7 @@ def test_latents_and_pictures_stay(sleepy: Weights, narrow: Weights, photo: Pict
 def test_files_decode_to_the_same_symbols(sleepy: Weights, narrow: Weights, photo: Picture, engine: str) -> None:
     """The integer networks compute the same, in another order."""
     before, after = Codec(sleepy, engine=engine), Codec(narrow, engine=engine)
-    for quality in QUALITIES:
+    for quality in CALIBRATION_QUALITIES:
         coded = before.encode(photo, quality)
         header, stream = unpack(coded.data)
         found, crc = after.engine.decode(stream, *coded.y_hat.shape[:2], header.quality)
@@ -93,10 +93,10 @@ def test_files_decode_to_the_same_symbols(sleepy: Weights, narrow: Weights, phot
 
 
 def test_the_busiest_come_last(narrow: Weights, photo: Picture) -> None:
-    shares = busy_shares(narrow.build(), [photo])
+    shares = busy_shares(narrow.build(), [photo, *hard_pictures()])
     for relu in BETWEEN:
         assert (shares[f"entropy.{relu}"].diff() > -0.01).all()  # weights are rounded: a share may move a little
-    assert all(shares["entropy.second.1"][[0]] < shares["entropy.second.1"][[-1]])
+    assert shares["entropy.second.1"][0] < shares["entropy.second.1"][-1] - 0.1
 
 
 def test_again_it_changes_nothing(narrow: Weights, photo: Picture) -> None:

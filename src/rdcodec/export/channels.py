@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rdcodec.exact.chain import Arrays
-from rdcodec.export.weights import hard_pictures
+from rdcodec.export.weights import CALIBRATION_QUALITIES, hard_pictures
 from rdcodec.models.base import ImageModel
 from rdcodec.models.blocks import LightBlock, pad_to_multiple
 from rdcodec.models.entropy.kinds import CheckerboardEntropy
@@ -25,7 +25,6 @@ from rdcodec.models.transforms.kinds import LightTransform, Trunk
 from rdcodec.models.weights import Weights
 
 Image = NDArray[np.uint8]
-QUALITIES = (5.0, 50.0, 95.0)
 SIDES = ("analysis", "synthesis")
 
 # Of the checkerboard model, by the ReLU that channels leave through last: the layers that give them, with how many
@@ -60,7 +59,7 @@ def with_busy_channels(weights: Weights, photos: Sequence[Image]) -> Weights:
     if not isinstance(config.entropy, CheckerboardEntropy):
         return weights
     model = weights.build()
-    shares = busy_shares(model, photos)
+    shares = busy_shares(model, [*photos, *hard_pictures()])
     sorted_by_use = _in_order(weights, shares)
     blocks = {side: _blocks(model, side, shares) for side in SIDES if isinstance(getattr(config, side), LightTransform)}
     config, state = sorted_by_use.config, dict(sorted_by_use.state)
@@ -72,7 +71,10 @@ def with_busy_channels(weights: Weights, photos: Sequence[Image]) -> Weights:
 
 @torch.inference_mode()
 def busy_shares(model: ImageModel, photos: Sequence[Image]) -> dict[str, Tensor]:
-    """How often each channel is above 0 behind each ReLU, by the name of that; (C,) of 0 to 1."""
+    """How often each channel is above 0 behind each ReLU, by the name of that; (C,) of 0 to 1.
+
+    photos: uint8 (H, W, 3), at low, middle and high quality.
+    """
     seen: dict[str, list[Tensor]] = {}
 
     def watch(name: str, _: nn.Module, __: object, output: Tensor) -> None:
@@ -80,9 +82,9 @@ def busy_shares(model: ImageModel, photos: Sequence[Image]) -> dict[str, Tensor]
 
     relus = [(name, module) for name, module in model.named_modules() if isinstance(module, nn.ReLU)]
     hooks = [module.register_forward_hook(partial(watch, name)) for name, module in relus]
-    for photo in [*photos, *hard_pictures()]:
+    for photo in photos:
         x = torch.from_numpy(photo.copy()).permute(2, 0, 1)[None].float()
-        for quality in QUALITIES:
+        for quality in CALIBRATION_QUALITIES:
             model(pad_to_multiple(x.contiguous(memory_format=torch.channels_last), STRIDE), torch.tensor([quality]))
     for hook in hooks:
         hook.remove()
