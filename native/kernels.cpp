@@ -100,6 +100,7 @@ RDC_INLINE void finish(Ints sums, const ShortEnd& end, int channel, int row, siz
 RDC_INLINE void finish(Ints sums, const IntegerEnd& end, int channel, int, size_t at, int16_t* out) {
     Ints value = (sums + load<Ints>(end.bias + channel)) >> load<Ints>(end.right + channel);
     if (end.left) value = within(value, -32767, 32767) << load<Ints>(end.left + channel);
+    if (end.add) value += __builtin_convertvector(load<HalfShorts>(end.add + at), Ints);
     store(out + at, narrow(within(value, end.low, end.high)));
 }
 
@@ -199,6 +200,19 @@ void to_pixels(const float* a, const float* b, int count, uint8_t* out) {
         value = (value + 12582912.0f) - 12582912.0f;  // to the nearest, halves to even
         typedef int32_t EightInts __attribute__((vector_size(32)));
         store(out + i, __builtin_convertvector(__builtin_convertvector(value, EightInts), Bytes));
+    }
+}
+
+void to_pixels_i16(const int16_t* a, const int16_t* b, int count, uint8_t* out) {
+    typedef int16_t Eight __attribute__((vector_size(16)));
+    typedef int32_t Sums __attribute__((vector_size(32)));
+    typedef uint8_t Bytes __attribute__((vector_size(8)));
+    for (int i = 0; i < count; i += 8) {
+        Sums sum = __builtin_convertvector(load<Eight>(a + i), Sums) + __builtin_convertvector(load<Eight>(b + i), Sums);
+        sum = (sum + 32) >> 6;
+        sum = sum > 0 ? sum : Sums{};
+        sum = sum < 255 ? sum : Sums{} + 255;
+        store(out + i, __builtin_convertvector(sum, Bytes));
     }
 }
 
@@ -342,6 +356,7 @@ const Kernels RDC_NAME(RDC_TARGET) = {
     depthwise,
     depthwise_i16,
     to_pixels,
+    to_pixels_i16,
     asinh,
     to_bf16,
     to_shorts,

@@ -38,11 +38,12 @@ struct ShortEnd {  // what follows the sums of integers that stand for floats
     const float* input_unit;   // (rows)
 };
 
-struct IntegerEnd {  // clamp((sum + bias) >> shift, low, high)
+struct IntegerEnd {  // clamp(((sum + bias) >> shift) + add, low, high)
     const int32_t* bias;
     const int32_t* right;  // (outputs) shift to the right, 0..23
     const int32_t* left;   // (outputs) shift to the left, 0..16; null where there is none
     int32_t low, high;
+    const int16_t* add = nullptr;  // a residual, with the stride of the output; shifts are then 1 at least
 };
 
 struct Kernels {
@@ -66,6 +67,8 @@ struct Kernels {
                           const IntegerEnd&, int16_t* out, size_t ldo);
     // Rounded a + b within 0..255. count: a multiple of 8.
     void (*to_pixels)(const float* a, const float* b, int count, uint8_t* out);
+    // The same of samples in steps of 1/64, halves upwards.
+    void (*to_pixels_i16)(const int16_t* a, const int16_t* b, int count, uint8_t* out);
     // asinh to some 20 bits, for what only an encoder sees. count: a multiple of PAD.
     void (*asinh)(const float* in, float* out, size_t count);
     void (*to_bf16)(const float* in, uint16_t* out, size_t count);  // count: a multiple of PAD

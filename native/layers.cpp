@@ -1,6 +1,5 @@
 #include "layers.h"
 
-#include <cfloat>
 #include <cmath>
 
 namespace rdc {
@@ -39,8 +38,8 @@ Product::Product(const float* weight, int model_inputs, const float* bias, const
     }
 }
 
-void Product::run(const float* in, size_t ld, int rows, float* out, size_t ldo, bool relu, const float* add) const {
-    FloatEnd end{bias_.data(), relu ? 0 : -FLT_MAX, add};
+void Product::run(const float* in, size_t ld, int rows, float* out, size_t ldo, const float* add) const {
+    FloatEnd end{bias_.data(), lower_, add};
     if (!bfloats_.empty()) return run_bfloats(in, ld, rows, end, out, ldo);
     if (!shorts_.empty()) return run_shorts(in, ld, rows, end, out, ldo);
     kernels_->product(packed(floats_.data(), inputs_, outputs_), in, ld, rows, end, out, ldo);
@@ -79,17 +78,17 @@ void Product::run_shorts(const float* in, size_t ld, int rows, const FloatEnd& e
                             {end, units_.data(), units.data()}, out, ldo);
 }
 
-Depthwise::Depthwise(const float* weight, const float* bias_, const Order& order)
-    : channels(static_cast<int>(order.size())), weights(9 * order.size()), bias(order.size()) {
-    for (int c = 0; c < channels; c++) {
+Depthwise::Depthwise(const float* weight, const float* bias, const Order& order)
+    : channels_(static_cast<int>(order.size())), weights_(9 * order.size()), bias_(order.size()) {
+    for (int c = 0; c < channels_; c++) {
         if (order[c] == NONE) continue;
-        for (int t = 0; t < 9; t++) weights[t * channels + c] = weight[9 * order[c] + t];
-        bias[c] = bias_[order[c]];
+        for (int t = 0; t < 9; t++) weights_[size_t(t) * channels_ + c] = weight[9 * order[c] + t];
+        bias_[c] = bias[order[c]];
     }
 }
 
-void Depthwise::run(const float* const rows[3], int columns, float* out) const {
-    kernels().depthwise(rows, channels, columns, channels, weights.data(), bias.data(), out, channels);
+void Depthwise::run(const float* const rows[3], size_t ld, int columns, float* out, size_t ldo) const {
+    kernels().depthwise(rows, ld, columns, channels_, weights_.data(), bias_.data(), out, ldo);
 }
 
 }  // namespace rdc

@@ -1,5 +1,6 @@
 // Layers as the networks use them: weights in a kernel's order, made from a model's arrays.
 #pragma once
+#include <cfloat>
 #include <cmath>
 #include <functional>
 #include <map>
@@ -98,9 +99,10 @@ class Product {
     // weight (.., inputs of the model) by rows of its outputs; outs and ins: its channels in our order.
     Product(const float* weight, int model_inputs, const float* bias, const Order& outs, const Order& ins,
             Precision precision, float scale = 1, float bias_scale = 1);
+    // The same product with a ReLU behind it.
+    Product then_relu() && { return lower_ = 0, std::move(*this); }
     // in: (rows, ld), of which `inputs` channels are taken -> out (rows, ldo). add: a residual, shaped as out.
-    void run(const float* in, size_t ld, int rows, float* out, size_t ldo, bool relu = false,
-             const float* add = nullptr) const;
+    void run(const float* in, size_t ld, int rows, float* out, size_t ldo, const float* add = nullptr) const;
     int outputs() const { return outputs_; }
 
   private:
@@ -108,6 +110,7 @@ class Product {
     void run_bfloats(const float* in, size_t ld, int rows, const FloatEnd& end, float* out, size_t ldo) const;
     void run_shorts(const float* in, size_t ld, int rows, const FloatEnd& end, float* out, size_t ldo) const;
     int inputs_ = 0, outputs_ = 0, parts_ = 0;  // parts: of a sum in bfloat16
+    float lower_ = -FLT_MAX;                    // results below it are raised to it
     Buffer<float> bias_, units_;                // units: of integer weights
     Buffer<float> floats_;                      // one of these three holds the weights
     Buffer<uint16_t> bfloats_;
@@ -115,13 +118,17 @@ class Product {
 };
 
 // 3x3 of each channel by itself, with ReLU; weights (channels, 1, 3, 3).
-struct Depthwise {
+class Depthwise {
+  public:
     Depthwise() = default;
     Depthwise(const float* weight, const float* bias, const Order& channels);
-    // rows (columns, channels) -> out likewise
-    void run(const float* const rows[3], int columns, float* out) const;
-    int channels = 0;
-    Buffer<float> weights, bias;
+    // rows (columns, ld) -> out (columns, ldo)
+    void run(const float* const rows[3], size_t ld, int columns, float* out, size_t ldo) const;
+    int channels() const { return channels_; }
+
+  private:
+    int channels_ = 0;
+    Buffer<float> weights_, bias_;
 };
 
 }  // namespace rdc

@@ -1,11 +1,14 @@
 #include "light.h"
 
+#include "pixels.h"
+
 namespace rdc {
 namespace {
 
 constexpr int PATCH = 16, SAMPLES = 3 * PATCH * PATCH, CELL = 8, CELL_SAMPLES = 3 * CELL * CELL;
 constexpr int POSITIONS = 192;  // that a product should have at least, so that its weights are read less often
-constexpr float PIXEL_MEAN = 118, PIXEL_UNIT = 32, LATENT_UNIT = 64, HYPER_UNIT = 4;
+constexpr int PIXEL_UNIT_BITS = 5, LATENT_UNIT_BITS = 6;
+constexpr float PIXEL_MEAN = 118, PIXEL_UNIT = 1 << PIXEL_UNIT_BITS, LATENT_UNIT = 1 << LATENT_UNIT_BITS, HYPER_UNIT = 4;
 
 // Samples of a square in the order of the picture (row, column, colour), of a model's (colour, row, column).
 Order by_rows(int side) {
@@ -16,22 +19,22 @@ Order by_rows(int side) {
     return order;
 }
 
-Block block(const Arrays<float>& arrays, const std::string& name, int width) {
+Block<OnFloats> block(const Arrays<float>& arrays, const std::string& name, int width) {
     const Order outer = in_order(width);
     auto product = [&](const char* part, int outputs, int inputs) {
         return Product(pick(arrays, name + part + ".weight", {outputs, inputs, 1, 1}), inputs,
                        pick(arrays, name + part + ".bias", {outputs}), in_order(outputs), in_order(inputs), Precision::FAST);
     };
     const int mixed = outputs_of(arrays, name + "mix.0");
-    Block made;
+    Block<OnFloats> made;
     made.width = static_cast<int>(outer.size());
-    made.enter = product("mix.0", mixed, width);
+    made.enter = product("mix.0", mixed, width).then_relu();
     made.depthwise = Depthwise(pick(arrays, name + "mix.2.weight", {mixed, 1, 3, 3}),
                                pick(arrays, name + "mix.2.bias", {mixed}), in_order(mixed));
     made.leave = product("mix.4", width, mixed);
     if (arrays.count(name + "feed_forward.0.bias")) {
         const int hidden = outputs_of(arrays, name + "feed_forward.0");
-        made.widen = product("feed_forward.0", hidden, width);
+        made.widen = product("feed_forward.0", hidden, width).then_relu();
         made.shrink = product("feed_forward.2", width, hidden);
     }
     return made;
@@ -53,108 +56,74 @@ void in_parts(int columns, int reach, Work work) {
 
 int rows_of_group(int columns) { return std::max(1, POSITIONS / columns); }
 
-std::vector<Block> blocks(const Arrays<float>& arrays, int place, int count, int width) {
-    std::vector<Block> made;
+std::vector<Block<OnFloats>> blocks(const Arrays<float>& arrays, int place, int count, int width) {
+    std::vector<Block<OnFloats>> made;
     for (int i = 0; i < count; i++) made.push_back(block(arrays, trunk(place + i, "."), width));
     return made;
 }
 
-}  // namespace
-
-BlockRows::BlockRows(const Block& block, int columns, int most)
-    : block_(&block), columns_(columns), row_(size_t(columns) * block.width),
-      mixed_row_(size_t(columns) * block.depthwise.channels), mixed_((most + 2) * mixed_row_), held_((most + 1) * row_),
-      hidden_((most + 1) * size_t(columns) * std::max(block.depthwise.channels, block.widen.outputs())),
-      out_((most + 1) * row_) {}
-
-int BlockRows::push(const float* in, int count, const float*& given) {
-    const int width = block_->width, mixed = block_->depthwise.channels, wide = block_->widen.outputs();
-    if (in) {
-        block_->enter.run(in, width, count * columns_, mixed_.data() + 2 * mixed_row_, mixed, true);
-        std::copy(in, in + count * row_, held_.data() + row_);
-    } else {
-        std::fill_n(mixed_.data() + 2 * mixed_row_, mixed_row_, 0.0f);
+// The integers of a block, made from its floats; then the block.
+Block<OnIntegers> block(PixelIntegers& integers, const Arrays<float>& arrays, const std::string& name, int width,
+                        const std::vector<int>& steps) {
+    const Order outer = in_order(width);
+    // From steps of what goes in to those of what comes out; the last layer's are those of the block.
+    auto make = [&](const char* part, int outputs, int inputs, const std::vector<int>& takes, bool leaves) {
+        const std::vector<int> gives = leaves ? steps : integers.steps(name + part, outputs);
+        integers.make(name + part, {outputs, inputs, 1, 1}, takes, gives, leaves ? INSIDE : WIDE, 0, leaves);
+        return gives;
+    };
+    auto product = [&](const char* part, int outputs, int inputs, IntegerRange range) {
+        return IntegerProduct(integers.arrays(), name + part, {outputs, inputs, 1, 1}, in_order(outputs), in_order(inputs), range);
+    };
+    const int mixed = outputs_of(arrays, name + "mix.0");
+    const std::vector<int> entered = make("mix.0", mixed, width, steps, false);
+    const std::vector<int> around = integers.steps(name + "mix.2", mixed);
+    integers.make(name + "mix.2", {mixed, 1, 3, 3}, entered, around, INSIDE);
+    make("mix.4", width, mixed, around, true);
+    Block<OnIntegers> made;
+    made.width = static_cast<int>(outer.size());
+    made.enter = product("mix.0", mixed, width, INSIDE);
+    made.depthwise = IntegerDepthwise(integers.arrays(), name + "mix.2", mixed, in_order(mixed), INSIDE);
+    made.leave = product("mix.4", width, mixed, WIDE);
+    if (arrays.count(name + "feed_forward.0.bias")) {
+        const int hidden = outputs_of(arrays, name + "feed_forward.0");
+        make("feed_forward.2", width, hidden, make("feed_forward.0", hidden, width, steps, false), true);
+        made.widen = product("feed_forward.0", hidden, width, INSIDE);
+        made.shrink = product("feed_forward.2", width, hidden, WIDE);
     }
-    const int first = begun_ ? 0 : 1;  // of the rows held: above the first one there are zeros
-    const int ready = in ? count - first : 1;
-    for (int r = first; r < first + ready; r++) {
-        const float* middle = mixed_.data() + (r + 1) * mixed_row_;
-        const float* rows[3] = {middle - mixed_row_, middle, middle + mixed_row_};
-        block_->depthwise.run(rows, columns_, hidden_.data() + (r - first) * mixed_row_);
-    }
-    float* x = held_.data() + first * row_;
-    const int positions = ready * columns_;
-    block_->leave.run(hidden_.data(), mixed, positions, out_.data(), width, false, x);
-    if (wide) {
-        block_->widen.run(out_.data(), width, positions, hidden_.data(), wide, true);
-        block_->shrink.run(hidden_.data(), wide, positions, out_.data(), width, false, out_.data());
-    }
-    if (in) {
-        std::copy_n(held_.data() + count * row_, row_, held_.data());
-        std::copy(mixed_.data() + count * mixed_row_, mixed_.data() + (count + 2) * mixed_row_, mixed_.data());
-        begun_ = true;
-    }
-    given = out_.data();
-    return ready;
+    return made;
 }
 
-Trunk::Trunk(const std::vector<Block>& blocks, int columns, int most, int first_row) : next_(first_row) {
-    for (const Block& block : blocks) blocks_.emplace_back(block, columns, most);
+void to_pixels(const float* a, const float* b, int count, uint8_t* out) { kernels().to_pixels(a, b, count, out); }
+void to_pixels(const int16_t* a, const int16_t* b, int count, uint8_t* out) { kernels().to_pixels_i16(a, b, count, out); }
+
+int16_t rounded(int64_t value, int shift) {
+    value = (value + (int64_t(1) << (shift - 1))) >> shift;
+    return static_cast<int16_t>(std::clamp<int64_t>(value, WIDE.low, WIDE.high));
 }
 
-LightSynthesis::LightSynthesis(const LightShape& shape, const Arrays<float>& arrays) : shape_(shape) {
-    auto [m, wide, wide_blocks, deep, deep_blocks] = shape;
-    Order latents = in_order(m), deeps = in_order(deep), wides = in_order(wide);
-    // (768, m) by rows of samples: what the network keeps as the matrix of its analysis.
-    std::vector<float> mean(SAMPLES, PIXEL_MEAN);
-    shortcut_ = Product(pick(arrays, "shortcut.weight", {SAMPLES, m}), m, mean.data(), by_rows(PATCH), latents,
-                        Precision::FINE);
-    enter_ = Product(pick(arrays, "enter.weight", {deep, m, 1, 1}), m, pick(arrays, "enter.bias", {deep}), deeps, latents,
-                     Precision::FAST, 1 / LATENT_UNIT);
-    deep_ = blocks(arrays, 0, deep_blocks, deep);
-    for (int k = 0; k < 4; k++)
-        grow_[k] = Product(pick(arrays, trunk(deep_blocks, ".weight"), {4 * wide, deep, 1, 1}), deep,
-                           pick(arrays, trunk(deep_blocks, ".bias"), {4 * wide}), every(k, 4, wide), deeps, Precision::FAST);
-    wide_ = blocks(arrays, deep_blocks + 2, wide_blocks, wide);
-    int last = deep_blocks + 2 + wide_blocks;
-    last_ = Product(pick(arrays, trunk(last, ".weight"), {CELL_SAMPLES, wide, 1, 1}), wide,
-                    pick(arrays, trunk(last, ".bias"), {CELL_SAMPLES}), by_rows(CELL), wides, Precision::FAST, PIXEL_UNIT,
-                    PIXEL_UNIT);
-}
-
-void LightSynthesis::run(const float* y, const float* unit, const float* tint, int rows, int columns, int height,
-                         int width, int threads, uint8_t* out) const {
-    in_parallel(rows, threads, [&](int first, int end) {
-        draw({y, 0}, unit, tint, rows, columns, height, width, first, end, {out, 0});
-    });
-}
-
-void LightSynthesis::draw(RowsOf<const float> y, const float* unit, const float* tint, int rows, int columns, int height,
-                          int width, int first, int end, RowsOf<uint8_t> out) const {
-    in_parts(columns, reach(),
-             [&](Columns part) { strip(y, unit, tint, rows, columns, height, width, first, end, part, out); });
-}
-
-void LightSynthesis::strip(RowsOf<const float> y, const float* unit, const float* tint, int rows, int all_columns,
-                           int height, int width, int first, int end, Columns part, RowsOf<uint8_t> out) const {
+// Rows first to end of latents, in a part of the columns.
+template <class Numbers, class Tuning>
+void strip(const LightShape& shape, const SynthesisLayers<Numbers>& layers, const Tuning& tuning, RowsOf<const float> y, int rows,
+           int all_columns, int height, int width, int first, int end, Columns part, RowsOf<uint8_t> out) {
+    using Value = typename Numbers::Value;
     const int columns = part.count;
-    const int m = shape_.latents, latents = padded(m), deep = padded(shape_.deep), wide = padded(shape_.wide);
-    const int first_deep = std::max(0, 2 * first - shape_.wide_blocks) / 2;  // the rows that others depend on
-    const int first_in = std::max(0, first_deep - shape_.deep_blocks);
-    const int end_in = std::min(rows, (2 * end + shape_.wide_blocks + 1) / 2 + shape_.deep_blocks);
+    const int m = shape.latents, latents = padded(m), deep = padded(shape.deep), wide = padded(shape.wide);
+    const int first_deep = std::max(0, 2 * first - shape.wide_blocks) / 2;  // the rows that others depend on
+    const int first_in = std::max(0, first_deep - shape.deep_blocks);
+    const int end_in = std::min(rows, (2 * end + shape.wide_blocks + 1) / 2 + shape.deep_blocks);
     const int group = rows_of_group(columns);
-    const Kernels& k = kernels();
-    Trunk deeps(deep_, columns, group, first_in), wides(wide_, 2 * columns, 2, 2 * first_deep);
-    Buffer<float> latent(size_t(group) * columns * latents), entered(size_t(group) * columns * deep);
-    Buffer<float> grown(size_t(4) * columns * wide), added(size_t(4) * columns * CELL_SAMPLES);
-    Buffer<float> linears(size_t(group) * columns * SAMPLES);
+    Trunk<Numbers> deeps(layers.deep, columns, group, first_in), wides(layers.wide, 2 * columns, 2, 2 * first_deep);
+    Buffer<Value> latent(size_t(group) * columns * latents), entered(size_t(group) * columns * deep);
+    Buffer<Value> grown(size_t(4) * columns * wide), added(size_t(4) * columns * CELL_SAMPLES);
+    Buffer<Value> linears(size_t(group) * columns * SAMPLES);
 
     auto take = [&](int row, int count) {
         for (int i = 0; i < count; i++) {
             const float* from = y.at(row + i, size_t(all_columns) * m) + size_t(part.first) * m;
-            float* to = latent.data() + size_t(i) * columns * latents;
+            Value* to = latent.data() + size_t(i) * columns * latents;
             for (int x = 0; x < columns; x++)
-                for (int c = 0; c < m; c++) to[size_t(x) * latents + c] = from[size_t(x) * m + c] * unit[c];
+                for (int c = 0; c < m; c++) to[size_t(x) * latents + c] = tuning.latent(c, from[size_t(x) * m + c]);
         }
     };
     auto draw = [&](int row) {  // the sixteen rows of pixels of a row of latents, whose two wide rows are in `added`
@@ -162,50 +131,145 @@ void LightSynthesis::strip(RowsOf<const float> y, const float* unit, const float
         if (place == 0) {
             const int count = std::min(group, end - row);
             take(row, count);
-            shortcut_.run(latent.data(), latents, count * columns, linears.data(), SAMPLES);
+            layers.shortcut.run(latent.data(), latents, count * columns, linears.data(), SAMPLES);
         }
-        const float* linear = linears.data() + size_t(place) * columns * SAMPLES;
+        const Value* linear = linears.data() + size_t(place) * columns * SAMPLES;
         for (int i = 0; i < PATCH && PATCH * row + i < height; i++) {
             uint8_t* pixels = out.at(row, size_t(PATCH) * width * 3) + size_t(i) * width * 3;
-            const float* half = added.data() + size_t(i / CELL) * 2 * columns * CELL_SAMPLES + i % CELL * 3 * CELL;
+            const Value* half = added.data() + size_t(i / CELL) * 2 * columns * CELL_SAMPLES + i % CELL * 3 * CELL;
             for (int x = part.wanted; x < part.wanted_end; x++) {
-                const float* base = linear + size_t(x) * SAMPLES + i * 3 * PATCH;
+                const Value* base = linear + size_t(x) * SAMPLES + i * 3 * PATCH;
                 const int left = PATCH * (part.first + x), count = std::min(3 * PATCH, 3 * (width - left));
                 uint8_t given[3 * PATCH];
                 for (int side = 0; side < 2; side++)
-                    k.to_pixels(base + side * 3 * CELL, half + (size_t(2) * x + side) * CELL_SAMPLES, 3 * CELL,
+                    to_pixels(base + side * 3 * CELL, half + (size_t(2) * x + side) * CELL_SAMPLES, 3 * CELL,
                                 given + side * 3 * CELL);
                 if (count > 0) std::memcpy(pixels + size_t(3) * left, given, count);
             }
         }
     };
-    auto from_wide = [&](int row, const float* values, int count) {
+    auto from_wide = [&](int row, const Value* values, int count) {
         for (int i = 0; i < count; i++, row++, values += size_t(2) * columns * wide) {
             if (row < 2 * first || row >= 2 * end) continue;
-            last_.run(values, wide, 2 * columns, added.data() + size_t(row % 2) * 2 * columns * CELL_SAMPLES, CELL_SAMPLES);
+            layers.last.run(values, wide, 2 * columns, added.data() + size_t(row % 2) * 2 * columns * CELL_SAMPLES, CELL_SAMPLES);
             if (row % 2) draw(row / 2);
         }
     };
-    auto from_deep = [&](int row, const float* values, int count) {
+    auto from_deep = [&](int row, const Value* values, int count) {
         for (int i = 0; i < count; i++, row++, values += size_t(columns) * deep) {
             if (row < first_deep) continue;
             for (int k = 0; k < 4; k++)
-                grow_[k].run(values, deep, columns, grown.data() + (size_t(k / 2) * 2 * columns + k % 2) * wide, 2 * wide);
+                layers.grow[k].run(values, deep, columns, grown.data() + (size_t(k / 2) * 2 * columns + k % 2) * wide, 2 * wide);
             wides.push(grown.data(), 2, from_wide);
         }
     };
     for (int row = first_in; row < end_in; row += group) {
         const int count = std::min(group, end_in - row);
         take(row, count);
-        enter_.run(latent.data(), latents, count * columns, entered.data(), deep);
+        layers.enter.run(latent.data(), latents, count * columns, entered.data(), deep);
         for (int x = 0; x < count * columns; x++)
-            for (int c = 0; c < shape_.deep; c++) entered[size_t(x) * deep + c] *= tint[c];
+            for (int c = 0; c < shape.deep; c++) entered[size_t(x) * deep + c] = tuning.entered(c, entered[size_t(x) * deep + c]);
         deeps.push(entered.data(), count, from_deep);
     }
     if (end_in == rows) {
         deeps.push(nullptr, 0, from_deep);
         wides.push(nullptr, 0, from_wide);
     }
+}
+
+}  // namespace
+
+LightSynthesis::LightSynthesis(const LightShape& shape, const Arrays<float>& arrays, const Arrays<int8_t>& pixels)
+    : shape_(shape), on_integers_(!pixels.empty()) {
+    on_integers_ ? build(arrays, pixels) : build(arrays);
+}
+
+void LightSynthesis::build(const Arrays<float>& arrays) {
+    auto [m, wide, wide_blocks, deep, deep_blocks] = shape_;
+    const Order latents = in_order(m), deeps = in_order(deep), wides = in_order(wide);
+    SynthesisLayers<OnFloats>& made = floats_;
+    // (768, m) by rows of samples: what the network keeps as the matrix of its analysis.
+    std::vector<float> mean(SAMPLES, PIXEL_MEAN);
+    made.shortcut = Product(pick(arrays, "shortcut.weight", {SAMPLES, m}), m, mean.data(), by_rows(PATCH), latents,
+                            Precision::FINE);
+    made.enter = Product(pick(arrays, "enter.weight", {deep, m, 1, 1}), m, pick(arrays, "enter.bias", {deep}), deeps,
+                         latents, Precision::FAST, 1 / LATENT_UNIT);
+    made.deep = blocks(arrays, 0, deep_blocks, deep);
+    for (int k = 0; k < 4; k++)
+        made.grow[k] = Product(pick(arrays, trunk(deep_blocks, ".weight"), {4 * wide, deep, 1, 1}), deep,
+                               pick(arrays, trunk(deep_blocks, ".bias"), {4 * wide}), every(k, 4, wide), deeps, Precision::FAST);
+    made.wide = blocks(arrays, deep_blocks + 2, wide_blocks, wide);
+    const int last = deep_blocks + 2 + wide_blocks;
+    made.last = Product(pick(arrays, trunk(last, ".weight"), {CELL_SAMPLES, wide, 1, 1}), wide,
+                        pick(arrays, trunk(last, ".bias"), {CELL_SAMPLES}), by_rows(CELL), wides, Precision::FAST, PIXEL_UNIT,
+                        PIXEL_UNIT);
+}
+
+void LightSynthesis::build(const Arrays<float>& arrays, const Arrays<int8_t>& pixels) {
+    auto [m, wide, wide_blocks, deep, deep_blocks] = shape_;
+    const Order latents = in_order(m), deeps = in_order(deep), wides = in_order(wide);
+    const std::string grow = trunk(deep_blocks), last = trunk(deep_blocks + 2 + wide_blocks);
+    SynthesisLayers<OnIntegers>& made = integers_;
+    PixelIntegers integers(arrays, pixels);
+    const std::vector<int> of_latents(m, LATENT_STEP), entered = integers.steps("entered", deep);
+    const std::vector<int> of_deep = integers.steps("deep", deep), of_wide = integers.steps("wide", wide);
+    std::vector<int> grown;
+    for (int o = 0; o < 4 * wide; o++) grown.push_back(of_wide[o / 4]);
+    integers.make("shortcut", {SAMPLES, m}, of_latents, std::vector<int>(SAMPLES, SAMPLE_STEP), WIDE);
+    integers.make("enter", {deep, m, 1, 1}, of_latents, entered, WIDE, -LATENT_UNIT_BITS);
+    integers.make(grow, {4 * wide, deep, 1, 1}, of_deep, grown, WIDE);
+    integers.make(last, {CELL_SAMPLES, wide, 1, 1}, of_wide, std::vector<int>(CELL_SAMPLES, SAMPLE_STEP), WIDE,
+                  PIXEL_UNIT_BITS);
+    const IntegerArrays found = integers.arrays();
+    made.shortcut = IntegerProduct(found, "shortcut", {SAMPLES, m}, by_rows(PATCH), latents, WIDE);
+    made.enter = IntegerProduct(found, "enter", {deep, m, 1, 1}, deeps, latents, WIDE);
+    for (int k = 0; k < 4; k++)
+        made.grow[k] = IntegerProduct(found, grow, {4 * wide, deep, 1, 1}, every(k, 4, wide), deeps, WIDE);
+    made.last = IntegerProduct(found, last, {CELL_SAMPLES, wide, 1, 1}, by_rows(CELL), wides, WIDE);
+    for (int i = 0; i < deep_blocks; i++) made.deep.push_back(block(integers, arrays, trunk(i, "."), deep, of_deep));
+    for (int i = 0; i < wide_blocks; i++)
+        made.wide.push_back(block(integers, arrays, trunk(deep_blocks + 2 + i, "."), wide, of_wide));
+    log_gains_ = whole_log_gains(pick(arrays, "log_gain.values", {ANCHORS, m}), ANCHORS * m);
+    tints_ = whole_tints(pick(arrays, "tint.values", {ANCHORS, deep}), ANCHORS * deep);
+    for (int c = 0; c < deep; c++) tint_shift_.push_back(std::clamp(TINT_BITS + of_deep[c] - entered[c], 1, 62));
+}
+
+IntegerTuning LightSynthesis::tuning(int tenths) const {
+    IntegerTuning made;
+    for (int32_t log_gain : interpolated(log_gains_, tenths)) {
+        const Unit unit = unit_of(log_gain);
+        made.mantissa.push_back(unit.mantissa), made.shift.push_back(unit.shift);
+    }
+    for (int32_t factor : interpolated(tints_, tenths)) made.factor.push_back(factor);
+    made.back = &tint_shift_;
+    return made;
+}
+
+int16_t IntegerTuning::latent(int c, float y) const {
+    const int64_t whole = static_cast<int32_t>(y * (1 << MEAN_BITS));  // y counts such steps
+    return rounded(whole * mantissa[c], shift[c]);
+}
+
+int16_t IntegerTuning::entered(int c, int16_t value) const { return rounded(value * factor[c], (*back)[c]); }
+
+void LightSynthesis::run(const float* y, const SynthesisQuality& quality, int rows, int columns, int height, int width,
+                         int threads, uint8_t* out) const {
+    in_parallel(rows, threads, [&](int first, int end) {
+        draw({y, 0}, quality, rows, columns, height, width, first, end, {out, 0});
+    });
+}
+
+void LightSynthesis::draw(RowsOf<const float> y, const SynthesisQuality& quality, int rows, int columns, int height,
+                          int width, int first, int end, RowsOf<uint8_t> out) const {
+    auto in_numbers = [&](const auto& layers, const auto& tuning) {
+        in_parts(columns, reach(), [&](Columns part) {
+            strip(shape_, layers, tuning, y, rows, columns, height, width, first, end, part, out);
+        });
+    };
+    if (on_integers_)
+        in_numbers(integers_, tuning(quality.tenths));
+    else
+        in_numbers(floats_, FloatTuning{quality.unit, quality.tint});
 }
 
 LightAnalysis::LightAnalysis(const LightShape& shape, const Arrays<float>& arrays) : shape_(shape) {
@@ -262,7 +326,7 @@ void LightAnalysis::strip(const uint8_t* image, int height, int width, int rows,
     const int first_in = std::max(0, 2 * first_deep - shape_.wide_blocks);
     const int end_in = std::min(2 * rows, 2 * (end + shape_.deep_blocks) + shape_.wide_blocks);
     const int group = rows_of_group(columns);
-    Trunk wides(wide_, 2 * columns, 2, first_in), deeps(deep_, columns, group, first_deep);
+    Trunk<OnFloats> wides(wide_, 2 * columns, 2, first_in), deeps(deep_, columns, group, first_deep);
     Buffer<float> samples(size_t(columns) * SAMPLES), entered(size_t(4) * columns * wide);
     Buffer<float> merged(size_t(group) * columns * deep), latent(size_t(columns) * latents);
 
@@ -283,7 +347,7 @@ void LightAnalysis::strip(const uint8_t* image, int height, int width, int rows,
             if (row < first || row >= end) continue;
             take(row, PATCH, samples.data());
             shortcut_.run(samples.data(), SAMPLES, columns, latent.data(), latents);
-            last_.run(values, deep, columns, latent.data(), latents, false, latent.data());
+            last_.run(values, deep, columns, latent.data(), latents, latent.data());
             for (int x = part.wanted; x < part.wanted_end; x++)
                 std::copy_n(latent.data() + size_t(x) * latents, m, y + (size_t(row) * all_columns + part.first + x) * m);
         }
@@ -293,7 +357,7 @@ void LightAnalysis::strip(const uint8_t* image, int height, int width, int rows,
         for (int i = 0; i < count; i++, row++, values += size_t(2) * columns * wide) {
             if (row < 2 * first_deep) continue;
             float* to = merged.data() + size_t(waiting) * columns * deep;
-            merge_[row % 2].run(values, size_t(2) * wide, columns, to, deep, false, row % 2 ? to : nullptr);
+            merge_[row % 2].run(values, size_t(2) * wide, columns, to, deep, row % 2 ? to : nullptr);
             if (row % 2 && ++waiting == group) {
                 deeps.push(merged.data(), group, from_deep);
                 waiting = 0;
@@ -319,10 +383,10 @@ HyperAnalysis::HyperAnalysis(int latents, int features, int hyper, const Arrays<
     for (int k = 0; k < 4; k++)
         for (int c = 0; c < features; c++) four[k * wide + c] = 4 * c + k;
     enter_ = Product(pick(arrays, "0.weight", {features, latents, 1, 1}), latents, pick(arrays, "0.bias", {features}), f, in,
-                     Precision::FLOAT);
+                     Precision::FLOAT).then_relu();
     half_ = Depthwise(pick(arrays, "2.weight", {features, 1, 3, 3}), pick(arrays, "2.bias", {features}), f);
     merge_ = Product(pick(arrays, "5.weight", {features, 4 * features, 1, 1}), 4 * features,
-                     pick(arrays, "5.bias", {features}), f, four, Precision::FLOAT);
+                     pick(arrays, "5.bias", {features}), f, four, Precision::FLOAT).then_relu();
     quarter_ = Depthwise(pick(arrays, "7.weight", {features, 1, 3, 3}), pick(arrays, "7.bias", {features}), f);
     last_ = Product(pick(arrays, "10.weight", {hyper, 4 * features, 1, 1}), 4 * features, pick(arrays, "10.bias", {hyper}),
                     in_order(hyper), four, Precision::FLOAT, HYPER_UNIT, HYPER_UNIT);
@@ -342,7 +406,7 @@ void HyperAnalysis::run(const float* y, const float* gain, int rows, int columns
         const float *zeros = row.data() + length, *first = from.data() + 2 * r * length;
         for (int i = 0; i < 2; i++, first += length) {
             const float* around[3] = {2 * r + i ? first - length : zeros, first, 2 * r + i + 1 < tall ? first + length : zeros};
-            layer.run(around, columns, row.data());
+            layer.run(around, wide, columns, row.data(), wide);
             for (int x = 0; x < columns; x += 2)
                 std::copy_n(row.data() + size_t(x) * wide, 2 * wide, to + (size_t(x) * 2 + 2 * i) * wide);
         }
@@ -358,14 +422,14 @@ void HyperAnalysis::run(const float* y, const float* gain, int rows, int columns
                     for (int c = 0; c < m; c++) row[size_t(x) * latents + c] = from[c] * gain[c];
                 }
                 k.asinh(row.data(), row.data(), row.size());
-                enter_.run(row.data(), latents, broad, whole.data() + size_t(r) * broad * wide, wide, true);
+                enter_.run(row.data(), latents, broad, whole.data() + size_t(r) * broad * wide, wide);
             }
         });
         in_parallel(tall / 2, threads, [&](int first, int end) {
             Buffer<float> row, four(size_t(broad) * 2 * wide);
             for (int r = first; r < end; r++) {
                 pair_up(half_, whole, tall, broad, r, four.data(), row);
-                merge_.run(four.data(), size_t(4) * wide, broad / 2, halves.data() + size_t(r) * (broad / 2) * wide, wide, true);
+                merge_.run(four.data(), size_t(4) * wide, broad / 2, halves.data() + size_t(r) * (broad / 2) * wide, wide);
             }
         });
     }

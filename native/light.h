@@ -1,66 +1,12 @@
 // The light transforms, row by row (models/transforms/light.py is their definition in torch).
 //
-// A row enters a trunk of blocks at its top, and leaves it as many rows later as it has blocks: memory holds a few
-// rows of each block, whatever the height of the picture. A strip of a picture begins some rows early, and drops what
-// those rows give: each row is then what it would be in the whole picture, bit for bit. The same holds for very wide
-// pictures, which are computed in parts of some thousand pixels: a thin one takes no more memory than another.
+// A strip of a picture begins some rows early, and drops what those rows give: each row is then what it would be in the
+// whole picture, bit for bit. The same holds for very wide pictures, which are computed in parts of some thousand
+// pixels: a thin one takes no more memory than another.
 #pragma once
-#include "layers.h"
+#include "trunk.h"
 
 namespace rdc {
-
-// x + (pointwise, depthwise, pointwise)(x), then x + (pointwise, pointwise)(x), which may be left out.
-struct Block {
-    int width;  // padded
-    Product enter, leave, widen, shrink;
-    Depthwise depthwise;
-};
-
-class BlockRows {
-  public:
-    // most: rows of a push
-    BlockRows(const Block& block, int columns, int most);
-    // Take the next rows (count, columns, channels), or null below the last one; gives as many as can be given by now,
-    // from the one before them on: `given` points to them until the next push.
-    int push(const float* in, int count, const float*& given);
-
-  private:
-    const Block* block_;
-    int columns_;
-    size_t row_, mixed_row_;
-    bool begun_ = false;
-    Buffer<float> mixed_, held_, hidden_, out_;  // the last two rows of `mixed`, the last one of `held`, come first
-};
-
-// Blocks one after the other.
-class Trunk {
-  public:
-    Trunk(const std::vector<Block>& blocks, int columns, int most, int first_row);
-    // give(number of the first row, rows, count) for what comes out. Null rows, once, when there is nothing below.
-    template <class Give>
-    void push(const float* rows, int count, Give&& give) {
-        if (rows) {
-            pass(0, rows, count, give);
-        } else {
-            for (size_t k = 0; k < blocks_.size(); k++) {
-                count = blocks_[k].push(nullptr, 0, rows);
-                pass(k + 1, rows, count, give);
-            }
-        }
-    }
-
-  private:
-    template <class Give>
-    void pass(size_t k, const float* rows, int count, Give&& give) {
-        for (; count && k < blocks_.size(); k++) count = blocks_[k].push(rows, count, rows);
-        if (count) {
-            next_ += count;
-            give(next_ - count, rows, count);
-        }
-    }
-    std::vector<BlockRows> blocks_;
-    int next_;
-};
 
 // Columns of latents that are computed together, and those of them that are wanted: the others are what these see.
 struct Columns {
@@ -80,26 +26,59 @@ struct RowsOf {
     T* at(int row, size_t length) const { return data + size_t(row - first) * length; }
 };
 
+// What a synthesis does that depends on the quality.
+struct SynthesisQuality {
+    const float *unit, *tint;  // of floats: factors of the latents and of the channels of the 1/16 trunk
+    int tenths;                // of integers
+};
+
+// What the quality does to latents, and to the channels that enter the 1/16 trunk.
+struct FloatTuning {
+    float latent(int c, float y) const { return y * unit[c]; }
+    float entered(int c, float value) const { return value * tint[c]; }
+    const float *unit, *tint;
+};
+
+// The same on integers (models/transforms/structure.py).
+struct IntegerTuning {
+    int16_t latent(int c, float y) const;
+    int16_t entered(int c, int16_t value) const;
+    std::vector<int64_t> mantissa, factor;
+    std::vector<int> shift;        // of the mantissas
+    const std::vector<int>* back;  // shift of the factors
+};
+
+template <class Numbers>
+struct SynthesisLayers {
+    typename Numbers::Product shortcut, enter, grow[4], last;
+    std::vector<Block<Numbers>> deep, wide;
+};
+
 class LightSynthesis {
   public:
-    // arrays: of the network, by the names of its parameters.
-    LightSynthesis(const LightShape& shape, const Arrays<float>& arrays);
-    // y (rows, columns, latents), to be multiplied by unit (latents); tint (deep): factors of the channels of the
-    // 1/16 trunk. -> RGB (height, width, 3), height and width at most 16 times rows and columns.
-    void run(const float* y, const float* unit, const float* tint, int rows, int columns, int height, int width,
-             int threads, uint8_t* out) const;
+    // arrays: of the network, by the names of its parameters, and log_gain.values where it runs on integers. pixels:
+    // `steps.` and `shifts.` of the integers; none: it runs on floats. Misfit where a sum of integers could overflow.
+    LightSynthesis(const LightShape& shape, const Arrays<float>& arrays, const Arrays<int8_t>& pixels);
+    // y (rows, columns, latents) in quantisation steps -> RGB (height, width, 3), height and width at most 16 times rows
+    // and columns.
+    void run(const float* y, const SynthesisQuality& quality, int rows, int columns, int height, int width, int threads,
+             uint8_t* out) const;
     // Likewise its rows first to end of latents alone, which see `reach` rows more on either side. out: from 16 * out.first
     // rows of pixels on.
-    void draw(RowsOf<const float> y, const float* unit, const float* tint, int rows, int columns, int height, int width,
+    void draw(RowsOf<const float> y, const SynthesisQuality& quality, int rows, int columns, int height, int width,
               int first, int end, RowsOf<uint8_t> out) const;
     int reach() const { return shape_.deep_blocks + (shape_.wide_blocks + 1) / 2; }
 
   private:
-    void strip(RowsOf<const float> y, const float* unit, const float* tint, int rows, int columns, int height, int width,
-               int first, int end, Columns part, RowsOf<uint8_t> out) const;
+    void build(const Arrays<float>& arrays);
+    void build(const Arrays<float>& arrays, const Arrays<int8_t>& pixels);
+    IntegerTuning tuning(int tenths) const;
     LightShape shape_;
-    Product shortcut_, enter_, grow_[4], last_;
-    std::vector<Block> deep_, wide_;
+    bool on_integers_;
+    SynthesisLayers<OnFloats> floats_;  // one of these two is there
+    SynthesisLayers<OnIntegers> integers_;
+    std::vector<int32_t> log_gains_, tints_;  // anchors
+    std::vector<int> tint_shift_;
 };
 
 class LightAnalysis {
@@ -115,7 +94,7 @@ class LightAnalysis {
                float* y) const;
     LightShape shape_;
     Product shortcut_, enter_, merge_[2], last_;
-    std::vector<Block> wide_, deep_;
+    std::vector<Block<OnFloats>> wide_, deep_;
 };
 
 // Hyper-analysis of the checkerboard model: y (rows, columns, latents), times gain in quantisation steps -> z, not yet rounded, of a

@@ -117,12 +117,6 @@ rdc::LightShape shape_of(int latents, int wide, int wide_blocks, int deep, int d
     return {latents, wide, wide_blocks, deep, deep_blocks};
 }
 
-template <class Network>
-Network network(int latents, int wide, int wide_blocks, int deep, int deep_blocks, nb::dict dict) {
-    std::vector<nb::object> kept;
-    return Network(shape_of(latents, wide, wide_blocks, deep, deep_blocks), arrays_of<float>(dict, kept));
-}
-
 void require(bool holds, const char* otherwise) {
     if (!holds) throw std::invalid_argument(otherwise);
 }
@@ -130,14 +124,16 @@ void require(bool holds, const char* otherwise) {
 struct LightSynthesis {
     int latents, deep;
     rdc::LightSynthesis network;
-    Out<uint8_t, 3> run(In<float, 3> y, In<float, 1> unit, In<float, 1> tint, int height, int width, int threads) const {
+    Out<uint8_t, 3> run(In<float, 3> y, In<float, 1> unit, In<float, 1> tint, int tenths, int height, int width,
+                        int threads) const {
         int rows = static_cast<int>(y.shape(0)), columns = static_cast<int>(y.shape(1));
+        require(0 <= tenths && tenths <= 1000, "a quality beyond its scale");
         require(int(y.shape(2)) == latents && int(unit.shape(0)) == latents && int(tint.shape(0)) == deep, "channels");
         require(0 < height && height <= 16 * rows && 0 < width && width <= 16 * columns, "a picture beyond its latents");
         Given<uint8_t, 3> out({size_t(height), size_t(width), 3});
         {
             nb::gil_scoped_release free;
-            network.run(y.data(), unit.data(), tint.data(), rows, columns, height, width, threads, out.data());
+            network.run(y.data(), {unit.data(), tint.data(), tenths}, rows, columns, height, width, threads, out.data());
         }
         return out.array();
     }
@@ -266,15 +262,19 @@ NB_MODULE(_native, m) {
         .def("finish", [](const Decoder& d) { d.decoder.finish(); });
 
     nb::class_<LightSynthesis>(m, "LightSynthesis")
-        .def("__init__", [](LightSynthesis* self, int latents, int wide, int wide_blocks, int deep, int deep_blocks, nb::dict arrays) {
+        .def("__init__", [](LightSynthesis* self, int latents, int wide, int wide_blocks, int deep, int deep_blocks, nb::dict arrays,
+                            nb::dict pixels) {
+            std::vector<nb::object> kept;
             new (self) LightSynthesis{latents, deep,
-                network<rdc::LightSynthesis>(latents, wide, wide_blocks, deep, deep_blocks, arrays)};
-        }, "latents"_a, "wide"_a, "wide_blocks"_a, "deep"_a, "deep_blocks"_a, "arrays"_a)
-        .def("run", &LightSynthesis::run, "y"_a, "unit"_a, "tint"_a, "height"_a, "width"_a, "threads"_a);
+                rdc::LightSynthesis(shape_of(latents, wide, wide_blocks, deep, deep_blocks), arrays_of<float>(arrays, kept),
+                                    arrays_of<int8_t>(pixels, kept))};
+        }, "latents"_a, "wide"_a, "wide_blocks"_a, "deep"_a, "deep_blocks"_a, "arrays"_a, "pixels"_a)
+        .def("run", &LightSynthesis::run, "y"_a, "unit"_a, "tint"_a, "tenths"_a, "height"_a, "width"_a, "threads"_a);
     nb::class_<LightAnalysis>(m, "LightAnalysis")
         .def("__init__", [](LightAnalysis* self, int latents, int wide, int wide_blocks, int deep, int deep_blocks, nb::dict arrays) {
+            std::vector<nb::object> kept;
             new (self) LightAnalysis{latents,
-                network<rdc::LightAnalysis>(latents, wide, wide_blocks, deep, deep_blocks, arrays)};
+                rdc::LightAnalysis(shape_of(latents, wide, wide_blocks, deep, deep_blocks), arrays_of<float>(arrays, kept))};
         }, "latents"_a, "wide"_a, "wide_blocks"_a, "deep"_a, "deep_blocks"_a, "arrays"_a)
         .def("run", &LightAnalysis::run, "image"_a, "rows"_a, "columns"_a, "threads"_a);
     nb::class_<HyperAnalysis>(m, "HyperAnalysis")

@@ -43,7 +43,7 @@ struct Model {
                    arrays.under<int8_t>("exact.", ".shift")},
                   {edges.data(), edge_start.data(), radius.data(), bucket.data(), shape.rows, shape.skip_below}),
           synthesis({shape.latents, shape.wide, shape.wide_blocks, shape.deep, shape.deep_blocks},
-                    arrays.under<float>("synthesis.")) {
+                    arrays.under<float>("synthesis."), arrays.under<int8_t>("pixels.")) {
         const size_t rows = shape.rows;
         if (rows < 128 || edge_start.size() != rows || radius.size() != rows || bucket.size() != 256 * rows ||
             savings.size() != edges.size())
@@ -78,6 +78,12 @@ void decode_latents(const Model& model, const Named& file, int rows, int columns
     const uint32_t crc = model.entropy.decode(reinterpret_cast<const uint8_t*>(stream.data()), stream.size(), rows, columns,
                                               quality_of(file, model.shape), 1, y);
     if (crc != *file.at<uint32_t>("crc", 1)) fail<Damaged>("the decoded symbols are not those that were coded");
+}
+
+SynthesisQuality synthesis_quality(const Named& file, const Shape& shape) {
+    const int tenths = *file.at<int32_t>("tenths", 1);
+    if (tenths < 0 || tenths > 1000) fail<Misfit>("a quality beyond its scale");
+    return {file.at<float>("unit", shape.latents), file.at<float>("tint", shape.deep), tenths};
 }
 
 void check_sides(int height, int width) {
@@ -122,13 +128,13 @@ RDC_EXPORT(rdc_error) const char* rdc_error() { return error; }  // why it trapp
 
 RDC_EXPORT(rdc_crc32c) uint32_t rdc_crc32c(const uint8_t* data, size_t bytes) { return crc32c(data, bytes); }
 
-// shape (14: the fields of Shape), edges, edge_start, radius, bucket, savings, exact.*, synthesis.*, and for an encoder
-// analysis.* and hyper_analysis.* -> a model, which keeps copies. Integers are taken as they are: that no sum of theirs
+// shape (14: the fields of Shape), edges, edge_start, radius, bucket, savings, exact.*, synthesis.* with log_gain.values,
+// pixels.*, and for an encoder analysis.* and hyper_analysis.* -> a model, which keeps copies. Integers are taken as they are: that no sum of theirs
 // overflows is for the host to know, of weights that it trusts.
 RDC_EXPORT(rdc_model) const Model* rdc_model(const char* arrays, size_t bytes) { return new Model(Named(arrays, bytes)); }
 RDC_EXPORT(rdc_forget) void rdc_forget(const Model* model) { delete model; }
 
-// stream, crc (of the symbols), hyper_rows, offset, unit, tint -> RGB (height, width, 3), for rdc_free.
+// stream, crc (of the symbols), hyper_rows, offset, unit, tint, tenths -> RGB (height, width, 3), for rdc_free.
 RDC_EXPORT(rdc_decode)
 uint8_t* rdc_decode(const Model* model, int height, int width, const char* arrays, size_t bytes) {
     check_sides(height, width);
@@ -138,8 +144,7 @@ uint8_t* rdc_decode(const Model* model, int height, int width, const char* array
     std::vector<float> y_hat(size_t(rows) * columns * s.latents);
     decode_latents(*model, file, rows, columns, y_hat.data());
     auto* picture = static_cast<uint8_t*>(rdc_allocate(size_t(height) * width * 3));
-    model->synthesis.run(y_hat.data(), file.at<float>("unit", s.latents), file.at<float>("tint", s.deep), rows, columns,
-                         height, width, 1, picture);
+    model->synthesis.run(y_hat.data(), synthesis_quality(file, s), rows, columns, height, width, 1, picture);
     return picture;
 }
 
@@ -154,7 +159,7 @@ float* rdc_latents(const Model* model, int height, int width, const char* arrays
     return y;
 }
 
-// Rows `from` to `to` of y; unit, tint -> RGB of its rows `first` to `end`, sixteen of pixels each, as far as they are in
+// Rows `from` to `to` of y; unit, tint, tenths -> RGB of its rows `first` to `end`, sixteen of pixels each, as far as they are in
 // the picture, for rdc_free. The other rows of y are what these see: `LightSynthesis::reach` on either side.
 RDC_EXPORT(rdc_draw)
 uint8_t* rdc_draw(const Model* model, const float* y, int from, int to, int first, int end, int height, int width,
@@ -167,8 +172,7 @@ uint8_t* rdc_draw(const Model* model, const float* y, int from, int to, int firs
         fail<Misfit>("a strip beyond its picture");
     const size_t pixel_rows = std::min(16 * end, height) - 16 * first;
     auto* strip = static_cast<uint8_t*>(rdc_allocate(pixel_rows * width * 3));
-    model->synthesis.draw({y, from}, file.at<float>("unit", s.latents), file.at<float>("tint", s.deep), rows, columns,
-                          height, width, first, end, {strip, first});
+    model->synthesis.draw({y, from}, synthesis_quality(file, s), rows, columns, height, width, first, end, {strip, first});
     return strip;
 }
 

@@ -22,7 +22,7 @@ from rdcodec.models.transforms.kinds import LightTransform
 from rdcodec.models.weights import Weights
 
 NATIVE = Path(__file__).parents[1] / "native"
-SOURCES = ("cpu", "rans", "layers", "light", "checkerboard", "kernels")
+SOURCES = ("cpu", "rans", "layers", "integers", "pixels", "light", "checkerboard", "kernels")
 ARM = ("-target", "aarch64-linux-musl", "-static")
 WASM = ("-target", "wasm32-wasi", "-mcpu=generic+simd128", "-fno-exceptions")
 
@@ -56,6 +56,8 @@ def of_weights(weights: Weights) -> dict[str, NDArray[np.generic]]:
         "savings": tables.savings,
         **{f"exact.{name}": array for name, array in weights.entropy.items()},
         **{f"synthesis.{name}": array for name, array in weights.floats("synthesis.").items()},
+        **{f"synthesis.log_gain.{name}": array for name, array in weights.floats("log_gain.").items()},
+        **{f"pixels.{name}": array for name, array in weights.pixels.items()},
     }
 
 
@@ -92,6 +94,7 @@ def of_file(weights: Weights, codec: Codec, data: bytes) -> dict[str, NDArray[np
         "offset": offset,
         "unit": 1 / codec._gain(header.quality),
         "tint": 1 + at_quality(weights.floats("synthesis.")["tint.values"], header.quality),
+        "tenths": np.array([header.quality], np.int32),
     }
 
 

@@ -68,7 +68,8 @@ Off check(const Named& from, int mutations) {
     IntegerArrays integers{from.under<int16_t>("exact.", ".weight"), from.under<int32_t>("exact.", ".bias"),
                            from.under<int8_t>("exact.", ".shift")};
     Checkerboard entropy({s[0], s[1], s[2], s[3]}, integers, tables);
-    LightSynthesis synthesis({s[0], s[4], s[5], s[6], s[7]}, from.under<float>("synthesis."));
+    LightSynthesis synthesis({s[0], s[4], s[5], s[6], s[7]}, from.under<float>("synthesis."),
+                             from.under<int8_t>("pixels."));
     LightAnalysis analysis({s[0], s[10], s[11], s[12], s[13]}, from.under<float>("analysis."));
     HyperAnalysis hyper(s[0], s[2], s[1], from.under<float>("hyper_analysis."));
     std::mt19937 random(7);
@@ -79,6 +80,7 @@ Off check(const Named& from, int mutations) {
         const size_t latents = size_t(rows) * columns * s[0], samples = size_t(height) * width * 3;
         const std::vector<char>& stream = from.bytes("stream" + n);
         Quality quality{from.at<uint8_t>("hyper_rows" + n), from.at<int32_t>("offset" + n)};
+        SynthesisQuality at{from.at<float>("unit" + n), from.at<float>("tint" + n), *from.at<int32_t>("tenths" + n)};
         auto decode = [&](const std::vector<char>& data, int threads, float* y_hat) {
             return entropy.decode(reinterpret_cast<const uint8_t*>(data.data()), data.size(), rows, columns, quality, threads,
                                   y_hat);
@@ -88,8 +90,7 @@ Off check(const Named& from, int mutations) {
             require(decode(stream, threads, y_hat.data()) == *from.at<uint32_t>("crc" + n), "another checksum");
             require(!std::memcmp(y_hat.data(), from.at<float>("y_hat" + n), 4 * latents), "other latents");
             std::vector<uint8_t> pixels(samples);
-            synthesis.run(y_hat.data(), from.at<float>("unit" + n), from.at<float>("tint" + n), rows, columns, height, width,
-                          threads, pixels.data());
+            synthesis.run(y_hat.data(), at, rows, columns, height, width, threads, pixels.data());
             if (!sides[4]) continue;
             Off here;
             for (size_t i = 0; i < samples; i++) {

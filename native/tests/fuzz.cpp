@@ -49,7 +49,8 @@ struct Model {
                   {from.under<int16_t>("exact.", ".weight"), from.under<int32_t>("exact.", ".bias"),
                    from.under<int8_t>("exact.", ".shift")},
                   tables),
-          synthesis({shape[0], shape[4], shape[5], shape[6], shape[7]}, from.under<float>("synthesis.")) {
+          synthesis({shape[0], shape[4], shape[5], shape[6], shape[7]}, from.under<float>("synthesis."),
+                             from.under<int8_t>("pixels.")) {
         while (from.has("stream." + std::to_string(files))) files++;
     }
     Quality quality(int file) const {
@@ -61,8 +62,8 @@ struct Model {
         // The last row and column of blocks are cut, as where sides are no multiple of them.
         const int height = 16 * rows - 5, width = 16 * columns - 11;
         std::vector<uint8_t> pixels(size_t(height) * width * 3);
-        synthesis.run(y_hat.data(), from.at<float>("unit" + n), from.at<float>("tint" + n), rows, columns, height, width, 1,
-                      pixels.data());
+        const SynthesisQuality at{from.at<float>("unit" + n), from.at<float>("tint" + n), *from.at<int32_t>("tenths" + n)};
+        synthesis.run(y_hat.data(), at, rows, columns, height, width, 1, pixels.data());
     }
     const Named from;
     const int32_t* shape;

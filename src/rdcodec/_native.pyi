@@ -35,10 +35,17 @@ class Decoder:
 
 class LightSynthesis:
     def __init__(
-        self, latents: int, wide: int, wide_blocks: int, deep: int, deep_blocks: int, arrays: dict[str, Floats]
+        self,
+        latents: int,
+        wide: int,
+        wide_blocks: int,
+        deep: int,
+        deep_blocks: int,
+        arrays: dict[str, Floats],
+        pixels: dict[str, NDArray[np.int8]],
     ) -> None: ...
     def run(
-        self, y: Floats, unit: Floats, tint: Floats, height: int, width: int, threads: int
+        self, y: Floats, unit: Floats, tint: Floats, tenths: int, height: int, width: int, threads: int
     ) -> NDArray[np.uint8]: ...
 
 class LightAnalysis:

@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 
 from rdcodec.codec.container import unpack
 from rdcodec.codec.pipeline import Codec
+from rdcodec.export.calibration import CALIBRATION_QUALITIES, hard_pictures
 from rdcodec.export.channels import BETWEEN, busy_shares, with_busy_channels
-from rdcodec.export.weights import CALIBRATION_QUALITIES, export, hard_pictures
+from rdcodec.export.weights import export
 from rdcodec.models.base import ImageModel
 from rdcodec.models.blocks import LightBlock
 from rdcodec.models.entropy.kinds import CheckerboardEntropy

@@ -1,7 +1,7 @@
 """The light models in the core (`native/`): no torch."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import cached_property
 from typing import TypeVar, cast
 
@@ -66,13 +66,16 @@ class NativeEngine:
             raise weights.misfit() from None
         arrays = weights.floats("synthesis.")
         self._tint = self._anchors(arrays, "tint.values", cast(LightTransform, config.synthesis).stride16.width)
-        self._synthesis = self._network(_native.LightSynthesis, config.synthesis, arrays)
+        arrays |= {f"log_gain.{name}": array for name, array in weights.floats("log_gain.").items()}
+        self._synthesis = self._network(_native.LightSynthesis, config.synthesis, arrays, dict(weights.pixels))
 
     def _check_widths(self, *widths: int) -> None:
         if max(widths) > WIDEST:
             raise self._weights.misfit()
 
-    def _network(self, kind: type[Network], transform: object, arrays: dict[str, NDArray[np.float32]]) -> Network:
+    def _network(
+        self, kind: Callable[..., Network], transform: object, arrays: dict[str, NDArray[np.float32]], *more: object
+    ) -> Network:
         light = cast(LightTransform, transform)
         wide, deep = light.stride8, light.stride16
         trunks = (wide, deep) if kind is _native.LightAnalysis else (deep, wide)
@@ -81,7 +84,7 @@ class NativeEngine:
         if inner_widths(arrays) != inner:
             raise self._weights.misfit()  # the core takes these widths as the arrays have them
         try:
-            return kind(self._latents, wide.width, wide.blocks, deep.width, deep.blocks, arrays)
+            return kind(self._latents, wide.width, wide.blocks, deep.width, deep.blocks, arrays, *more)
         except _native.Misfit:
             raise self._weights.misfit() from None
 
@@ -127,7 +130,7 @@ class NativeEngine:
 
     def synthesise(self, y_hat: Latents, gain: Latents, tenths: int, height: int, width: int) -> Image:
         unit, tint = np.reciprocal(gain), at_quality(self._tint, tenths) + np.float32(1)
-        return self._synthesis.run(y_hat, unit, tint, height, width, threads())
+        return self._synthesis.run(y_hat, unit, tint, tenths, height, width, threads())
 
     def _rows(self, tenths: int) -> tuple[NDArray[np.uint8], NDArray[np.int32]]:
         """Table rows of the channels of z, and offsets of the levels of y, both with half a level to round by."""

@@ -29,6 +29,7 @@ from rdcodec.models.entropy.gaussian import straight_round
 from rdcodec.models.entropy.integer import Part
 from rdcodec.models.precision import fast_dtype, in_float32, pick_device
 from rdcodec.models.sizes import HYPER_STRIDE, STRIDE
+from rdcodec.models.transforms.integer import IntegerSynthesis
 from rdcodec.models.weights import Weights
 
 
@@ -191,11 +192,19 @@ class TorchEngine:
 
     @torch.inference_mode()
     def synthesise(self, y_hat: Latents, gain: Latents, tenths: int, height: int, width: int) -> Image:
-        with self._fast():
-            x_hat = self.decoder(self._tensor(y_hat), self._at(tenths))
-        pixels = x_hat[0, :, :height, :width].permute(1, 2, 0)
-        out: Image = pixels.round().clamp_(0, 255).to(torch.uint8).contiguous().cpu().numpy()
+        if self._pixels is not None:
+            pixels = self._pixels(y_hat, tenths)
+        else:
+            with self._fast():
+                x_hat = self.decoder(self._tensor(y_hat), self._at(tenths))
+            pixels = x_hat[0].round().clamp_(0, 255).to(torch.uint8)
+        out: Image = pixels[:, :height, :width].permute(1, 2, 0).contiguous().cpu().numpy()
         return out
+
+    @cached_property
+    def _pixels(self) -> IntegerSynthesis | None:
+        """The synthesis on integers, where the weights have one."""
+        return IntegerSynthesis(self._weights, self.device) if self._weights.pixels else None
 
     def search(self, image: Image, y: Latents, z: Latents, tenths: int, steps: int) -> tuple[Latents, Latents]:
         """Latents in quantisation steps that make a better file (`refine.py`)."""

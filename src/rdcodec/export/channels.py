@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rdcodec.exact.chain import Arrays
-from rdcodec.export.weights import CALIBRATION_QUALITIES, hard_pictures
+from rdcodec.export.calibration import CALIBRATION_QUALITIES, hard_pictures
 from rdcodec.models.base import ImageModel
 from rdcodec.models.blocks import LightBlock, pad_to_multiple
 from rdcodec.models.entropy.kinds import CheckerboardEntropy

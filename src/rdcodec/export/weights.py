@@ -5,25 +5,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from rdcodec.exact.chain import Arrays
 from rdcodec.exact.tables import Tables
+from rdcodec.export.calibration import Image, calibration_latents
 from rdcodec.export.checkerboard import quantise_checkerboard
 from rdcodec.export.hyper import quantise_charm, quantise_hyperprior
+from rdcodec.export.pixels import quantise_synthesis
 from rdcodec.export.tables import build_gaussian_tables, free_masses
 from rdcodec.models.base import ImageModel
 from rdcodec.models.entropy.hyper import HyperModel
 from rdcodec.models.state import raw_of, stored
 from rdcodec.models.weights import UNRELEASED, Weights, save_weights
 
-Image = NDArray[np.uint8]
-
 CALIBRATION_PHOTOS = 12
-CALIBRATION_QUALITIES = (5.0, 50.0, 95.0)
 
 
 def export(
@@ -43,38 +39,15 @@ def export(
     kept = copy.deepcopy(model).cpu().float().eval()
     kept.load_state_dict({name: tensor.float() for name, tensor in state.items()})
     entropy: Arrays = {}
+    pixels: Arrays = {}
     if model.config.entropy.integer_form():
         latents = calibration_latents(kept, photos[:CALIBRATION_PHOTOS])
         entropy = QUANTISERS[model.config.entropy.kind](kept.entropy, latents)
+        pixels = quantise_synthesis(kept, latents)
     tag = tag or f"{model.config.name}.{UNRELEASED}"
-    weights = Weights(tag, model.config, raw_of(state), entropy, build_tables_of(kept.entropy), eflop)
+    weights = Weights(tag, model.config, raw_of(state), entropy, build_tables_of(kept.entropy), eflop, pixels)
     save_weights(path, weights)
     return weights
-
-
-@torch.inference_mode()
-def calibration_latents(model: ImageModel, photos: Sequence[Image]) -> list[tuple[Tensor, float]]:
-    """y in quantised units of each photograph, and of two hard pictures, at low, middle and high quality.
-
-    A model of one rate has one y of each.
-    """
-    qualities = CALIBRATION_QUALITIES if model.config.lmbda is None else (0.0,)
-    found: list[tuple[Tensor, float]] = []
-    for photo in [*photos, *hard_pictures()]:
-        height, width = (side // 64 * 64 for side in photo.shape[:2])
-        x = torch.from_numpy(photo[:height, :width].copy()).permute(2, 0, 1)[None].float()
-        latents = model.analysis(x.contiguous(memory_format=torch.channels_last))
-        for quality in qualities:
-            found.append((latents * model.gain(torch.tensor([quality])), quality))
-    return found
-
-
-def hard_pictures() -> list[Image]:
-    """Noise, and black and white blocks as of text: without them such pictures saturate, at +18 % of rate."""
-    rng = np.random.default_rng(0)
-    noise = rng.integers(0, 256, (256, 256, 3), np.uint8)
-    blocks = np.kron(rng.integers(0, 2, (128, 64, 1), np.uint8) * np.uint8(255), np.ones((2, 4, 3), np.uint8))
-    return [noise, blocks]
 
 
 QUANTISERS: dict[str, Callable[[Any, Sequence[tuple[Tensor, float]]], Arrays]] = {

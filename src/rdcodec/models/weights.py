@@ -1,9 +1,10 @@
 """Weights on disk: one safetensors file per released tag, with all that a decoder needs.
 
 The file holds the float networks (bfloat16, the linear shortcuts and rate vectors float32), under `exact.` the
-integers that encoder and decoder run the entropy model with, under `tables.` the entropy tables, and in its
-metadata the configuration of the model, the tag, and where known the training computation behind it. Two hashes
-tell decoders whether a file was coded with these weights: of what decides symbols, and of what makes pixels of them.
+integers that encoder and decoder run the entropy model with, under `tables.` the entropy tables, under `pixels.` the
+powers of two by which the floats of a light synthesis become the integers that it runs on, and in its metadata the
+configuration of the model, the tag, and where known the training computation behind it. Two hashes tell decoders
+whether a file was coded with these weights: of what decides symbols, and of what makes pixels of them.
 Of tags that have a successor only what decodes is kept (`for_decoding`: integers, tables, synthesis), and in weights/
 of a checkout: the package has the newest, and fetches others (fetch.py).
 """
@@ -14,7 +15,7 @@ import os
 import re
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -42,6 +43,7 @@ FILE_NAME = "weights.safetensors"  # in a run folder
 MOST_PIECES = 99
 UNRELEASED = 0  # the number of a tag that was never released
 PACKAGED = Path(__file__).parents[1] / "weights"
+INTEGERS = ("exact.", "tables.", "pixels.")
 DECODING = ("synthesis.", "log_gain.")  # of the float networks, what a decoder runs
 TAG = re.compile(r"(?P<name>[A-Za-z][A-Za-z0-9-]{0,47})\.(?P<number>0|[1-9][0-9]{0,8})")  # a file can hold no other
 
@@ -58,6 +60,7 @@ class Weights:
     """The content of a weights file.
 
     raw: the float networks by the names of their parameters, float32 or the bits of bfloat16 as uint16.
+    pixels: steps and shifts of an integer synthesis (`transforms/structure.py`), int8; empty: it runs on floats.
     eflop: training computation behind it in 10^18 FLOPs, that of weights it started from included; None: not known.
     """
 
@@ -67,6 +70,7 @@ class Weights:
     entropy: Arrays
     tables: Tables
     eflop: float | None = None
+    pixels: Arrays = field(default_factory=dict)
 
     @cached_property
     def entropy_hash(self) -> bytes:
@@ -75,8 +79,9 @@ class Weights:
 
     @cached_property
     def synthesis_hash(self) -> bytes:
-        """First 4 bytes of SHA-256 over the gains and the synthesis transform."""
+        """First 4 bytes of SHA-256 over the gains and the synthesis transform, its steps and shifts among it."""
         parts = {n: array for n, array in self.raw.items() if n.startswith(DECODING)}
+        parts |= {f"pixels.{name}": array for name, array in self.pixels.items()}
         return _hash({name: np.ascontiguousarray(array).view(np.uint8) for name, array in parts.items()})
 
     @cached_property
@@ -120,6 +125,10 @@ class Weights:
         from rdcodec.models import state
 
         return state.build_decoder(self.for_decoding())
+
+    def integers(self) -> dict[str, Arrays]:
+        """What a file holds besides floats, by the starts of the names there."""
+        return {"exact": self.entropy, "tables": self.tables.to_arrays(), "pixels": self.pixels}
 
     def fill(self, model: "ImageModel") -> None:
         """Copy the float networks into a model. NeedsModel if it has another configuration, or some are left out."""
@@ -185,9 +194,7 @@ def save_weights(path: Path, weights: Weights, most: int | None = None) -> None:
     from rdcodec.models.state import packed
 
     arrays = weights.raw | {
-        f"{kind}.{name}": array
-        for kind, integers in {"exact": weights.entropy, "tables": weights.tables.to_arrays()}.items()
-        for name, array in integers.items()
+        f"{kind}.{name}": array for kind, integers in weights.integers().items() for name, array in integers.items()
     }
     metadata = {"format": FORMAT, "tag": weights.tag, "config": weights.config.model_dump_json()}
     if weights.eflop is not None:
@@ -227,11 +234,11 @@ def read_weights(path: Path) -> Weights:
         if of_piece.get("tag") != tag:
             raise NeedsModel(f"{piece}: a piece of the weights {of_piece.get('tag')}, not of {tag}; fetch it again")
         arrays |= more
-    entropy, tables = (_under(arrays, f"{kind}.") for kind in ("exact", "tables"))
-    raw = {name: array for name, array in arrays.items() if not name.startswith(("exact.", "tables."))}
+    entropy, tables, pixels = (_under(arrays, kind) for kind in INTEGERS)
+    raw = {name: array for name, array in arrays.items() if not name.startswith(INTEGERS)}
     if any(array.dtype not in (BFLOAT16, np.float32) for array in raw.values()):
         raise NeedsModel(f"{path}: networks that are no floats; fetch the weights again")
-    return Weights(tag, config, raw, entropy, Tables.from_arrays(tables), _eflop(metadata, path))
+    return Weights(tag, config, raw, entropy, Tables.from_arrays(tables), _eflop(metadata, path), pixels)
 
 
 def read_config(path: Path) -> ModelConfig:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rdcodec.errors import BadInput, UsageError
 from rdcodec.export.channels import with_busy_channels
+from rdcodec.export.pixels import with_pixels
 from rdcodec.measure.bdrate import Curve, bd_rate, excess_at_one_rate, relative_rate
 from rdcodec.measure.cost import count_model
 from rdcodec.measure.machine import machine
@@ -72,6 +73,7 @@ def release(
         if less := weights.parameters - released.parameters:
             origin.insert(0, f"{less:,} parameters of channels that are zero on all photographs are left out.")
             say(origin[0])
+        released = with_pixels(released, looked_at)
         released = with_fitted_tables(released, photos.train, say)
     folder.mkdir(parents=True, exist_ok=True)
     save_weights(target, released, MOST_BYTES)

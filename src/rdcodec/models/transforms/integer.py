@@ -1,0 +1,69 @@
+"""The synthesis of a light model on integers in torch (`structure.py` defines it)."""
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
+from torch import Tensor
+
+from rdcodec.exact.arithmetic import convolve
+from rdcodec.models.transforms.kinds import LightTransform
+from rdcodec.models.transforms.structure import (
+    CELL,
+    PATCH,
+    SAMPLE_STEP,
+    WIDE,
+    Layer,
+    integers,
+    latents_at,
+    layers,
+    steps_in,
+    tint_at,
+    tint_shift,
+)
+from rdcodec.models.weights import Weights
+
+
+class IntegerSynthesis:
+    """y_hat to pixels, in float64, which holds every sum; the same on any device. NeedsModel as `integers`."""
+
+    def __init__(self, weights: Weights, device: torch.device) -> None:
+        config, floats = weights.config.synthesis, weights.floats("synthesis.")
+        if not isinstance(config, LightTransform):
+            raise weights.misfit()
+        self._device = device
+        self._layers = list(layers(config, weights.config.latent_channels))
+        self._arrays = {
+            name: {kind: torch.from_numpy(array.astype(np.float64)).to(device) for kind, array in found.items()}
+            for name, found in integers(config, weights.config.latent_channels, floats, weights.pixels).items()
+        }
+        self._tint, self._tint_shift = floats["tint.values"], tint_shift(steps_in(weights.pixels))
+        self._log_gain = weights.floats("log_gain.")["values"]
+
+    def __call__(self, y_hat: NDArray[np.float32], tenths: int) -> Tensor:
+        """y_hat (rows, columns, M) in quantisation steps -> (3, 16 rows, 16 columns) uint8."""
+        device = self._device
+        latents = torch.from_numpy(latents_at(y_hat, self._log_gain, tenths).astype(np.float64)).to(device)
+        seen = {"latents": latents.permute(2, 0, 1)[None]}
+        samples = torch.zeros((), dtype=torch.float64, device=device)
+        for layer in self._layers:
+            out = self._sums(layer, seen[layer.takes])
+            if layer.adds:
+                out = seen[layer.gives] + out
+            out = out.clamp(layer.outputs.low, layer.outputs.high)
+            if layer.gives == "samples":
+                samples = samples + F.pixel_shuffle(out, PATCH if layer.takes == "latents" else CELL)
+            elif layer.gives == "entered":
+                factors = torch.from_numpy(tint_at(self._tint, tenths) * 2.0**-self._tint_shift).to(device)
+                seen["deep"] = (out * factors[:, None, None] + 0.5).floor().clamp(WIDE.low, WIDE.high)
+            else:
+                seen[layer.gives] = F.pixel_shuffle(out, 2) if layer.per > 1 else out
+        half = 2 ** (-SAMPLE_STEP - 1)
+        pixels: Tensor = ((samples[0] + half) * 2.0**SAMPLE_STEP).floor().clamp(0, 255).to(torch.uint8)
+        return pixels
+
+    def _sums(self, layer: Layer, x: Tensor) -> Tensor:
+        weight, bias, shift = (self._arrays[layer.name][kind] for kind in ("weight", "bias", "shift"))
+        shaped = weight if weight.ndim == 4 else weight[:, :, None, None]
+        total = convolve(x, shaped, bias, groups=layer.shape[0] if layer.depthwise else 1)
+        return (total * torch.exp2(-shift)[:, None, None]).floor()
