@@ -53,7 +53,8 @@ def with_busy_channels(weights: Weights, photos: Sequence[Image]) -> Weights:
     """The same networks without what is zero on all photographs, the entropy networks' channels by how busy they are.
 
     photos: uint8 (H, W, 3); two hard pictures are looked at besides. The tag is the caller's to change. Weights whose
-    kinds are others come back as they are. NeedsModel for weights that only decode.
+    kinds are others come back as they are. The integers of the synthesis are left out: `with_pixels` measures them
+    afresh. NeedsModel for weights that only decode.
     """
     config = weights.config
     if not isinstance(config.entropy, CheckerboardEntropy):
@@ -66,7 +67,7 @@ def with_busy_channels(weights: Weights, photos: Sequence[Image]) -> Weights:
     for block in (block for found in blocks.values() for block in found):
         _drop(state, block)
     sides = {side: _narrowed(getattr(config, side), side, found) for side, found in blocks.items()}
-    return replace(sorted_by_use, config=config.model_copy(update=sides), raw=raw_of(state))
+    return replace(sorted_by_use, config=config.model_copy(update=sides), raw=raw_of(state), pixels={})
 
 
 @torch.inference_mode()
