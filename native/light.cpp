@@ -229,8 +229,8 @@ void LightSynthesis::build(const Arrays<float>& arrays, const Arrays<int8_t>& pi
     for (int i = 0; i < deep_blocks; i++) made.deep.push_back(block(integers, arrays, trunk(i, "."), deep, of_deep));
     for (int i = 0; i < wide_blocks; i++)
         made.wide.push_back(block(integers, arrays, trunk(deep_blocks + 2 + i, "."), wide, of_wide));
-    log_gains_ = whole_log_gains(pick(arrays, "log_gain.values", {ANCHORS, m}), ANCHORS * m);
-    tints_ = whole_tints(pick(arrays, "tint.values", {ANCHORS, deep}), ANCHORS * deep);
+    log_gains_ = whole(pick(arrays, "log_gain.values", {ANCHORS, m}), ANCHORS * m, GAIN_STEPS);
+    tints_ = whole(pick(arrays, "tint.values", {ANCHORS, deep}), ANCHORS * deep, 1 << TINT_BITS, 1);
     for (int c = 0; c < deep; c++) tint_shift_.push_back(std::clamp(TINT_BITS + of_deep[c] - entered[c], 1, 62));
 }
 

@@ -7,7 +7,6 @@ namespace {
 
 constexpr float PIXEL_MEAN = 118;
 constexpr int MOST_SHIFT = 30, GAIN_BITS = 16, ROOT_BITS = 30, QUALITIES = 1000;
-constexpr double GAIN_STEPS = 94548.4621996991;
 constexpr double SUMS = 2147483648.0, DEPTHWISE_SUMS = 16777216.0;
 // 2^(30 + 1/2), 2^(30 + 1/4), ..., rounded.
 constexpr int64_t ROOTS[GAIN_BITS] = {1518500250, 1276901417, 1170923762, 1121280436, 1097253708, 1085434106,
@@ -66,16 +65,14 @@ IntegerArrays PixelIntegers::arrays() const {
     return found;
 }
 
-std::vector<int32_t> whole_log_gains(const float* anchors, int count) {
-    std::vector<int32_t> whole(count);
-    for (int i = 0; i < count; i++) whole[i] = static_cast<int32_t>(std::nearbyint(anchors[i] * GAIN_STEPS));
-    return whole;
-}
-
-std::vector<int32_t> whole_tints(const float* anchors, int count) {
-    std::vector<int32_t> whole(count);
-    for (int i = 0; i < count; i++) whole[i] = static_cast<int32_t>(std::nearbyint((1 + double(anchors[i])) * (1 << TINT_BITS)));
-    return whole;
+std::vector<int32_t> whole(const float* anchors, int count, double unit, double plus) {
+    std::vector<int32_t> found(count);
+    for (int i = 0; i < count; i++) {
+        const double value = std::nearbyint((anchors[i] + plus) * unit);
+        if (!(std::fabs(value) < SUMS)) fail<Misfit>("an anchor of quality beyond all integers");
+        found[i] = static_cast<int32_t>(value);
+    }
+    return found;
 }
 
 Unit unit_of(int32_t log_gain) {

@@ -34,9 +34,13 @@ class PixelIntegers {
     std::map<std::string, Made> made_;
 };
 
-// Logarithms of gains (to base e, anchors of quality) as integers, and what makes latents of y_hat at a quality.
-std::vector<int32_t> whole_log_gains(const float* anchors, int count);
-std::vector<int32_t> whole_tints(const float* anchors, int count);
+constexpr int ANCHORS = 8;
+constexpr int LATENT_STEP = -3, SAMPLE_STEP = -6, MEAN_BITS = 6, TINT_BITS = 20;
+constexpr double GAIN_STEPS = 94548.4621996991;  // of e, in logarithms to base 2 with 16 bits behind the point
+
+// Anchors of quality plus a number, in units, rounded. Misfit where one is no int32.
+std::vector<int32_t> whole(const float* anchors, int count, double unit, double plus = 0);
+// By what y_hat, in steps of 1/64, is multiplied and then shifted to give latents.
 struct Unit {
     int64_t mantissa;
     int shift;
@@ -44,8 +48,5 @@ struct Unit {
 Unit unit_of(int32_t log_gain);
 // Row of anchors (ANCHORS, channels) at a quality of 0..1000 tenths.
 std::vector<int32_t> interpolated(const std::vector<int32_t>& anchors, int tenths);
-
-constexpr int ANCHORS = 8;
-constexpr int LATENT_STEP = -3, SAMPLE_STEP = -6, MEAN_BITS = 6, TINT_BITS = 20;
 
 }  // namespace rdc

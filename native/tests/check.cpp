@@ -70,6 +70,7 @@ Off check(const Named& from, int mutations) {
     Checkerboard entropy({s[0], s[1], s[2], s[3]}, integers, tables);
     LightSynthesis synthesis({s[0], s[4], s[5], s[6], s[7]}, from.under<float>("synthesis."),
                              from.under<int8_t>("pixels."));
+    const bool on_integers = from.has("pixels.steps.deep");
     LightAnalysis analysis({s[0], s[10], s[11], s[12], s[13]}, from.under<float>("analysis."));
     HyperAnalysis hyper(s[0], s[2], s[1], from.under<float>("hyper_analysis."));
     std::mt19937 random(7);
@@ -91,6 +92,7 @@ Off check(const Named& from, int mutations) {
             require(!std::memcmp(y_hat.data(), from.at<float>("y_hat" + n), 4 * latents), "other latents");
             std::vector<uint8_t> pixels(samples);
             synthesis.run(y_hat.data(), at, rows, columns, height, width, threads, pixels.data());
+            if (on_integers) require(!std::memcmp(pixels.data(), from.at<uint8_t>("pixels" + n), samples), "other pixels");
             if (!sides[4]) continue;
             Off here;
             for (size_t i = 0; i < samples; i++) {

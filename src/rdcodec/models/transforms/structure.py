@@ -46,6 +46,8 @@ MOST_SHIFT = 30
 PATCH, CELL = 16, 8
 SAMPLES, CELL_SAMPLES = 3 * PATCH * PATCH, 3 * CELL * CELL
 
+WRONG = NeedsModel("an integer synthesis that is missing or altered: fetch or export the model's weights again")
+
 
 @dataclass(frozen=True)
 class Layer:
@@ -164,30 +166,37 @@ def integers(
     floats: parameters of the synthesis. pixels: `steps.NAME` and `shifts.NAME`, as a weights file has them.
     NeedsModel where an array is missing or altered, or a sum could overflow.
     """
-    wrong = NeedsModel("an integer synthesis that is missing or altered: fetch or export the model's weights again")
     steps = steps_in(pixels)
     for name, channels in tensors(config, latent_channels).items():
         found = steps.get(name)
         if found is None or found.shape != (channels,) or found.dtype != np.int8:
-            raise wrong
+            raise WRONG
     made: dict[str, Arrays] = {}
     for layer in layers(config, latent_channels):
         shift, weight = pixels.get(f"shifts.{layer.name}"), floats.get(f"{layer.name}.weight")
         if shift is None or shift.shape != layer.shape[:1] or shift.dtype != np.int8 or weight is None:
-            raise wrong
+            raise WRONG
         if weight.shape != layer.shape or shift.min() < layer.least_shift or shift.max() > MOST_SHIFT:
-            raise wrong
+            raise WRONG
         weights, bias = rounded(layer, floats, steps, shift.astype(np.int64))
         if not fit(layer, weights, bias).all():
-            raise wrong
+            raise WRONG
         shaped = weights.astype(np.int16).reshape(layer.shape)
         made[layer.name] = {"weight": shaped, "bias": bias.astype(np.int32), "shift": shift}
     return made
 
 
+def whole(anchors: NDArray[np.float32], unit: float, plus: float = 0.0) -> NDArray[np.int32]:
+    """Anchors of quality plus a number, in units, rounded. NeedsModel where one is no int32."""
+    rounded = np.rint((anchors.astype(np.float64) + plus) * unit)
+    if not (np.abs(rounded) < SUM_LIMIT).all():
+        raise WRONG
+    return rounded.astype(np.int32)
+
+
 def tint_at(anchors: NDArray[np.float32], tenths: int) -> NDArray[np.int32]:
     """Factors of the channels of `entered` in steps of 2^-20, (C,). anchors: what is added to 1."""
-    return interpolate(np.rint((anchors.astype(np.float64) + 1) * 2**TINT_BITS).astype(np.int32), tenths)
+    return interpolate(whole(anchors, 2**TINT_BITS, 1), tenths)
 
 
 def tint_shift(steps: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
@@ -201,7 +210,7 @@ def unit_at(log_gain: NDArray[np.float32], tenths: int) -> tuple[NDArray[np.int6
 
     A latent is floor(y_hat * mantissa / 2^shift + 1/2), y_hat in steps of 1/64 of a quantisation step.
     """
-    exponent = -interpolate(np.rint(log_gain.astype(np.float64) * GAIN_STEPS).astype(np.int32), tenths).astype(np.int64)
+    exponent = -interpolate(whole(log_gain, GAIN_STEPS), tenths).astype(np.int64)
     mantissa = np.full(exponent.shape, 1 << ROOT_BITS, np.int64)
     for place, root in enumerate(ROOTS, 1):
         more = mantissa * root + (1 << ROOT_BITS - 1) >> ROOT_BITS
@@ -213,6 +222,6 @@ def unit_at(log_gain: NDArray[np.float32], tenths: int) -> tuple[NDArray[np.int6
 def latents_at(y_hat: NDArray[np.float32], log_gain: NDArray[np.float32], tenths: int) -> NDArray[np.int64]:
     """y_hat (.., M) in quantisation steps to the integers that the synthesis sees."""
     mantissa, shift = unit_at(log_gain, tenths)
-    whole = np.rint(y_hat.astype(np.float64) * MEAN_ONE).astype(np.int64)
-    latents: NDArray[np.int64] = np.clip(whole * mantissa + (1 << shift - 1) >> shift, WIDE.low, WIDE.high)
+    elements = np.rint(y_hat.astype(np.float64) * MEAN_ONE).astype(np.int64)
+    latents: NDArray[np.int64] = np.clip(elements * mantissa + (1 << shift - 1) >> shift, WIDE.low, WIDE.high)
     return latents
