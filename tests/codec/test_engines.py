@@ -1,4 +1,4 @@
-"""The core and torch code and decode the same symbols, and make the same pixels of integers, all but the same of floats."""
+"""The core and torch code and decode the same symbols; of integers they make the same pixels, of floats nearly so."""
 
 import threading
 from collections.abc import Callable, Iterator
