@@ -107,7 +107,7 @@ def card(weights: Weights, parts: Sequence[str]) -> str:
             ("decoder", f"{counted.kflops_per_px:.1f} kFLOPs/px"),
             ("rates", f"{_rates(weights.config)} (loss = bpp + lmbda x MSE of 8-bit RGB)"),
             ("entropy path", f"integers, hash {weights.entropy_hash.hex()}; tables {weights.tables.hash().hex()}"),
-            ("synthesis", f"hash {weights.synthesis_hash.hex()}"),
+            ("synthesis", f"{'integers' if weights.pixels else 'floats'}, hash {weights.synthesis_hash.hex()}"),
         ),
     ]
     return "\n\n".join(part for part in [*about, *parts] if part) + "\n"
