@@ -38,6 +38,7 @@ def core_program(work: Path, compiler: str) -> list[str | Path]:
 
     import native_check
     from rdcodec.codec.container import pack
+    from rdcodec.export.pixels import with_pixels
     from rdcodec.models.sizes import latent_size
     from rdcodec.models.weights import read_weights
 
@@ -47,7 +48,7 @@ def core_program(work: Path, compiler: str) -> list[str | Path]:
     native_check.run("cmake", "--build", build, "--target", "fuzz")
     corpus = read_corpus(codec)
     files = list(zip(corpus.headers, corpus.streams, strict=True))
-    weights = read_weights(GOLDEN / "Golden.1.safetensors")
+    weights = with_pixels(read_weights(GOLDEN / "Golden.1.safetensors"), [])
     native_check.write_case(work / "case", weights, [pack(*file) for file in files], codec)
     seeds.mkdir(exist_ok=True)
     rng = np.random.default_rng(0)

@@ -41,7 +41,7 @@ std::vector<char> read(const char* path) {
 }
 
 struct Model {
-    explicit Model(const std::vector<char>& memory)
+    Model(const std::vector<char>& memory, bool on_integers)
         : from(memory.data(), memory.size()), shape(from.at<int32_t>("shape")),
           tables{from.at<int32_t>("edges"), from.at<int32_t>("edge_start"), from.at<int32_t>("radius"),
                  from.at<uint16_t>("bucket"), shape[8], shape[9]},
@@ -50,7 +50,7 @@ struct Model {
                    from.under<int8_t>("exact.", ".shift")},
                   tables),
           synthesis({shape[0], shape[4], shape[5], shape[6], shape[7]}, from.under<float>("synthesis."),
-                             from.under<int8_t>("pixels.")) {
+                    on_integers ? from.under<int8_t>("pixels.") : Arrays<int8_t>{}) {
         while (from.has("stream." + std::to_string(files))) files++;
     }
     Quality quality(int file) const {
@@ -73,16 +73,17 @@ struct Model {
     int files = 0;
 };
 
-const Model& model() {  // with the other kernels from one input to the next
+const Model& model() {  // with other kernels, or a synthesis on floats or integers, from one input to the next
     static const std::vector<char> memory = read(std::getenv("RDC_CASE"));
     static const std::vector<std::unique_ptr<Model>> models = [] {
         std::vector<std::unique_ptr<Model>> made;
-        for (const Kernels* const* k = all_kernels(); *k; k++) use((*k)->name), made.push_back(std::make_unique<Model>(memory));
+        for (const Kernels* const* k = all_kernels(); *k; k++)
+            for (bool on_integers : {false, true}) use((*k)->name), made.push_back(std::make_unique<Model>(memory, on_integers));
         return made;
     }();
     static size_t turn = 0;
     const size_t now = turn++ % models.size();
-    use(all_kernels()[now]->name);
+    use(all_kernels()[now / 2]->name);
     return *models[now];
 }
 
