@@ -23,15 +23,14 @@ std::vector<int> PixelIntegers::steps(const std::string& tensor, int channels) c
 void PixelIntegers::make(const std::string& layer, std::initializer_list<int> shape, const std::vector<int>& takes,
                          const std::vector<int>& gives, IntegerRange inputs, int unit, bool adds) {
     const float* weight = pick(floats_, layer + ".weight", shape);
-    const auto biases = floats_.find(layer + ".bias");
     const int outputs = *shape.begin();
-    const float* bias = biases == floats_.end() ? nullptr : pick(floats_, layer + ".bias", {outputs});
+    const float* bias = layer == "shortcut" ? nullptr : pick(floats_, layer + ".bias", {outputs});
     const int8_t* shift = pick(pixels_, "shifts." + layer, {outputs});
     Made made{{shape.begin(), shape.end()}, {}, {}, shift};
     size_t count = 1;
     for (size_t side : made.shape) count *= side;
     const size_t each = count / outputs;
-    const bool depthwise = takes.size() != each;
+    const bool depthwise = made.shape.back() == 3;
     made.weight.resize(count), made.bias.resize(outputs);
     bool fits = true;
     for (int o = 0; o < outputs; o++) {

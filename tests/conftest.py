@@ -103,6 +103,12 @@ def tiny_config() -> "ModelConfig":
 
 
 @pytest.fixture(scope="session")
+def busy_model() -> "Callable[[ModelConfig], ImageModel]":
+    """What makes models as `tiny_model` of a configuration."""
+    return _busy_model
+
+
+@pytest.fixture(scope="session")
 def tiny_model(tiny_config: "ModelConfig") -> "ImageModel":
     """Random weights, so large that all of the coder has work: scales from the smallest to the largest, means
     far from the grid, symbols beyond their tables. Shared by the session: copy it to change it."""

@@ -1,9 +1,9 @@
 """A second decoder of `.rdc` files, to integers: written from docs/format.md alone, in Python and NumPy.
 
 It shares nothing with rdcodec, so that a file means what the page says and not what one program does. It is as plain
-as can be, and slow: up to half a minute for a photograph. Pixels are not its business, for the synthesis is float.
+as can be, and slow: minutes for a photograph. It gives pixels where weights define them on integers.
 
-    python tests/second_decoder.py WEIGHTS FILE...      SHA-256 of symbols and y_hat, a JSON line for each file
+    python tests/second_decoder.py WEIGHTS FILE...      SHA-256 of symbols, y_hat and pixels, a JSON line for each file
 """
 
 import hashlib
@@ -46,6 +46,8 @@ class Weights:
     rows: list[list[int]]  # of the entropy tables: first slots of the columns
     skip_below: int
     hashes: bytes  # tables, entropy, synthesis
+    floats: dict[str, Array]  # gains and synthesis, float64
+    pixels: dict[str, Array]  # steps and shifts; none: the synthesis is float
 
 
 def read_weights(data: bytes) -> Weights:
@@ -55,6 +57,8 @@ def read_weights(data: bytes) -> Weights:
     exact: dict[str, Array] = {}
     tables: dict[str, Array] = {}
     synthesis: dict[str, Array] = {}
+    floats: dict[str, Array] = {}
+    pixels: dict[str, Array] = {}
     for name, entry in entries.items():
         begin, end = (8 + size + offset for offset in entry["data_offsets"])
         raw, shape = data[begin:end], tuple(entry["shape"])
@@ -62,9 +66,13 @@ def read_weights(data: bytes) -> Weights:
         if prefix in ("exact", "tables"):
             array = np.frombuffer(raw, KINDS[entry["dtype"]]).reshape(shape)
             (exact if prefix == "exact" else tables)[rest] = array
-        elif prefix in ("synthesis", "log_gain"):
+        elif prefix in ("synthesis", "log_gain", "pixels"):
             wide = (*shape[:-1], shape[-1] * WIDTHS[entry["dtype"]])
             synthesis[name] = np.frombuffer(raw, np.uint8).reshape(wide)
+            if prefix == "pixels":
+                pixels[rest] = np.frombuffer(raw, "<i1").astype(np.int64)
+            else:
+                floats[name] = floats_of(raw, entry["dtype"]).reshape(shape)
     skip_below = int(tables["skip_below"][0])
     head = struct.pack("<2i", len(tables["radius"]), skip_below)
     tables_hash = hashlib.sha256(head + tables["radius"].tobytes() + tables["cdf"].tobytes()).digest()[:4]
@@ -73,7 +81,13 @@ def read_weights(data: bytes) -> Weights:
         rows.append(tables["cdf"][start : start + 2 * radius + 2].tolist())
         start += 2 * radius + 2
     config, hashes = json.loads(metadata["config"]), tables_hash + array_hash(exact) + array_hash(synthesis)
-    return Weights(metadata["tag"], config, exact, rows, skip_below, hashes)
+    return Weights(metadata["tag"], config, exact, rows, skip_below, hashes, floats, pixels)
+
+
+def floats_of(raw: bytes, kind: str) -> Array:
+    if kind == "BF16":  # the upper half of a float32
+        return (np.frombuffer(raw, "<u2").astype("<u4") << 16).view("<f4").astype(np.float64)
+    return np.frombuffer(raw, "<f4").astype(np.float64)
 
 
 def array_hash(arrays: dict[str, Array]) -> bytes:
@@ -295,10 +309,10 @@ def chain(x: Array, arrays: dict[str, Array], name: str, count: int, bound: int 
     return last(x, arrays, f"{name}.{2 * count - 2}", bound)
 
 
-def shuffle(x: Array) -> Array:
+def shuffle(x: Array, side: int = 2) -> Array:
     channels, height, width = x.shape
-    split = x.reshape(channels // 4, 2, 2, height, width)
-    return split.transpose(0, 3, 1, 4, 2).reshape(channels // 4, 2 * height, 2 * width)
+    split = x.reshape(channels // side**2, side, side, height, width)
+    return split.transpose(0, 3, 1, 4, 2).reshape(channels // side**2, side * height, side * width)
 
 
 def read_all(indexes: Array, stream: Stream) -> Array:
@@ -311,11 +325,14 @@ def read_all(indexes: Array, stream: Stream) -> Array:
 
 
 def interpolated(anchors: Array, tenths: int) -> Array:
-    clipped = clamp(anchors.astype(np.int64), 16384)
     position = 7 * tenths
     row = min(position // 1000, 6)
     part = position - 1000 * row
-    return (clipped[row] * (1000 - part) + clipped[row + 1] * part) // 1000
+    return (anchors[row] * (1000 - part) + anchors[row + 1] * part) // 1000
+
+
+def levels_at(anchors: Array, tenths: int) -> Array:
+    return interpolated(clamp(anchors.astype(np.int64), 16384), tenths)
 
 
 def mirrored(x: Array) -> Array:
@@ -346,7 +363,7 @@ def decode_checkerboard(file: File, weights: Weights, stream: Stream) -> Array:
     height, width = math.ceil(file.height / 16), math.ceil(file.width / 16)
     exact = weights.exact
 
-    prior = np.clip((interpolated(exact["prior_level"], file.tenths) + 8) // 16, 0, 127)
+    prior = np.clip((levels_at(exact["prior_level"], file.tenths) + 8) // 16, 0, 127)
     z = read_all(np.tile(prior[:, None, None], (1, math.ceil(height / 4), math.ceil(width / 4))), stream)
     x = clamp(z, 127)
     for name in ("0", "2"):
@@ -357,7 +374,7 @@ def decode_checkerboard(file: File, weights: Weights, stream: Stream) -> Array:
             x = layer(x, exact, f"hyper_synthesis.{name}")
     features = x[:, :height, :width]
 
-    level = interpolated(exact["level"], file.tenths)
+    level = levels_at(exact["level"], file.tenths)
     y_0 = read_pass(0, chain(features, exact, "first", 2), level, stream)
     seen = mirrored(clamp((y_0 + 2) // 4, 4095))
     x = np.concatenate([features, layer(seen, exact, "context.0")[:, :height, :width]])
@@ -505,15 +522,87 @@ def swin_synthesis(x: Array, arrays: dict[str, Array], config: dict[str, Any], b
     return shuffle(affine(x, arrays, f"hyper_synthesis.{place}.leave", bound))
 
 
+# Pixels: the light synthesis on integers
+
+
+def pixel_layer(x: Array, weights: Weights, name: str, takes: Array, gives: Array, unit: int = 0) -> Array:
+    """A layer before its clamp. takes, gives: steps of its inputs and outputs."""
+    weight, shift = weights.floats[f"synthesis.{name}.weight"], weights.pixels[f"shifts.{name}"]
+    bias = weights.floats.get(f"synthesis.{name}.bias", np.full(len(weight), 118.0))
+    of_inputs = takes[:, None] if weight.shape[2:] == (3, 3) else takes
+    powers = unit + of_inputs - gives[:, None] + shift[:, None]
+    whole = np.rint(np.ldexp(weight.reshape(len(weight), -1), powers.astype(np.int32)))
+    biases = np.rint(np.ldexp(bias, (max(unit, 0) - gives + shift).astype(np.int32))) + 2**shift // 2
+    kernel = weight.shape[2:] or (1, 1)
+    integers = {"weight": whole.reshape(*weight.shape[:2], *kernel), "bias": biases, "shift": shift}
+    return quotients(x, {f"{name}.{part}": array for part, array in integers.items()}, name)
+
+
+def blocks(x: Array, weights: Weights, trunk: dict[str, Any], first: int, steps: Array) -> Array:
+    hidden = trunk.get("hidden") or [1] * trunk["blocks"]  # how wide does not matter here, but for 0
+    for place in range(trunk["blocks"]):
+        start = f"trunk.{first + place}"
+        layers = ["mix.0", "mix.2", "mix.4"]
+        for names in (layers, ["feed_forward.0", "feed_forward.2"] if hidden[place] else []):
+            inner, takes = x, steps
+            for name in (f"{start}.{part}" for part in names[:-1]):
+                gives = weights.pixels[f"steps.{name}"]
+                inner, takes = np.clip(pixel_layer(inner, weights, name, takes, gives), 0, 4095), gives
+            if names:
+                x = clamp(x + pixel_layer(inner, weights, f"{start}.{names[-1]}", takes, steps), 32767)
+    return x
+
+
+def latents_of(y_hat: Array, log_gain: Array, tenths: int) -> Array:
+    """y_hat in steps of 1/64 of a quantisation step -> steps of 1/8 of a level."""
+    e = -interpolated(np.rint(log_gain * 94548.4621996991).astype(np.int64), tenths)
+    p = np.full_like(e, 2**30)
+    for k in range(1, 17):
+        root = round(2 ** (30 + 2.0**-k))
+        p = np.where(e >> 16 - k & 1, (p * root + 2**29) // 2**30, p)
+    shift = np.clip(33 - (e >> 16), 1, 62)
+    return rounded(y_hat, p, shift)
+
+
+def rounded(x: Array, factor: Array, shift: Array) -> Array:
+    product = x * factor[:, None, None] + (1 << shift - 1)[:, None, None]
+    return clamp(product >> shift[:, None, None], 32767)
+
+
+def draw(y_hat: Array, file: File, weights: Weights) -> Array:
+    """y_hat (channels, rows, columns) in steps of 1/64 -> uint8 (height, width, 3)."""
+    trunks, floats = weights.config["synthesis"], weights.floats
+    entered, deep, wide = (weights.pixels[f"steps.{name}"] for name in ("entered", "deep", "wide"))
+    latents = latents_of(y_hat, floats["log_gain.values"], file.tenths)
+    of_latents, of_samples = np.full(len(latents), -3), np.full(768, -6)
+
+    x = clamp(pixel_layer(latents, weights, "enter", of_latents, entered, -6), 32767)
+    tints = np.rint((1 + floats["synthesis.tint.values"]) * 2**20).astype(np.int64)
+    x = rounded(x, interpolated(tints, file.tenths), np.clip(20 + deep - entered, 1, 62))
+    x = blocks(x, weights, trunks["stride16"], 0, deep)
+    place = trunks["stride16"]["blocks"]
+    x = shuffle(clamp(pixel_layer(x, weights, f"trunk.{place}", deep, np.repeat(wide, 4)), 32767))
+    x = blocks(x, weights, trunks["stride8"], place + 2, wide)
+    place += 2 + trunks["stride8"]["blocks"]
+    last = clamp(pixel_layer(x, weights, f"trunk.{place}", wide, of_samples[:192], 5), 32767)
+    linear = clamp(pixel_layer(latents, weights, "shortcut", of_latents, of_samples), 32767)
+    samples = np.clip((shuffle(linear, 16) + shuffle(last, 8) + 32) // 64, 0, 255)
+    return samples[:, : file.height, : file.width].transpose(1, 2, 0).astype(np.uint8)
+
+
 MODELS = {"checkerboard": decode_checkerboard, "hyperprior": decode_hyperprior, "charm": decode_charm}
 
 
 @dataclass
 class Decoded:
-    """symbols (n,) int16 in coding order; y_hat (rows, columns, M) int32 in steps of 1/64."""
+    """symbols (n,) int16 in coding order; y_hat (rows, columns, M) int32 in steps of 1/64.
+
+    pixels: uint8 (height, width, 3), where the weights define them on integers.
+    """
 
     symbols: Array
     y_hat: Array
+    pixels: Array | None
 
 
 def decode(data: bytes, weights: Weights, max_pixels: int = 100_000_000) -> Decoded:
@@ -525,15 +614,16 @@ def decode(data: bytes, weights: Weights, max_pixels: int = 100_000_000) -> Deco
     stream.finish()
     symbols = np.array(stream.symbols, "<i2")
     require(crc32c(symbols.tobytes()) == file.symbols_crc, "CRC of the symbols")
-    return Decoded(symbols, y_hat.transpose(1, 2, 0).astype("<i4"))
+    pixels = draw(y_hat, file, weights) if weights.pixels else None
+    return Decoded(symbols, y_hat.transpose(1, 2, 0).astype("<i4"), pixels)
 
 
 def main() -> None:
     weights = read_weights(Path(sys.argv[1]).read_bytes())
     for name in sys.argv[2:]:
         decoded = decode(Path(name).read_bytes(), weights)
-        parts = {"symbols": decoded.symbols, "y_hat": decoded.y_hat}
-        sums = {part: hashlib.sha256(array.tobytes()).hexdigest() for part, array in parts.items()}
+        parts = {"symbols": decoded.symbols, "y_hat": decoded.y_hat, "pixels": decoded.pixels}
+        sums = {part: hashlib.sha256(array.tobytes()).hexdigest() for part, array in parts.items() if array is not None}
         sys.stdout.write(json.dumps({"file": Path(name).name, **sums}) + "\n")
 
 

@@ -1,5 +1,7 @@
 """The synthesis of a light model on integers in torch (`structure.py` defines it)."""
 
+from typing import Any
+
 import numpy as np
 import torch
 import torch.nn.functional as F
@@ -7,6 +9,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from rdcodec.exact.arithmetic import convolve
+from rdcodec.exact.chain import Arrays
 from rdcodec.models.transforms.kinds import LightTransform
 from rdcodec.models.transforms.structure import (
     CELL,
@@ -18,6 +21,7 @@ from rdcodec.models.transforms.structure import (
     latents_at,
     layers,
     steps_in,
+    times_power,
     tint_at,
     tint_shift,
 )
@@ -33,17 +37,15 @@ class IntegerSynthesis:
             raise weights.misfit()
         self._device = device
         self._layers = list(layers(config, weights.config.latent_channels))
-        self._arrays = {
-            name: {kind: torch.from_numpy(array.astype(np.float64)).to(device) for kind, array in found.items()}
-            for name, found in integers(config, weights.config.latent_channels, floats, weights.pixels).items()
-        }
+        made = integers(config, weights.config.latent_channels, floats, weights.pixels)
+        self._parts = {name: tuple(self._wide(part) for part in _with_unit(found)) for name, found in made.items()}
         self._tint, self._tint_shift = floats["tint.values"], tint_shift(steps_in(weights.pixels))
         self._log_gain = weights.floats("log_gain.")["values"]
 
     def __call__(self, y_hat: NDArray[np.float32], tenths: int) -> Tensor:
         """y_hat (rows, columns, M) in quantisation steps -> (3, 16 rows, 16 columns) uint8."""
         device = self._device
-        latents = torch.from_numpy(latents_at(y_hat, self._log_gain, tenths).astype(np.float64)).to(device)
+        latents = self._wide(latents_at(y_hat, self._log_gain, tenths))
         seen = {"latents": latents.permute(2, 0, 1)[None]}
         samples = torch.zeros((), dtype=torch.float64, device=device)
         for layer in self._layers:
@@ -54,7 +56,7 @@ class IntegerSynthesis:
             if layer.gives == "samples":
                 samples = samples + F.pixel_shuffle(out, PATCH if layer.takes == "latents" else CELL)
             elif layer.gives == "entered":
-                factors = torch.from_numpy(tint_at(self._tint, tenths) * 2.0**-self._tint_shift).to(device)
+                factors = self._wide(times_power(tint_at(self._tint, tenths), -self._tint_shift))
                 seen["deep"] = (out * factors[:, None, None] + 0.5).floor().clamp(WIDE.low, WIDE.high)
             else:
                 seen[layer.gives] = F.pixel_shuffle(out, 2) if layer.per > 1 else out
@@ -62,8 +64,16 @@ class IntegerSynthesis:
         pixels: Tensor = ((samples[0] + half) * 2.0**SAMPLE_STEP).floor().clamp(0, 255).to(torch.uint8)
         return pixels
 
+    def _wide(self, array: NDArray[Any]) -> Tensor:
+        return torch.from_numpy(array.astype(np.float64)).to(self._device)
+
     def _sums(self, layer: Layer, x: Tensor) -> Tensor:
-        weight, bias, shift = (self._arrays[layer.name][kind] for kind in ("weight", "bias", "shift"))
+        weight, bias, unit = self._parts[layer.name]
         shaped = weight if weight.ndim == 4 else weight[:, :, None, None]
         total = convolve(x, shaped, bias, groups=layer.shape[0] if layer.depthwise else 1)
-        return (total * torch.exp2(-shift)[:, None, None]).floor()
+        return (total * unit[:, None, None]).floor()
+
+
+def _with_unit(arrays: Arrays) -> tuple[NDArray[Any], ...]:
+    """weight, bias, and the power of two that stands for the shift: torch does not promise exact ones."""
+    return arrays["weight"], arrays["bias"], times_power(np.ones(1), -arrays["shift"].astype(np.int64))

@@ -44,9 +44,8 @@ ROOTS = (
 )
 MOST_SHIFT = 30
 PATCH, CELL = 16, 8
+SHORTCUT = "shortcut"
 SAMPLES, CELL_SAMPLES = 3 * PATCH * PATCH, 3 * CELL * CELL
-
-WRONG = NeedsModel("an integer synthesis that is missing or altered: fetch or export the model's weights again")
 
 
 @dataclass(frozen=True)
@@ -88,7 +87,7 @@ class Layer:
 def layers(config: LightTransform, latent_channels: int) -> Iterator[Layer]:
     """In the order of running, the linear shortcut first."""
     deep, wide = config.stride16, config.stride8
-    yield Layer("shortcut", (SAMPLES, latent_channels), "latents", "samples")
+    yield Layer(SHORTCUT, (SAMPLES, latent_channels), "latents", "samples")
     yield Layer("enter", (deep.width, latent_channels, 1, 1), "latents", "entered", unit=-LATENT_UNIT_BITS)
     yield from _blocks(deep, "deep", 0)
     grow, last = deep.blocks, deep.blocks + 2 + wide.blocks
@@ -127,6 +126,12 @@ def _powers(layer: Layer, steps: Mapping[str, NDArray[Any]]) -> tuple[NDArray[np
     return layer.unit + of_inputs - of_results[:, None], max(layer.unit, 0) - of_results
 
 
+def times_power(values: Any, powers: NDArray[np.int64]) -> NDArray[np.float64]:
+    """values * 2^powers, exactly."""
+    made: NDArray[np.float64] = np.ldexp(values, powers.astype(np.intc))  # on Windows it takes no wider type
+    return made
+
+
 def rounded(
     layer: Layer,
     floats: Mapping[str, NDArray[np.float32]],
@@ -136,11 +141,11 @@ def rounded(
     """The integers of a layer's weight (O, inputs of a sum) and bias (O,), in float64. shift: (O,)."""
     of_weights, of_biases = _powers(layer, steps)
     weight = floats[f"{layer.name}.weight"].astype(np.float64).reshape(layer.shape[0], -1)
-    bias = floats.get(f"{layer.name}.bias", np.float32(PIXEL_MEAN))  # the shortcut has none, and gives the mean
-    half = np.where(shift > 0, np.ldexp(0.5, shift), 0)
+    bias = np.float32(PIXEL_MEAN) if layer.name == SHORTCUT else floats[f"{layer.name}.bias"]  # it has none of its own
+    half = np.where(shift > 0, times_power(np.float64(0.5), shift), 0)
     return (
-        np.rint(np.ldexp(weight, of_weights + shift[:, None])),
-        np.rint(np.ldexp(np.float64(bias), of_biases + shift)) + half,
+        np.rint(times_power(weight, of_weights + shift[:, None])),
+        np.rint(times_power(np.float64(bias), of_biases + shift)) + half,
     )
 
 
@@ -170,27 +175,33 @@ def integers(
     for name, channels in tensors(config, latent_channels).items():
         found = steps.get(name)
         if found is None or found.shape != (channels,) or found.dtype != np.int8:
-            raise WRONG
+            raise _wrong()
     made: dict[str, Arrays] = {}
     for layer in layers(config, latent_channels):
         shift, weight = pixels.get(f"shifts.{layer.name}"), floats.get(f"{layer.name}.weight")
         if shift is None or shift.shape != layer.shape[:1] or shift.dtype != np.int8 or weight is None:
-            raise WRONG
+            raise _wrong()
         if weight.shape != layer.shape or shift.min() < layer.least_shift or shift.max() > MOST_SHIFT:
-            raise WRONG
+            raise _wrong()
+        if layer.name != SHORTCUT and getattr(floats.get(f"{layer.name}.bias"), "shape", None) != shift.shape:
+            raise _wrong()
         weights, bias = rounded(layer, floats, steps, shift.astype(np.int64))
         if not fit(layer, weights, bias).all():
-            raise WRONG
+            raise _wrong()
         shaped = weights.astype(np.int16).reshape(layer.shape)
         made[layer.name] = {"weight": shaped, "bias": bias.astype(np.int32), "shift": shift}
     return made
+
+
+def _wrong() -> NeedsModel:
+    return NeedsModel("an integer synthesis that is missing or altered: fetch or export the model's weights again")
 
 
 def whole(anchors: NDArray[np.float32], unit: float, plus: float = 0.0) -> NDArray[np.int32]:
     """Anchors of quality plus a number, in units, rounded. NeedsModel where one is no int32."""
     rounded = np.rint((anchors.astype(np.float64) + plus) * unit)
     if not (np.abs(rounded) < SUM_LIMIT).all():
-        raise WRONG
+        raise _wrong()
     return rounded.astype(np.int32)
 
 
