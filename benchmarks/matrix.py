@@ -8,8 +8,9 @@ and ATen, torch.compile, another torch (--python: an interpreter with other pack
 integers: the float networks that the model was trained with decide the same symbols, and nothing is done to provoke
 failures. A file fails if the decoder refuses it or finds latents other than the encoder's. Every file is decoded to
 latents under every setting, files of the same bytes once. Those coded under `float32` are decoded to pixels too, which
-are compared with that setting's, and by tests/second_decoder.py. With --control N, the float networks and the second
-decoder go through the first N pictures only. With --work, an interrupted run continues after its last finished setting.
+are compared with that setting's, and by tests/second_decoder.py, which counts other pixels too where weights define
+them on integers. With --control N, the float networks and the second decoder go through the first N pictures only. With
+--work, an interrupted run continues after its last finished setting.
 """
 
 import argparse
@@ -288,19 +289,21 @@ def matrix(
 
 
 def second_decoder(model: str, folder: Path, coded: list[list[str]]) -> dict[str, int]:
-    """Files that the decoder of tests/second_decoder.py, in NumPy, decodes to other latents."""
+    """Files that the decoder of tests/second_decoder.py, in NumPy, decodes to other latents, or other exact pixels."""
     sys.path[:0] = [str(ROOT / "tests"), str(ROOT / "src")]
     import second_decoder
     from rdcodec.models.weights import find_weights
 
     weights = second_decoder.read_weights(find_weights(model).read_bytes())
     wanted = {file: latents for path, file, latents, _ in coded if path == "integers"}
-    failed = 0
+    failed = other_pixels = 0
     for file, latents in wanted.items():
-        y_hat = second_decoder.decode((folder / file).read_bytes(), weights).y_hat
-        float_y = (y_hat / np.float32(64)).astype(np.float32)
+        decoded = second_decoder.decode((folder / file).read_bytes(), weights)
+        float_y = (decoded.y_hat / np.float32(64)).astype(np.float32)
         failed += hashlib.sha256(np.ascontiguousarray(float_y).tobytes()).hexdigest()[:16] != latents
-    return {"files": len(wanted), "failed": failed}
+        if decoded.pixels is not None:
+            other_pixels += not np.array_equal(decoded.pixels, np.load(folder / f"{file}.npy"))
+    return {"files": len(wanted), "failed": failed} | ({"other_pixels": other_pixels} if weights.pixels else {})
 
 
 def summary(coded: dict[str, Any], decoded: dict[str, Any]) -> dict[str, Any]:
@@ -352,7 +355,8 @@ def show(result: dict[str, Any]) -> None:
         worst, mean = pixels["share_beyond_1_worst"], pixels["differ_mean"]
         print(f"    {name:22s}{pixels['largest_difference']:8d}{worst:24.4%}{mean:16.2%}")
     second = result["second_decoder"]
-    print(f"\nsecond decoder (NumPy): {second['failed']} of {second['files']} files failed")
+    print(f"\nsecond decoder (NumPy): {second['failed']} of {second['files']} files failed", end="")
+    print(f", {second['other_pixels']} gave other pixels" if "other_pixels" in second else "")
 
 
 def main() -> None:
