@@ -49,6 +49,13 @@ CONFIG = ModelConfig(
     entropy=CheckerboardEntropy(kind="checkerboard", hyper_channels=6, features=8, hidden=12),
 )
 
+# Of pixels on integers: widths as a release makes them, as many channels as a depthwise layer has taps among them.
+UNEVEN = LightTransform(
+    kind="light",
+    stride8=Trunk(width=8, blocks=2, mixed=(9, 5), hidden=(12, 0)),
+    stride16=Trunk(width=9, blocks=2, mixed=(1, 9), hidden=(0, 7)),
+)
+
 # Of the paper's kinds, one each: one rate, hyper-transforms of convolutions with LeakyReLU, and of Swin blocks.
 GDN = {"kind": "conv", "channels": (4, 4, 4), "norm": "gdn"}
 LEAKY = {"kind": "conv", "strides": (2, 2, 1), "kernels": (5, 5, 3), "activation": "leaky_relu"}
@@ -78,10 +85,10 @@ def single_rate(name: str, entropy: dict[str, object]) -> ModelConfig:
     return parse_record(ModelConfig, data | {"analysis": GDN, "synthesis": GDN, "entropy": entropy}, name)
 
 
-def make_checkerboard(photo: Photo) -> ImageModel:
+def make_checkerboard(photo: Photo, config: ModelConfig = CONFIG) -> ImageModel:
     """Entropy networks with scales from the smallest to the largest and means off the grid, so that all is used."""
     torch.manual_seed(1)
-    model = ImageModel(CONFIG)
+    model = ImageModel(config)
     start_model(model, [photo], seed=1, patches=20_000)
     entropy = model.entropy
     with torch.no_grad():
@@ -91,6 +98,17 @@ def make_checkerboard(photo: Photo) -> ImageModel:
             network[-1].weight.mul_(15)
             network[-1].bias.normal_(std=0.5)
     return model.eval().requires_grad_(False)
+
+
+def make_pixels(photo: Photo) -> ImageModel:
+    """As `make_checkerboard`, its synthesis far from the transform that it starts as."""
+    changes = {"name": "Golden-pixels", "analysis": UNEVEN, "synthesis": UNEVEN}
+    model = make_checkerboard(photo, CONFIG.model_copy(update=changes))
+    model.synthesis.tint.values.uniform_(-0.5, 0.5)
+    for layer in layers_of(model.synthesis.trunk):
+        layer.reset_parameters()
+    model.synthesis.trunk[-2].weight.mul_(0.3)
+    return model
 
 
 def make_lively(config: ModelConfig) -> ImageModel:
@@ -127,6 +145,7 @@ def make_lively(config: ModelConfig) -> ImageModel:
 RELEASED = ("I.1", "H.2", "I.3", "J.2", "H.3", "I.4", "J.3", "H.4", "I.5", "J.4")  # of each a file
 MODELS: dict[str, Callable[[Photo], ImageModel]] = {
     "Golden.1": make_checkerboard,
+    "Golden-pixels.1": make_pixels,
     "Golden-hyperprior.1": lambda _: make_lively(single_rate("Golden-hyperprior", HYPERPRIOR)),
     "Golden-charm.1": lambda _: make_lively(single_rate("Golden-charm", CHARM)),
 }
@@ -152,6 +171,12 @@ def few_pictures(kind: str, photo: NDArray[np.uint8]) -> dict[str, tuple[NDArray
     """Pictures of a model of one rate, by name of the file."""
     parts = {"one-pixel": photo[100:101, 200:201], "odd": photo[96:166, 180:310], "tall": photo[40:237, 190:265]}
     return {f"{kind}-{name}": (part, None) for name, part in parts.items()}
+
+
+def pixel_pictures(photo: NDArray[np.uint8]) -> dict[str, tuple[NDArray[np.uint8], float]]:
+    """Pictures of the model whose pixels are integers, and their quality, by name of the file."""
+    sides = {"one-pixel": (1, 1, 50), "odd": (70, 130, 64.1), "lowest": (37, 50, 0), "highest": (50, 37, 100)}
+    return {f"pixels-{name}": (photo[96 : 96 + h, 180 : 180 + w], q) for name, (h, w, q) in sides.items()}
 
 
 def encode_latents(codec: Codec, y: Latents, z: Latents, like: Header) -> tuple[bytes, NDArray[np.int32], Latents]:
@@ -198,10 +223,12 @@ def main() -> None:
     record = folder / "golden.json"
     found = json.loads(record.read_text()) if record.exists() else {}
 
-    def keep(name: str, data: bytes, symbols: NDArray[np.int32], y_hat: Latents) -> None:
+    def keep(codec: Codec, name: str, data: bytes, symbols: NDArray[np.int32], y_hat: Latents) -> None:
         with (folder / f"{name}.rdc").open("xb") as file:  # never one that is there already
             file.write(data)
         found[name] = {"tag": read_header(data).header.tag, "bytes": len(data), **sums(symbols, y_hat)}
+        if codec._weights.pixels:
+            found[name]["pixels"] = hashlib.sha256(codec.decompress(data).tobytes()).hexdigest()
 
     for tag, make_model in MODELS.items():
         weights = folder / f"{tag}.safetensors"
@@ -210,16 +237,19 @@ def main() -> None:
         export(make_model(Photo("astronaut", photo)), weights, [photo[:256, :256]], tag)
         codec = Codec(read_weights(weights), torch.device("cpu"))
         kind = codec.model.config.entropy.kind
-        start = f"{kind}-" if codec.single_rate else ""
-        for name, (image, quality) in (few_pictures(kind, photo) if start else pictures(photo)).items():
+        start = f"{kind}-" if codec.single_rate else "pixels-" if tag == "Golden-pixels.1" else ""
+        chosen = (
+            pictures(photo) if not start else few_pictures(kind, photo) if codec.single_rate else pixel_pictures(photo)
+        )
+        for name, (image, quality) in chosen.items():
             coded = codec.encode(image, quality)
-            keep(name, coded.data, np.concatenate(coded.symbols), coded.y_hat)
+            keep(codec, name, coded.data, np.concatenate(coded.symbols), coded.y_hat)
         header, stream = unpack(coded.data)
-        keep(f"{start}extremes", *extremes(codec, header))
+        keep(codec, f"{start}extremes", *extremes(codec, header))
         if not start:
             sections = (Section(1, b"of a later version"), Section(127, b""))
             data = pack(replace(header, sections=sections), stream)
-            keep("sections", data, np.concatenate(coded.symbols), coded.y_hat)
+            keep(codec, "sections", data, np.concatenate(coded.symbols), coded.y_hat)
     for name, data in made_of((folder / "small.rdc").read_bytes()).items():
         if name not in found:
             with (folder / f"{name}.rdc").open("xb") as file:
@@ -229,8 +259,9 @@ def main() -> None:
                 found[name][f"section {section.id}"] = hashlib.sha256(section.payload).hexdigest()
     for tag in RELEASED:
         if f"released-{tag}" not in found:
-            coded = load(tag).encode(photo[60:220, 140:320], 50)
-            keep(f"released-{tag}", coded.data, np.concatenate(coded.symbols), coded.y_hat)
+            codec = load(tag)
+            coded = codec.encode(photo[60:220, 140:320], 50)
+            keep(codec, f"released-{tag}", coded.data, np.concatenate(coded.symbols), coded.y_hat)
     record.write_text(json.dumps(found, indent=1) + "\n")
 
 
