@@ -37,7 +37,7 @@ def write_case(
         found = of_file(weights, codec, data)
         y_hat = codec.decode_latents(header, stream)
         found["sides"] = np.append(found["sides"], np.int32(number not in no_pictures))
-        found |= {"y_hat": y_hat, "pixels": codec.synthesise(y_hat, header.quality / 10, header.height, header.width)}
+        found |= {"y_hat": y_hat, "picture": codec.synthesise(y_hat, header.quality / 10, header.height, header.width)}
         arrays |= {f"{key}.{number}": array for key, array in found.items()}
     path.write_bytes(packed(arrays))
 

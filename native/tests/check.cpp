@@ -92,11 +92,11 @@ Off check(const Named& from, int mutations) {
             require(!std::memcmp(y_hat.data(), from.at<float>("y_hat" + n), 4 * latents), "other latents");
             std::vector<uint8_t> pixels(samples);
             synthesis.run(y_hat.data(), at, rows, columns, height, width, threads, pixels.data());
-            if (on_integers) require(!std::memcmp(pixels.data(), from.at<uint8_t>("pixels" + n), samples), "other pixels");
+            if (on_integers) require(!std::memcmp(pixels.data(), from.at<uint8_t>("picture" + n), samples), "other pixels");
             if (!sides[4]) continue;
             Off here;
             for (size_t i = 0; i < samples; i++) {
-                const int off = std::abs(int(pixels[i]) - int(from.at<uint8_t>("pixels" + n)[i]));
+                const int off = std::abs(int(pixels[i]) - int(from.at<uint8_t>("picture" + n)[i]));
                 here.largest = std::max(here.largest, off);
                 here.beyond_1 += off > 1;
             }
@@ -109,7 +109,7 @@ Off check(const Named& from, int mutations) {
         if (mutations < 0) continue;
         std::vector<float> y(latents), gain(s[0], 0.5f), shift(s[1], 0.25f);
         std::vector<float> z(size_t((rows + 3) / 4) * ((columns + 3) / 4) * s[1]);
-        analysis.run(from.at<uint8_t>("pixels" + n), height, width, rows, columns, 2, y.data());
+        analysis.run(from.at<uint8_t>("picture" + n), height, width, rows, columns, 2, y.data());
         hyper.run(y.data(), gain.data(), rows, columns, shift.data(), 2, z.data());
         const std::vector<float> worth(s[0], 1.5f), savings(from.bytes("edges").size() / sizeof(int32_t), 2.0f);
         const Choice choice{worth.data(), savings.data()};
