@@ -1,7 +1,7 @@
 """A second decoder of `.rdc` files, to integers: written from docs/format.md alone, in Python and NumPy.
 
 It shares nothing with rdcodec, so that a file means what the page says and not what one program does. It is as plain
-as can be, and slow: minutes for a photograph. It gives pixels where weights define them on integers.
+as can be, and slow: up to two minutes for a photograph. It gives pixels where weights define them on integers.
 
     python tests/second_decoder.py WEIGHTS FILE...      SHA-256 of symbols, y_hat and pixels, a JSON line for each file
 """

@@ -18,7 +18,7 @@ from rdcodec.export.weights import export
 from rdcodec.models.base import ImageModel
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.transforms.kinds import LightTransform, Trunk
-from rdcodec.models.weights import FILE_NAME, Weights, newest_tag, read_weights, released, save_weights
+from rdcodec.models.weights import FILE_NAME, Weights, newest_tag, read_weights, released
 
 Picture = NDArray[np.uint8]
 ENGINES = ("native", "torch")
@@ -73,8 +73,8 @@ def check(path: Path, image: Picture, qualities: tuple[float, ...]) -> Picture:
 
 
 def test_every_decoder_draws_the_same(path: Path, photo: Picture) -> None:
-    for height, width in ((1, 1), (37, 70)):
-        picture = check(path, photo[60 : 60 + height, 80 : 80 + width], (0, 37.3, 100))
+    check(path, photo[60:61, 80:81], (50,))
+    picture = check(path, photo[60:97, 80:130], (0, 37.3, 100))
     assert np.mean((picture > 0) & (picture < 255)) > 0.5
 
 
@@ -167,9 +167,8 @@ DAMAGE: dict[str, Callable[[Weights], Weights]] = {
 
 @pytest.mark.parametrize("engine", ENGINES)
 @pytest.mark.parametrize("damage", DAMAGE)
-def test_damaged_weights_are_refused(damage: str, engine: str, tiny_run: Path, tmp_path: Path) -> None:
-    altered = tmp_path / FILE_NAME
-    save_weights(altered, DAMAGE[damage](read_weights(tiny_run / FILE_NAME)))
+def test_damaged_weights_are_refused(damage: str, engine: str, tiny_run: Path) -> None:
+    altered = DAMAGE[damage](read_weights(tiny_run / FILE_NAME))
     y_hat = np.zeros((1, 1, 32), np.float32)
     with pytest.raises(NeedsModel):
-        Codec(read_weights(altered), engine=engine).synthesise(y_hat, 0, 16, 16)
+        Codec(altered, engine=engine).synthesise(y_hat, 0, 16, 16)
