@@ -231,7 +231,10 @@ void LightSynthesis::build(const Arrays<float>& arrays, const Arrays<int8_t>& pi
         made.wide.push_back(block(integers, arrays, trunk(deep_blocks + 2 + i, "."), wide, of_wide));
     log_gains_ = whole(pick(arrays, "log_gain.values", {ANCHORS, m}), ANCHORS * m, GAIN_STEPS);
     tints_ = whole(pick(arrays, "tint.values", {ANCHORS, deep}), ANCHORS * deep, 1 << TINT_BITS, 1);
-    for (int c = 0; c < deep; c++) tint_shift_.push_back(std::clamp(TINT_BITS + of_deep[c] - entered[c], 1, 62));
+    for (int c = 0; c < deep; c++) {
+        tint_shift_.push_back(TINT_BITS + of_deep[c] - entered[c]);
+        if (tint_shift_[c] < 1 || tint_shift_[c] > 62) fail<Misfit>("steps too far apart");
+    }
 }
 
 IntegerTuning LightSynthesis::tuning(int tenths) const {
@@ -246,7 +249,8 @@ IntegerTuning LightSynthesis::tuning(int tenths) const {
 }
 
 int16_t IntegerTuning::latent(int c, float y) const {
-    const int64_t whole = static_cast<int32_t>(y * (1 << MEAN_BITS));  // y counts such steps
+    constexpr float TO_WHOLE = 12582912.0f;  // the next float is 1 larger
+    const int64_t whole = static_cast<int32_t>((y * (1 << MEAN_BITS) + TO_WHOLE) - TO_WHOLE);
     return rounded(whole * mantissa[c], shift[c]);
 }
 

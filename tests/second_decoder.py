@@ -578,7 +578,7 @@ def draw(y_hat: Array, file: File, weights: Weights) -> Array:
 
     x = clamp(pixel_layer(latents, weights, "enter", of_latents, entered, -6), 32767)
     tints = np.rint((1 + floats["synthesis.tint.values"]) * 2**20).astype(np.int64)
-    x = rounded(x, interpolated(tints, file.tenths), np.clip(20 + deep - entered, 1, 62))
+    x = rounded(x, interpolated(tints, file.tenths), 20 + deep - entered)
     x = blocks(x, weights, trunks["stride16"], 0, deep)
     place = trunks["stride16"]["blocks"]
     x = shuffle(clamp(pixel_layer(x, weights, f"trunk.{place}", deep, np.repeat(wide, 4)), 32767))

@@ -139,6 +139,7 @@ class TorchEngine:
         self.dtype = fast_dtype(self.device)
         self.decoder = weights.build_decoder()
         self._place(self.decoder, self.decoder.synthesis.inexact())
+        self._pixels = IntegerSynthesis(weights, self.device) if weights.pixels else None
 
     @cached_property
     def model(self) -> ImageModel:
@@ -200,11 +201,6 @@ class TorchEngine:
             pixels = x_hat[0].round().clamp_(0, 255).to(torch.uint8)
         out: Image = pixels[:, :height, :width].permute(1, 2, 0).contiguous().cpu().numpy()
         return out
-
-    @cached_property
-    def _pixels(self) -> IntegerSynthesis | None:
-        """The synthesis on integers, where the weights have one."""
-        return IntegerSynthesis(self._weights, self.device) if self._weights.pixels else None
 
     def search(self, image: Image, y: Latents, z: Latents, tenths: int, steps: int) -> tuple[Latents, Latents]:
         """Latents in quantisation steps that make a better file (`refine.py`)."""

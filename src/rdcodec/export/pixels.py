@@ -15,7 +15,7 @@ from rdcodec.models.base import ImageModel
 from rdcodec.models.blocks import LightBlock
 from rdcodec.models.transforms.kinds import LightTransform
 from rdcodec.models.transforms.light import LATENT_UNIT, LightSynthesis
-from rdcodec.models.transforms.structure import MOST_SHIFT, Layer, fit, layers, rounded, tensors
+from rdcodec.models.transforms.structure import MOST_SHIFT, TINT_BITS, Layer, fit, layers, rounded, tensors
 from rdcodec.models.weights import Weights
 
 # How much larger than on photographs a channel may become before it is clamped.
@@ -46,6 +46,7 @@ def quantise_synthesis(model: ImageModel, latents: Sequence[tuple[Tensor, float]
         room = ROOM_INSIDE if "." in name else ROOM_BETWEEN
         step = (largest[name] * room / reach[name]).clamp(min=LEAST).log2().ceil()
         steps[name] = step.numpy().astype(np.int8)
+    steps["deep"] = np.maximum(steps["deep"], steps["entered"] - TINT_BITS + 1)  # `tint_shift` is 1 at least
     floats = {name: tensor.detach().float().numpy() for name, tensor in synthesis.state_dict().items()}
     while True:
         shifts = {layer: _shift(layer, floats, steps) for layer in all_layers}

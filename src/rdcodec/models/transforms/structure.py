@@ -211,8 +211,10 @@ def tint_at(anchors: NDArray[np.float32], tenths: int) -> NDArray[np.int32]:
 
 
 def tint_shift(steps: Mapping[str, NDArray[Any]]) -> NDArray[np.int64]:
-    """By how many bits `entered` times its factors is shifted to give `deep`, (C,)."""
-    shift: NDArray[np.int64] = np.clip(TINT_BITS + steps["deep"].astype(np.int64) - steps["entered"], 1, 62)
+    """By how many bits `entered` times its factors is shifted to give `deep`, (C,). NeedsModel beyond 1..62."""
+    shift: NDArray[np.int64] = TINT_BITS + steps["deep"].astype(np.int64) - steps["entered"]
+    if shift.min() < 1 or shift.max() > 62:
+        raise _wrong()
     return shift
 
 
