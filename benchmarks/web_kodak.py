@@ -2,8 +2,9 @@
 
 Usage: web_kodak.py HOST FOLDER OUTPUT QUALITIES MODEL [MODEL ...], as in `web_kodak.py firefox kodak out.json 10,40 I`.
 HOST: chromium (with chromedriver), firefox, or wasmtime (the package of that name). At each quality the host decodes
-the file that the core coded, and the core decodes the file that the host coded. OUTPUT keeps the other models that it
-has, and is written after each picture. `web_speed.py` measures speeds.
+the file that the core coded, and the core decodes the file that the host coded. Pixels are compared of the core's
+files; of weights whose synthesis runs on integers, one that is another ends the run. OUTPUT keeps the other models that
+it has, and is written after each picture. `web_speed.py` measures speeds.
 """
 
 import base64
@@ -143,12 +144,14 @@ def main() -> None:
             for found in measured(load(name), runs, sorted(Path(folder).glob("*.png")), qualities):
                 results[name] = ran | found
                 Path(output).write_text(json.dumps({"what": WHAT, "models": results}, indent=1) + "\n")
+            if read_weights(released()[found["tag"]]).pixels and found["different_pixels"]:
+                sys.exit(f"{found['tag']}: {found['different_pixels']} pixels are not those that every machine makes")
 
 
 def measured(codec: Codec, host: Host, paths: list[Path], qualities: list[int]) -> Iterator[dict[str, Any]]:
     """Over all qualities, both ways, and all pictures up to one after the other."""
     found = {"pictures": 0, "files_of_core": 0, "files_of_host": 0, "mismatches": 0, "most_off": 0}
-    beyond, samples, ours, theirs = 0, 0, 0, 0
+    different, beyond, samples, ours, theirs = 0, 0, 0, 0, 0
     for path in paths:
         with Image.open(path) as image:
             pixels = np.asarray(image.convert("RGB"))
@@ -168,11 +171,13 @@ def measured(codec: Codec, host: Host, paths: list[Path], qualities: list[int]) 
             found["most_off"] = max(found["most_off"], int(off.max()))
             found["files_of_core"] += 1
             found["files_of_host"] += 1
-            beyond, samples = beyond + int((off > 1).sum()), samples + off.size
+            different, beyond = different + int((off > 0).any(2).sum()), beyond + int((off > 1).sum())
+            samples += off.size
             ours, theirs = ours + len(coded.data), theirs + len(data)
         print(path.name, found, file=sys.stderr, flush=True)
         yield {
             **{"tag": codec.info.tag, "qualities": qualities, **found},
+            **{"pixels": samples // 3, "different_pixels": different},
             "share_beyond_1": beyond / max(samples, 1),
             "bytes_of_host_over_core": round(theirs / max(ours, 1), 6),
         }

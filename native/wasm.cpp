@@ -129,8 +129,8 @@ RDC_EXPORT(rdc_error) const char* rdc_error() { return error; }  // why it trapp
 RDC_EXPORT(rdc_crc32c) uint32_t rdc_crc32c(const uint8_t* data, size_t bytes) { return crc32c(data, bytes); }
 
 // shape (14: the fields of Shape), edges, edge_start, radius, bucket, savings, exact.*, synthesis.* with log_gain.values,
-// pixels.*, and for an encoder analysis.* and hyper_analysis.* -> a model, which keeps copies. Integers are taken as they are: that no sum of theirs
-// overflows is for the host to know, of weights that it trusts.
+// pixels.*, and for an encoder analysis.* and hyper_analysis.* -> a model, which keeps copies. Integers of exact.* are
+// taken as they are: that no sum of theirs overflows is for the host to know, of weights that it trusts.
 RDC_EXPORT(rdc_model) const Model* rdc_model(const char* arrays, size_t bytes) { return new Model(Named(arrays, bytes)); }
 RDC_EXPORT(rdc_forget) void rdc_forget(const Model* model) { delete model; }
 
@@ -159,8 +159,8 @@ float* rdc_latents(const Model* model, int height, int width, const char* arrays
     return y;
 }
 
-// Rows `from` to `to` of y; unit, tint, tenths -> RGB of its rows `first` to `end`, sixteen of pixels each, as far as they are in
-// the picture, for rdc_free. The other rows of y are what these see: `LightSynthesis::reach` on either side.
+// Rows `from` to `to` of y; unit, tint, tenths -> RGB of its rows `first` to `end`, sixteen of pixels each, as far as they
+// are in the picture, for rdc_free. The other rows of y are what these see: `LightSynthesis::reach` on either side.
 RDC_EXPORT(rdc_draw)
 uint8_t* rdc_draw(const Model* model, const float* y, int from, int to, int first, int end, int height, int width,
                   const char* arrays, size_t bytes) {

@@ -103,7 +103,7 @@ export class Codec {
 
   private drawing(tenths: number, arrays = new Named()): Named {
     const unit = this.weights.gain(tenths).map((gain) => 1 / gain);
-    return arrays.put("unit", unit).put("tint", this.weights.tint(tenths));
+    return arrays.put("unit", unit).put("tint", this.weights.tint(tenths)).put("tenths", Int32Array.of(tenths));
   }
 
   /** The bytes of a file. Alpha is not looked at: `sections` hold it. */

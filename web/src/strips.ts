@@ -14,7 +14,7 @@ export interface Strip {
   from: number; // rows of latents that are in `y`
   to: number;
   y: Float32Array<ArrayBuffer>;
-  arrays: Uint8Array; // unit and tint, packed
+  arrays: Uint8Array; // unit, tint and tenths, packed
 }
 
 /** What a helper is told: first the model, then strips of its pictures. */

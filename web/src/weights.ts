@@ -47,7 +47,7 @@ export class Weights {
     const tensors = new Map(parts.flatMap((part) => [...part.tensors]));
     const tables = new Tables(tensors);
     const exact = [...tensors].filter(([name]) => name.startsWith("exact."));
-    const decoding = [...tensors].filter(([name]) => /^(synthesis|log_gain)\./.test(name));
+    const decoding = [...tensors].filter(([name]) => /^(synthesis|log_gain|pixels)\./.test(name));
     const hashes = {
       tables: await tables.hash(),
       entropy: await hashOf(exact.map(([name, tensor]) => [name.slice("exact.".length), tensor])),
@@ -76,8 +76,8 @@ export class Weights {
     for (const [name, array] of Object.entries({ edges, edge_start: edgeStart, radius, bucket, savings }))
       named.put(name, array);
     for (const [name, tensor] of this.tensors) {
-      const place = name.replace(/^entropy\.(?=hyper_analysis\.)/, "");
-      if (/^exact\./.test(place)) named.put(place, tensor.bytes, tensor.shape);
+      const place = name.replace(/^entropy\.(?=hyper_analysis\.)/, "").replace(/^(?=log_gain\.)/, "synthesis.");
+      if (/^(exact|pixels)\./.test(place)) named.put(place, tensor.bytes, tensor.shape);
       if (/^(synthesis|analysis|hyper_analysis)\./.test(place)) named.put(place, floats(tensor), tensor.shape);
     }
     return named.packed();

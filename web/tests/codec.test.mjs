@@ -1,6 +1,7 @@
 // The core in node, without a browser, on the files that never change. tests/test_web.py compares pixels with the codec in
 // Python; here stand the laws that need nothing but this folder and tests/golden.
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
@@ -13,7 +14,8 @@ const { divided, draw } = await import(new URL("strips.js", built));
 const { RdcError } = await import(new URL("errors.js", built));
 
 const module = new WebAssembly.Module(readFileSync(new URL("rdc.wasm", built)));
-const weights = await Weights.read(new Uint8Array(readFileSync(new URL("Golden.1.safetensors", golden))));
+const weightsOf = (tag) => Weights.read(new Uint8Array(readFileSync(new URL(`${tag}.safetensors`, golden))));
+const weights = await weightsOf("Golden.1");
 const codec = new Codec(module, weights);
 const file = (name) => new Uint8Array(readFileSync(new URL(`${name}.rdc`, golden)));
 
@@ -41,6 +43,17 @@ test("golden files decode to the symbols that were coded", () => {
     const { header } = unpack(file(name));
     const picture = codec.decode(file(name)); // compares the checksum of the symbols
     assert.deepEqual([picture.width, picture.height], [header.width, header.height]);
+  }
+});
+
+test("golden files of a synthesis on integers give the pixels that they always will", async () => {
+  const exact = new Codec(module, await weightsOf("Golden-pixels.1"));
+  const told = JSON.parse(readFileSync(new URL("golden.json", golden), "utf8"));
+  const names = Object.keys(told).filter((name) => told[name].tag === "Golden-pixels.1");
+  assert.ok(names.length >= 5);
+  for (const name of names) {
+    const rgb = exact.decode(file(name)).data.filter((_, at) => at % 4 < 3);
+    assert.equal(createHash("sha256").update(rgb).digest("hex"), told[name].pixels, name);
   }
 });
 

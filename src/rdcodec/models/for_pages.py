@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from rdcodec.errors import NeedsModel
-from rdcodec.models.weights import DECODING
+from rdcodec.models.weights import DECODING, INTEGERS
 
-INTEGERS = ("exact.", "tables.")
 ENCODING = ("analysis.", "entropy.hyper_analysis.", "entropy.hyper_shift.")
 PARTS = {"decoder": (*DECODING, *INTEGERS), "encoder": ENCODING}
 

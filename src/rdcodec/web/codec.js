@@ -78,7 +78,7 @@ export class Codec {
     }
     drawing(tenths, arrays = new Named()) {
         const unit = this.weights.gain(tenths).map((gain) => 1 / gain);
-        return arrays.put("unit", unit).put("tint", this.weights.tint(tenths));
+        return arrays.put("unit", unit).put("tint", this.weights.tint(tenths)).put("tenths", Int32Array.of(tenths));
     }
     /** The bytes of a file. Alpha is not looked at: `sections` hold it. */
     encode(picture, target = {}, sections = []) {
