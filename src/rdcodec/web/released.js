@@ -14,6 +14,10 @@ export const RELEASED = {
         decoder: { bytes: 7219347, sha256: "683cbf125dc34a4c388edc940284006b3bc6e5c1c3fab36724730637e9ca0689" },
         encoder: { bytes: 4356152, sha256: "64e20f286c2665a750877e26d880b4b19140f56066e2447f25174000bd534577" },
     },
+    "H.5": {
+        decoder: { bytes: 7219347, sha256: "6431b64733620045853db840974737c342f617bd06331fa22a601606c7be8dfd" },
+        encoder: { bytes: 4351498, sha256: "5ab2287563e751a3d3d5c0a6e36e500513db89d01e60a39d7b333490f93b4824" },
+    },
     "I.1": {
         decoder: { bytes: 5296060, sha256: "46741d1ad3b238655c29c2818d6e5313aef831cccc44d3ae6c53b7e802a56943" },
     },
@@ -32,6 +36,10 @@ export const RELEASED = {
         decoder: { bytes: 3799913, sha256: "1ce2da3d5c0d94d11f15f56ded695970370b7c7a3338c5bfab3d8b770316a5dd" },
         encoder: { bytes: 2776492, sha256: "145b71cea2c46c476747f76c4cd0f3153b911c31f3f8ee1d6c28b06d956d407a" },
     },
+    "I.6": {
+        decoder: { bytes: 3799913, sha256: "40c9044b662d95d6dddb89ed605ac2f4e61e198e944910d33f51b95e31f4aae9" },
+        encoder: { bytes: 2773902, sha256: "6318422c34cff542564ea290e56d51f8fed8d8950c90c5bd08b6a3aae08c90b5" },
+    },
     "J.1": {
         decoder: { bytes: 2518404, sha256: "1be7ec60ef9f8b8f70158dee37eaa032ab2166b3a28a6c092bbbd9b6cd4f06aa" },
     },
@@ -46,5 +54,9 @@ export const RELEASED = {
     "J.4": {
         decoder: { bytes: 2199260, sha256: "a487d4de9f6464c3fb955455c60be5344b1ea351575e506822275ae479e7fc04" },
         encoder: { bytes: 1797074, sha256: "29a597257850fdcaf0cd4360701bed05407b36f2b5c5dfa541255803e5931bd5" },
+    },
+    "J.5": {
+        decoder: { bytes: 2199260, sha256: "284cb9a078df2bc90dd51cb0979aa905f420ef7ad69ed5a189200022d096508f" },
+        encoder: { bytes: 1796284, sha256: "c9dc3dac17230691f5c71d23be1e3055efbe1a5fb8e6587c552f753b3b4886a3" },
     },
 };
