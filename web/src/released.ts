@@ -21,7 +21,7 @@ export const RELEASED: Record<string, Partial<Record<"decoder" | "encoder", Part
     encoder: { bytes: 4356152, sha256: "64e20f286c2665a750877e26d880b4b19140f56066e2447f25174000bd534577" },
   },
   "H.5": {
-    decoder: { bytes: 7219347, sha256: "6431b64733620045853db840974737c342f617bd06331fa22a601606c7be8dfd" },
+    decoder: { bytes: 7239841, sha256: "b51f4edc44806d902da612a8e90fe1a7708000d3d200eb414274e1980763d543" },
     encoder: { bytes: 4351498, sha256: "5ab2287563e751a3d3d5c0a6e36e500513db89d01e60a39d7b333490f93b4824" },
   },
   "I.1": {
@@ -43,7 +43,7 @@ export const RELEASED: Record<string, Partial<Record<"decoder" | "encoder", Part
     encoder: { bytes: 2776492, sha256: "145b71cea2c46c476747f76c4cd0f3153b911c31f3f8ee1d6c28b06d956d407a" },
   },
   "I.6": {
-    decoder: { bytes: 3799913, sha256: "40c9044b662d95d6dddb89ed605ac2f4e61e198e944910d33f51b95e31f4aae9" },
+    decoder: { bytes: 3811433, sha256: "c62c6fa227f68de6ebd9eebaaddbc32b6188221a0532d5cbe5f6aca17b4a5f13" },
     encoder: { bytes: 2773902, sha256: "6318422c34cff542564ea290e56d51f8fed8d8950c90c5bd08b6a3aae08c90b5" },
   },
   "J.1": {
@@ -62,7 +62,7 @@ export const RELEASED: Record<string, Partial<Record<"decoder" | "encoder", Part
     encoder: { bytes: 1797074, sha256: "29a597257850fdcaf0cd4360701bed05407b36f2b5c5dfa541255803e5931bd5" },
   },
   "J.5": {
-    decoder: { bytes: 2199260, sha256: "284cb9a078df2bc90dd51cb0979aa905f420ef7ad69ed5a189200022d096508f" },
+    decoder: { bytes: 2210770, sha256: "fb0fcc29e0fb0947980df0d55cbe0c895849f26e62e1968bb5dc074a48d6f06b" },
     encoder: { bytes: 1796284, sha256: "c9dc3dac17230691f5c71d23be1e3055efbe1a5fb8e6587c552f753b3b4886a3" },
   },
 };
