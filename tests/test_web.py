@@ -138,7 +138,7 @@ def test_golden_files_both_ways(tag: str, tmp_path: Path) -> None:
 def test_integers_of_a_synthesis_that_are_altered_are_refused(tmp_path: Path) -> None:
     """A layer's that are missing, one too many, shifts with which sums could overflow; not those that are right."""
     weights = read_weights(GOLDEN / "Golden-pixels.1.safetensors")
-    name = "shifts.trunk.1"
+    name = "shifts.enter"
     made = [
         weights.pixels,
         {key: array for key, array in weights.pixels.items() if key != name},
