@@ -221,7 +221,7 @@ def test_speeds_and_counts_have_to_add_up() -> None:
     with pytest.raises(submission.CheckFailed, match=r"kflops_per_px: is 2\.0, but its parts say 3"):
         submission.check_result(replace(count, values={"kflops_per_px": 2.0}), "here")
     names = list(submission.files_of([speed, count]))
-    assert [name.rsplit("--", 1)[0] for name in names] == [f"j.4--{photograph.name}--a-cpu", "j"]
+    assert [name.rsplit("--", 1)[0] for name in names] == [f"j.5--{photograph.name}--a-cpu", "j"]
     assert json.loads(dump_results([speed]))["results"]
 
 
