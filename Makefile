@@ -50,7 +50,7 @@ RESULTS = docs/results
 MEASURED = $(wildcard $(foreach set,kodak clic,$(addprefix $(RESULTS)/$(set)-,I.json J.json H.json G.json))) \
 	$(wildcard $(RESULTS)/kodak-?-effort4.json $(RESULTS)/eye-*.json $(RESULTS)/speed-*.json) \
 	$(wildcard $(RESULTS)/clic-[a-z]*.json $(RESULTS)/kodak-[a-z]*.json) $(wildcard $(RESULTS)/bench-*.json) \
-	$(addprefix $(RESULTS)/,bench.json models.json light.json)
+	$(addprefix $(RESULTS)/,bench.json models.json light.json families.json)
 
 results: $(BIN)/.rdcodec-dev ## write the pages, tables and figures of docs and README anew from docs/results/*.json
 	$(BIN)/rdc report $(MEASURED) --output $(RESULTS) --readme README.md --force

@@ -26,8 +26,6 @@ from rdcodec.report.study import Laboratory, Measured, Study
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-INSIDE = 6  # families that a legend within the figure has room for
-
 
 def families(_laboratory: Laboratory, study: Study) -> Chart | Missing:
     """Fig. 2 of the paper: the sweep by family, among published curves."""
@@ -93,7 +91,7 @@ def family_figure(study: Study, rows: Sequence[Row]) -> "Figure":
     label_points(axes, [end for end in ends if end[2]], [(row["bpp"], row["psnr_db"]) for row in rows])
     axes.set(xlabel=rate_axis(study), ylabel="PSNR (dB, RGB)")
     axes.set_title(pictures(study), loc="left", fontsize=10)
-    if len(styles) <= INSIDE:
+    if len(styles) == 1:
         axes.legend(loc="lower right", frameon=True, framealpha=1, edgecolor="none")
     else:
         axes.legend(loc="upper left", bbox_to_anchor=(1.01, 1.0), frameon=False)
