@@ -97,6 +97,15 @@ def test_every_decoder_draws_the_same_with_the_newest_weights(letter: str, photo
     check(released()[tag], photo[60:97, 80:150], (50,))
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), 1e9])
+@pytest.mark.parametrize("layer", ["enter", "shortcut"])
+def test_a_network_that_diverged_stays_on_floats(tiny_run: Path, photo: Picture, layer: str, value: float) -> None:
+    weights = read_weights(tiny_run / FILE_NAME)
+    name = f"synthesis.{layer}.weight"
+    broken = np.full_like(weights.floats("synthesis.")[f"{layer}.weight"], value)
+    assert not with_pixels(replace(weights, raw=weights.raw | {name: broken}), [photo]).pixels
+
+
 def test_integers_cost_next_to_nothing(photo: Picture) -> None:
     tag = newest_tag("J", released())
     assert tag is not None

@@ -25,8 +25,9 @@ LEAST = 2.0**-20
 
 @torch.inference_mode()
 def quantise_synthesis(model: ImageModel, latents: Sequence[tuple[Tensor, float]]) -> Arrays:
-    """Arrays of an integer synthesis, as `structure.integers` takes them; none unless it is that of a light model.
+    """Arrays of an integer synthesis, as `structure.integers` takes them.
 
+    None unless it is that of a light model, nor of one that diverged: its numbers do not fit into integers.
     latents: as `calibration_latents` gives them.
     """
     config, synthesis = model.config.synthesis, model.synthesis
@@ -38,6 +39,13 @@ def quantise_synthesis(model: ImageModel, latents: Sequence[tuple[Tensor, float]
         for name, seen in _tensors(synthesis, y.round() / model.gain(quality), quality):
             high = seen.abs().amax((0, 2, 3)).double()
             largest[name] = torch.maximum(largest.get(name, high), high)
+    parts = [
+        *synthesis.state_dict().values(),
+        *largest.values(),
+        *(model.log_gain.state_dict().values() if model.log_gain else ()),
+    ]
+    if not all(part.isfinite().all() for part in parts):
+        return {}
     latent_channels = model.config.latent_channels
     all_layers = list(layers(config, latent_channels))
     reach = {layer.gives: layer.outputs.high for layer in all_layers}
@@ -52,6 +60,8 @@ def quantise_synthesis(model: ImageModel, latents: Sequence[tuple[Tensor, float]
         shifts = {layer: _shift(layer, floats, steps) for layer in all_layers}
         if not (small := [layer for layer, shift in shifts.items() if (shift < layer.least_shift).any()]):
             break
+        if any(layer.gives not in steps for layer in small):  # samples, whose steps are given
+            return {}
         for layer in small:  # results that are too fine for their weights
             steps[layer.gives] = steps[layer.gives] + (shifts[layer] < layer.least_shift).reshape(-1, layer.per).any(1)
     arrays: Arrays = {f"steps.{name}": step.astype(np.int8) for name, step in steps.items()}
