@@ -1,6 +1,7 @@
 """Entropy models in floats behind the interface of the integers: what files would depend on without those."""
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -40,14 +41,16 @@ class FloatCheckerboard:
         rows, columns = -(-height // HYPER_STRIDE), -(-width // HYPER_STRIDE)
         prior = indexes(model.factorized_prior.log_scale(at))[0, :, 0, 0].expand(rows, columns, -1)
         features = model.hyper_synthesis(coder.z(prior).permute(2, 0, 1)[None])[:, :, :height, :width]
-        y_0 = self.code_pass(0, model.first(features), at, coder)
-        context = model.context(cb.mirror_edge(y_0))[:, :, :height, :width]
-        return y_0 + self.code_pass(1, model.second(torch.cat([features, context], 1)), at, coder)
+        y_hat = torch.zeros(1, model.latent_channels, height, width)
+        for step, lattice in enumerate(model.lattices):
+            mean, log_scale = (cb.take(part, lattice) for part in self.parameters(step, features, y_hat, at))
+            symbols = coder.y(partial(cb.take, lattice=lattice), mean * MEAN_ONE, indexes(log_scale))
+            y_hat = y_hat + cb.spread(mean + symbols, lattice)
+        return y_hat
 
-    def code_pass(self, step: int, raw: Tensor, at: Tensor, coder: Any) -> Tensor:
-        mean, log_scale = (cb.take_parity(part, step) for part in self.model._mean_and_scale(raw, at))
-        symbols = coder.y(lambda y: cb.take_parity(y, step), mean * MEAN_ONE, indexes(log_scale))
-        return cb.spread_parity(mean + symbols, step)
+    def parameters(self, step: int, features: Tensor, y_hat: Tensor, at: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-scale of every element."""
+        return self.model._mean_and_scale(self.model.predict(step, features, y_hat), at)
 
 
 class FloatCharm:

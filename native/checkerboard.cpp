@@ -34,14 +34,8 @@ int16_t symbol_of(float value) {  // to the nearest, halves to even
 
 Checkerboard::Checkerboard(const CheckerboardShape& shape, const IntegerArrays& arrays, const Tables& tables)
     : shape_(shape), tables_(tables) {
-    const int m = shape.latents, n = shape.hyper, f = shape.features;
-    auto outputs = [&](const char* layer) {
-        const int count = outputs_of(arrays.biases, layer);
-        if (count > shape.hidden) fail<Misfit>(std::string(layer) + " has more channels than it should");
-        return count;
-    };
-    const int h0 = outputs("first.0"), h1 = outputs("second.0"), h2 = outputs("second.2");
-    Order hyper = in_order(n), features = in_order(f), hidden0 = in_order(h0), hidden1 = in_order(h1), hidden2 = in_order(h2);
+    const int n = shape.hyper, f = shape.features;
+    Order hyper = in_order(n), features = in_order(f);
     Order square;  // positions of a 3x3 kernel, each with its channels; of the model's (channel, row, column)
     for (int t = 0; t < 9; t++)
         for (int c : hyper) square.push_back(c == NONE ? NONE : 9 * c + t);
@@ -52,20 +46,44 @@ Checkerboard::Checkerboard(const CheckerboardShape& shape, const IntegerArrays& 
     }
     quarter_ = IntegerDepthwise(arrays, "hyper_synthesis.5", f, features, ACTIVATION);
     half_ = IntegerDepthwise(arrays, "hyper_synthesis.10", f, features, ACTIVATION);
-    first_ = IntegerProduct(arrays, "first.0", {h0, f, 1, 1}, hidden0, features, ACTIVATION);
-    // The features, then the first and the second output of the context for each channel.
-    Order seen = joined({features, every(f, 2, m), every(f + 1, 2, m)});
-    second_ = IntegerProduct(arrays, "second.0", {h1, 2 * m + f, 1, 1}, hidden1, seen, ACTIVATION);
-    second_more_ = IntegerProduct(arrays, "second.2", {h2, h1, 1, 1}, hidden2, hidden1, ACTIVATION);
-    for (int parity = 0; parity < 2; parity++) {
-        Order outs = joined({every(parity, 2, m / 2), every(m + parity, 2, m / 2)});  // means, then levels
-        first_last_[parity] = IntegerProduct(arrays, "first.2", {2 * m, h0, 1, 1}, outs, hidden0, PARAMETER);
-        second_last_[parity] = IntegerProduct(arrays, "second.4", {2 * m, h2, 1, 1}, outs, hidden2, PARAMETER);
-        context_[parity] = IntegerDepthwise(arrays, "context.0", 2 * m, every(parity, 2, m), ACTIVATION);
+    if (shape.passes == 3) {
+        if (shape.latents % 4) fail<Misfit>("three passes need channels in fours");
+        passes_.push_back(pass_of(arrays, {4, 0}, nullptr, "first"));
+        passes_.push_back(pass_of(arrays, {4, 1}, "middle_context.0", "middle"));
+    } else {
+        passes_.push_back(pass_of(arrays, {2, 0}, nullptr, "first"));
     }
+    passes_.push_back(pass_of(arrays, {2, 1}, "context.0", "second"));
 }
 
-namespace {
+Checkerboard::Pass Checkerboard::pass_of(const IntegerArrays& arrays, Lattice lattice, const char* context,
+                                      const std::string& network) const {
+    const int m = shape_.latents, f = shape_.features, count = m / lattice.of;
+    auto outputs = [&](const std::string& layer) {
+        const int found = outputs_of(arrays.biases, layer);
+        if (found > shape_.hidden) fail<Misfit>(layer + " has more channels than it should");
+        return found;
+    };
+    const std::string one = network + ".0", next = network + ".2", last = network + (context ? ".4" : ".2");
+    Pass pass{lattice, {}, {}, {}, {}};
+    int hidden = outputs(one);
+    if (context) {
+        // The features, then the first and the second output of the context for each channel.
+        Order seen = joined({in_order(f), every(f, 2, m), every(f + 1, 2, m)});
+        for (int k = 0; k < 2; k++) pass.context[k] = IntegerDepthwise(arrays, context, 2 * m, every(k, 2, m), ACTIVATION);
+        pass.one = IntegerProduct(arrays, one, {hidden, 2 * m + f, 1, 1}, in_order(hidden), seen, ACTIVATION);
+        const int again = outputs(next);
+        pass.again = IntegerProduct(arrays, next, {again, hidden, 1, 1}, in_order(again), in_order(hidden), ACTIVATION);
+        hidden = again;
+    } else {
+        pass.one = IntegerProduct(arrays, one, {hidden, f, 1, 1}, in_order(hidden), in_order(f), ACTIVATION);
+    }
+    for (int c = 0; c < lattice.of; c++) {
+        Order outs = joined({every(c, lattice.of, count), every(m + c, lattice.of, count)});  // means, then levels
+        pass.last[c] = IntegerProduct(arrays, last, {2 * m, hidden, 1, 1}, outs, in_order(hidden), PARAMETER);
+    }
+    return pass;
+}
 
 // Rows of integers with a row of zeros above and below them.
 struct Bordered {
@@ -78,8 +96,6 @@ struct Bordered {
     size_t length;
     Buffer<int16_t> values;
 };
-
-}  // namespace
 
 void Checkerboard::hyper_synthesis(const int16_t* z, int rows, int columns, int threads, Buffer<int16_t>& features) const {
     const int n = shape_.hyper, hyper = padded(n), wide = padded(shape_.features);
@@ -128,85 +144,94 @@ void Checkerboard::hyper_synthesis(const int16_t* z, int rows, int columns, int 
     });
 }
 
+void Checkerboard::predict(const Pass& pass, const Order& offsets, const int16_t* features, size_t feature_row,
+                           Bordered& seen, int rows, int columns, int threads, uint8_t* indexes, int16_t* means) const {
+    const int count = shape_.latents / pass.lattice.of, lower = padded(count);
+    const int wide = padded(shape_.features), hidden = padded(shape_.hidden), latents = padded(shape_.latents);
+    const int beyond = static_cast<int>(seen.length / latents);  // columns, with one that mirrors
+    const bool sees = pass.context[0].channels() > 0;
+    in_parallel(rows, threads, [&](int first, int end) {
+        const size_t ld = wide + 2 * size_t(latents);
+        Buffer<int16_t> in(sees ? (columns + 1) * ld : 0), a(sees ? size_t(columns) * hidden : 0), b(size_t(columns) * hidden);
+        Buffer<int16_t> given(size_t(columns) * 2 * lower);
+        for (int r = first; r < end; r++) {
+            const int16_t* feature = features + r * feature_row;
+            if (!sees) {
+                pass.one.run(feature, wide, columns, b.data(), hidden);
+            } else {
+                const int16_t* around[3];
+                seen.around(r, around);
+                for (int x = 0; x < columns; x++) std::copy_n(feature + size_t(x) * wide, wide, in.data() + x * ld);
+                for (int k = 0; k < 2; k++)
+                    pass.context[k].run(around, latents, beyond, in.data() + wide + size_t(k) * latents, ld);
+                pass.one.run(in.data(), ld, columns, a.data(), hidden);
+                pass.again.run(a.data(), hidden, columns, b.data(), hidden);
+            }
+            for (int x = 0; x < 2 && x < columns; x++)  // every other position has the same channels
+                pass.last[pass.lattice.first(r, x)].run(b.data() + size_t(x) * hidden, 2 * size_t(hidden), (columns - x + 1) / 2,
+                                                        given.data() + size_t(x) * 2 * lower, 4 * size_t(lower));
+            for (int x = 0; x < columns; x++) {
+                const int16_t *mean = given.data() + size_t(x) * 2 * lower, *level = mean + lower;
+                const int32_t* offset = offsets.data() + size_t(pass.lattice.first(r, x)) * count;
+                const size_t at = (size_t(r) * columns + x) * count;
+                std::copy_n(mean, count, means + at);
+                uint8_t* index = indexes + at;  // bytes may lie anywhere: compilers need locals to go side by side
+                for (int c = 0, all = count; c < all; c++)
+                    index[c] = static_cast<uint8_t>(within((level[c] + offset[c]) >> 4, 0, LEVELS - 1));
+            }
+        }
+    });
+}
+
 template <class Coder>
 void Checkerboard::code(Coder& coder, int rows, int columns, const Quality& quality, int threads, float* y_hat) const {
-    const int m = shape_.latents, half = m / 2, wide = padded(shape_.features), hidden = padded(shape_.hidden);
-    const int lower = padded(half), latents = padded(m);
+    const int m = shape_.latents, latents = padded(m);
     const int high = (rows + HYPER_STRIDE - 1) / HYPER_STRIDE, broad = (columns + HYPER_STRIDE - 1) / HYPER_STRIDE;
     Buffer<int16_t> features;
     hyper_synthesis(coder.z(high, broad, quality.hyper_rows), high, broad, threads, features);
-    const size_t feature_row = size_t(HYPER_STRIDE) * broad * wide;
+    const size_t feature_row = size_t(HYPER_STRIDE) * broad * padded(shape_.features);
 
-    // What the second pass sees of the first: the context mirrors a row and a column where the hyper-latents reach
-    // beyond the picture (`mirror_edge`).
+    // What a pass sees of those before: contexts mirror a row and a column where the hyper-latents reach beyond the
+    // picture (`mirror_edge`).
     const bool mirror_bottom = rows % HYPER_STRIDE && rows > 1, mirror_right = columns % HYPER_STRIDE && columns > 1;
     Bordered seen(rows, columns + mirror_right, latents);
-    const size_t count = size_t(rows) * columns * half;
-    std::vector<uint8_t> indexes(count);
-    std::vector<int16_t> means(count);
-    std::vector<int32_t> offsets(m);  // of the even channels, then of the odd ones
-    for (int c = 0; c < m; c++) offsets[c % 2 * half + c / 2] = quality.offset[c];
-    for (int pass = 0; pass < 2; pass++) {
+    std::vector<uint8_t> indexes;
+    std::vector<int16_t> means;
+    for (const Pass& pass : passes_) {
+        const bool is_last = &pass == &passes_.back();
+        const int of = pass.lattice.of, part = m / of;
+        const size_t count = size_t(rows) * columns * part;
+        Order offsets(m);  // those of the channels of each kind of position lie together
+        for (int c = 0; c < m; c++) offsets[c % of * part + c / of] = quality.offset[c];
+        indexes.resize(count), means.resize(count);
+        predict(pass, offsets, features.data(), feature_row, seen, rows, columns, threads, indexes.data(), means.data());
+        const int16_t* symbols = coder.y(pass.lattice, count, indexes.data(), means.data());
+        if (is_last && !y_hat) return;
         in_parallel(rows, threads, [&](int first, int end) {
-            Buffer<int16_t> in(size_t(columns + 1) * (wide + 2 * latents)), a(size_t(columns) * hidden), b(a.size());
-            Buffer<int16_t> given(size_t(columns) * 2 * lower);
-            const size_t ld = wide + 2 * size_t(latents);
-            for (int r = first; r < end; r++) {
-                const int16_t* feature = features.data() + r * feature_row;
-                if (pass == 0) {
-                    first_.run(feature, wide, columns, b.data(), hidden);
-                } else {
-                    const int16_t* around[3];
-                    seen.around(r, around);
-                    for (int x = 0; x < columns; x++) std::copy_n(feature + size_t(x) * wide, wide, in.data() + x * ld);
-                    for (int k = 0; k < 2; k++)
-                        context_[k].run(around, latents, columns + mirror_right, in.data() + wide + size_t(k) * latents, ld);
-                    second_.run(in.data(), ld, columns, a.data(), hidden);
-                    second_more_.run(a.data(), hidden, columns, b.data(), hidden);
-                }
-                const IntegerProduct* last = pass ? second_last_ : first_last_;
-                for (int x = 0; x < 2 && x < columns; x++)  // every other position has the channels of one parity
-                    last[(r + x + pass) % 2].run(b.data() + size_t(x) * hidden, 2 * size_t(hidden), (columns - x + 1) / 2,
-                                                 given.data() + size_t(x) * 2 * lower, 4 * size_t(lower));
-                for (int x = 0; x < columns; x++) {
-                    const int16_t *mean = given.data() + size_t(x) * 2 * lower, *level = mean + lower;
-                    const int32_t* offset = offsets.data() + size_t((r + x + pass) % 2) * half;
-                    size_t at = (size_t(r) * columns + x) * half;
-                    std::copy_n(mean, half, means.data() + at);
-                    uint8_t* index = indexes.data() + at;  // bytes may lie anywhere: compilers need locals to go side by side
-                    for (int c = 0, count = half; c < count; c++)
-                        index[c] = static_cast<uint8_t>(within((level[c] + offset[c]) >> 4, 0, LEVELS - 1));
-                }
-            }
-        });
-        const int16_t* symbols = coder.y(pass, indexes.data(), means.data());
-        if (pass == 1 && !y_hat) return;
-        in_parallel(rows, threads, [&](int first, int end) {
-            std::vector<float> decoded(half);
-            std::vector<int16_t> context(half);
+            std::vector<float> decoded(part);
+            std::vector<int16_t> context(part);
             for (int r = first; r < end; r++)
                 for (int x = 0; x < columns; x++) {
-                    size_t at = (size_t(r) * columns + x) * half;
-                    int parity = (r + x + pass) % 2;
-                    float* to = y_hat ? y_hat + (size_t(r) * columns + x) * m + parity : nullptr;
-                    int16_t* sees = seen.row(r) + size_t(x) * latents + parity;
-                    for (int c = 0; c < half; c++) {  // all that can be done side by side, before channels lie apart
+                    const size_t at = (size_t(r) * columns + x) * part;
+                    const int lowest = pass.lattice.first(r, x);
+                    float* to = y_hat ? y_hat + (size_t(r) * columns + x) * m + lowest : nullptr;
+                    int16_t* sees = seen.row(r) + size_t(x) * latents + lowest;
+                    for (int c = 0; c < part; c++) {  // all that can be done side by side, before channels lie apart
                         int32_t value = means[at + c] + MEAN_ONE * symbols[at + c];
                         decoded[c] = static_cast<float>(value) / MEAN_ONE;
                         context[c] = static_cast<int16_t>(within((value + 2) >> 2, -LATENT_MAX, LATENT_MAX));
                     }
                     if (to)
-                        for (int c = 0; c < half; c++) to[2 * c] = decoded[c];
-                    if (pass == 0)
-                        for (int c = 0; c < half; c++) sees[2 * c] = context[c];
+                        for (int c = 0; c < part; c++) to[of * c] = decoded[c];
+                    if (!is_last)
+                        for (int c = 0; c < part; c++) sees[of * c] = context[c];
                 }
         });
-        if (pass == 0) {
-            if (mirror_right)
-                for (int r = 0; r < rows; r++)
-                    std::copy_n(seen.row(r) + size_t(columns - 2) * latents, latents, seen.row(r) + size_t(columns) * latents);
-            if (mirror_bottom) std::copy_n(seen.row(rows - 2), seen.length, seen.row(rows));
-        }
+        if (is_last) return;
+        if (mirror_right)
+            for (int r = 0; r < rows; r++)
+                std::copy_n(seen.row(r) + size_t(columns - 2) * latents, latents, seen.row(r) + size_t(columns) * latents);
+        if (mirror_bottom) std::copy_n(seen.row(rows - 2), seen.length, seen.row(rows));
     }
 }
 
@@ -216,13 +241,12 @@ class Reader {
   public:
     Reader(const uint8_t* stream, size_t bytes, const Tables& tables, int hyper)
         : decoder_(stream, bytes, tables), hyper_(hyper) {}
-    void expect(size_t count) { count_ = count; }
     const int16_t* z(int rows, int columns, const uint8_t* hyper_rows) {
         std::vector<uint8_t> indexes(size_t(rows) * columns * hyper_);
         for (size_t at = 0; at < indexes.size(); at += hyper_) std::copy_n(hyper_rows, hyper_, indexes.data() + at);
         return read(indexes.data(), indexes.size());
     }
-    const int16_t* y(int, const uint8_t* indexes, const int16_t*) { return read(indexes, count_); }
+    const int16_t* y(const Lattice&, size_t count, const uint8_t* indexes, const int16_t*) { return read(indexes, count); }
     uint32_t finish() {
         decoder_.finish();
         return crc_;
@@ -237,7 +261,6 @@ class Reader {
     }
     Decoder decoder_;
     int hyper_;
-    size_t count_ = 0;
     std::vector<int16_t> symbols_;
     uint32_t crc_ = 0;
 };
@@ -257,17 +280,15 @@ class Writer {
         }
         return coded_.symbols.data();
     }
-    const int16_t* y(int pass, const uint8_t* indexes, const int16_t* means) {
-        const int half = shape_.latents / 2;
+    const int16_t* y(const Lattice& lattice, size_t, const uint8_t* indexes, const int16_t* means) {
         const int16_t* found = coded_.symbols.data() + next_;
         for (int r = 0; r < rows_; r++)
             for (int x = 0; x < columns_; x++) {
-                const int parity = (r + x + pass) % 2;
-                const float* from = y_ + (size_t(r) * columns_ + x) * shape_.latents + parity;
-                for (int c = 0; c < half; c++) {
+                const float* from = y_ + (size_t(r) * columns_ + x) * shape_.latents;
+                for (int c = lattice.first(r, x); c < shape_.latents; c += lattice.of) {
                     const uint8_t row = *indexes++;
-                    const float value = from[2 * c] * gain_[2 * c + parity] - float(*means++) / MEAN_ONE;
-                    put(row >= tables_.skip_below ? chosen(value, row, 2 * c + parity) : int16_t(0), row);
+                    const float value = from[c] * gain_[c] - float(*means++) / MEAN_ONE;
+                    put(row >= tables_.skip_below ? chosen(value, row, c) : int16_t(0), row);
                 }
             }
         return found;
@@ -306,7 +327,6 @@ class Writer {
 uint32_t Checkerboard::decode(const uint8_t* stream, size_t bytes, int rows, int columns, const Quality& quality,
                               int threads, float* y_hat) const {
     Reader reader(stream, bytes, tables_, shape_.hyper);
-    reader.expect(size_t(rows) * columns * (shape_.latents / 2));
     code(reader, rows, columns, quality, threads, y_hat);
     return reader.finish();
 }

@@ -9,6 +9,7 @@ namespace rdc {
 struct CheckerboardShape {
     int latents, hyper, features;
     int hidden;  // channels between the layers of a pass, at most
+    int passes;  // 3: the first half in two quarters; otherwise 2
 };
 
 // What the quality decides: table rows of the channels of z, and offsets of the levels of y, in steps of 1/16 with
@@ -32,6 +33,17 @@ struct Coded {
     std::vector<uint8_t> rows;     // of the tables, for each symbol
 };
 
+// The elements of y that a pass codes (models/entropy/lattice.py): at every position one channel of each `of` in a row.
+struct Lattice {
+    int of, phase;
+    // The lowest channel of a position; the others follow in steps of `of`.
+    int first(int row, int column) const {
+        return of == 2 ? (row + column + phase) % 2 : 2 * ((row + phase) % 2) + (row + column) % 2;
+    }
+};
+
+struct Bordered;
+
 class Checkerboard {
   public:
     Checkerboard(const CheckerboardShape& shape, const IntegerArrays& arrays, const Tables& tables);
@@ -44,6 +56,16 @@ class Checkerboard {
                  int threads, const Choice& choice) const;
 
   private:
+    struct Pass {
+        Lattice lattice;
+        IntegerDepthwise context[2];  // the first and the second output of each channel; none in pass 0
+        IntegerProduct one, again;    // again: none in pass 0
+        IntegerProduct last[4];       // by the lowest of the channels that come out
+    };
+    Pass pass_of(const IntegerArrays& arrays, Lattice lattice, const char* context, const std::string& network) const;
+    // Indexes and means of a pass, `of` channels apart, from what it sees of those before.
+    void predict(const Pass& pass, const Order& offsets, const int16_t* features, size_t feature_row, Bordered& seen,
+                 int rows, int columns, int threads, uint8_t* indexes, int16_t* means) const;
     // y_hat may be null.
     template <class Coder>
     void code(Coder& coder, int rows, int columns, const Quality& quality, int threads, float* y_hat) const;
@@ -52,9 +74,7 @@ class Checkerboard {
     Tables tables_;
     IntegerProduct enter_, grow_[2][4];      // hyper-synthesis
     IntegerDepthwise quarter_, half_;
-    IntegerProduct first_, first_last_[2];   // by the parity of the channels that come out
-    IntegerProduct second_, second_more_, second_last_[2];
-    IntegerDepthwise context_[2];            // the first and the second output of each channel
+    std::vector<Pass> passes_;
 };
 
 }  // namespace rdc

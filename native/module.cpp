@@ -172,8 +172,9 @@ struct HyperAnalysis {
 };
 
 struct Checkerboard {
-    Checkerboard(int latents, int hyper, int features, int hidden, nb::dict dict, const Tables& tables)
-        : latents(latents), hyper(hyper), edges(tables.edges.size()), network(build({latents, hyper, features, hidden}, dict, tables)) {}
+    Checkerboard(int latents, int hyper, int features, int hidden, int passes, nb::dict dict, const Tables& tables)
+        : latents(latents), hyper(hyper), edges(tables.edges.size()),
+          network(build({latents, hyper, features, hidden, passes}, dict, tables)) {}
 
     static rdc::Checkerboard build(const rdc::CheckerboardShape& shape, const nb::dict& dict, const Tables& tables) {
         std::vector<nb::object> kept;
@@ -284,8 +285,8 @@ NB_MODULE(_native, m) {
         }, "latents"_a, "features"_a, "hyper"_a, "arrays"_a)
         .def("run", &HyperAnalysis::run, "y"_a, "gain"_a, "shift"_a, "threads"_a);
     nb::class_<Checkerboard>(m, "Checkerboard")
-        .def(nb::init<int, int, int, int, nb::dict, const Tables&>(), "latents"_a, "hyper"_a, "features"_a, "hidden"_a,
-             "arrays"_a, "tables"_a, nb::keep_alive<1, 7>())
+        .def(nb::init<int, int, int, int, int, nb::dict, const Tables&>(), "latents"_a, "hyper"_a, "features"_a, "hidden"_a,
+             "passes"_a, "arrays"_a, "tables"_a, nb::keep_alive<1, 8>())
         .def("decode", &Checkerboard::decode, "stream"_a, "rows"_a, "columns"_a, "hyper_rows"_a, "offset"_a, "threads"_a)
         .def("encode", &Checkerboard::encode, "y"_a, "gain"_a, "z"_a, "hyper_rows"_a, "offset"_a, "threads"_a,
              "worth"_a.none(), "savings"_a.none());

@@ -15,6 +15,7 @@ char error[256];
 struct Shape {
     int32_t latents, hyper, features, hidden, wide, wide_blocks, deep, deep_blocks, rows, skip_below;
     int32_t of_analysis[4];  // wide, wide_blocks, deep, deep_blocks
+    int32_t passes;
 };
 
 // What only an encoder runs.
@@ -38,7 +39,7 @@ struct Model {
         : shape(*arrays.at<Shape>("shape", 1)), edges(copied<int32_t>(arrays, "edges")),
           edge_start(copied<int32_t>(arrays, "edge_start")), radius(copied<int32_t>(arrays, "radius")),
           bucket(copied<uint16_t>(arrays, "bucket")), savings(copied<float>(arrays, "savings")),
-          entropy({shape.latents, shape.hyper, shape.features, shape.hidden},
+          entropy({shape.latents, shape.hyper, shape.features, shape.hidden, shape.passes},
                   {arrays.under<int16_t>("exact.", ".weight"), arrays.under<int32_t>("exact.", ".bias"),
                    arrays.under<int8_t>("exact.", ".shift")},
                   {edges.data(), edge_start.data(), radius.data(), bucket.data(), shape.rows, shape.skip_below}),
@@ -128,7 +129,7 @@ RDC_EXPORT(rdc_error) const char* rdc_error() { return error; }  // why it trapp
 
 RDC_EXPORT(rdc_crc32c) uint32_t rdc_crc32c(const uint8_t* data, size_t bytes) { return crc32c(data, bytes); }
 
-// shape (14: the fields of Shape), edges, edge_start, radius, bucket, savings, exact.*, synthesis.* with log_gain.values,
+// shape (15: the fields of Shape), edges, edge_start, radius, bucket, savings, exact.*, synthesis.* with log_gain.values,
 // pixels.*, and for an encoder analysis.* and hyper_analysis.* -> a model, which keeps copies. Integers of exact.* are
 // taken as they are: that no sum of theirs overflows is for the host to know, of weights that it trusts.
 RDC_EXPORT(rdc_model) const Model* rdc_model(const char* arrays, size_t bytes) { return new Model(Named(arrays, bytes)); }

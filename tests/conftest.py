@@ -103,6 +103,13 @@ def tiny_config() -> "ModelConfig":
 
 
 @pytest.fixture(scope="session")
+def three_passes(tiny_config: "ModelConfig") -> "ModelConfig":
+    """The same with the first half of y in two quarters."""
+    entropy = tiny_config.entropy.model_copy(update={"passes": 3})
+    return tiny_config.model_copy(update={"entropy": entropy})
+
+
+@pytest.fixture(scope="session")
 def busy_model() -> "Callable[[ModelConfig], ImageModel]":
     """What makes models as `tiny_model` of a configuration."""
     return _busy_model
@@ -128,7 +135,7 @@ def _busy_model(config: "ModelConfig") -> "ImageModel":
         entropy.log_scale.values.uniform_(math.log(0.1), math.log(30))
         entropy.factorized_prior.log_scale.values.uniform_(-1, 2)
         entropy.hyper_shift.values.normal_()
-        for layer in (entropy.first[-1], entropy.second[-1]):
+        for layer in (entropy.part(name)[-1] for name in ("first", *(name for _, name in entropy.later))):
             assert isinstance(layer, torch.nn.Conv2d) and layer.bias is not None
             layer.weight.mul_(40)  # they start a tenth of their usual size
             layer.bias.normal_()
@@ -153,13 +160,13 @@ def tiny_run(tiny_model: "ImageModel", photo: Picture, tmp_path_factory: pytest.
 
 @pytest.fixture(scope="session")
 def uneven_run(tiny_config: "ModelConfig", photo: Picture, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Likewise of a model whose blocks are of many widths inside, and lack their second step in places."""
+    """Likewise of three passes, with blocks of many widths inside, which lack their second step in places."""
     from rdcodec.models.transforms.kinds import LightTransform, Trunk
 
     wide = Trunk(width=16, blocks=3, mixed=(5, 40, 16), hidden=(33, 0, 7))
     deep = Trunk(width=24, blocks=2, mixed=(1, 24), hidden=(0, 60))
     transform = LightTransform(kind="light", stride8=wide, stride16=deep)
-    entropy = tiny_config.entropy.model_copy(update={"hidden": 40, "hidden_each": (3, 40, 17)})
+    entropy = tiny_config.entropy.model_copy(update={"hidden": 40, "hidden_each": (3, 21, 9, 40, 17), "passes": 3})
     config = tiny_config.model_copy(update={"analysis": transform, "synthesis": transform, "entropy": entropy})
     return _run_folder(_busy_model(config), photo, tmp_path_factory.mktemp("uneven"))
 

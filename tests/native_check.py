@@ -49,6 +49,7 @@ def of_weights(weights: Weights) -> dict[str, NDArray[np.generic]]:
         *(weights.config.latent_channels, entropy.hyper_channels, entropy.features, entropy.hidden),  # type: ignore[attr-defined]
         *(*light_shape(weights.config.synthesis), len(tables.radius), tables.skip_below),
         *light_shape(weights.config.analysis),
+        len(weights.config.entropy.lattices()),
     ]
     return {
         "shape": np.array(shape, np.int32),

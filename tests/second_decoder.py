@@ -344,17 +344,22 @@ def mirrored(x: Array) -> Array:
     return x
 
 
-def read_pass(step: int, outputs: Array, level: Array, stream: Stream) -> Array:
+def coded_by(passes: int, shape: tuple[int, ...]) -> list[Array]:
+    """Which elements each pass codes, one array of bools for a pass."""
+    channel, row, column = np.indices(shape, sparse=True)
+    even = (channel + row + column) % 2 == 0
+    quarter = even & ((channel // 2 + row) % 2 == 0)
+    return [quarter, even & ~quarter, ~even] if passes == 3 else [even, ~even]
+
+
+def read_pass(coded: Array, outputs: Array, level: Array, stream: Stream) -> Array:
     """The elements of a pass in steps of 1/64, 0 at the others."""
     means, log_scales = np.split(outputs, 2)
     indexes = np.clip((log_scales + level[:, None, None] + 8) // 16, 0, 127)
     elements = np.zeros_like(means)
-    channels, height, width = means.shape
-    for row in range(height):
-        for column in range(width):
-            for channel in range((row + column + step) % 2, channels, 2):
-                symbol = stream.symbol(int(indexes[channel, row, column]))
-                elements[channel, row, column] = 64 * symbol + means[channel, row, column]
+    for row, column, channel in np.argwhere(coded.transpose(1, 2, 0)).tolist():
+        symbol = stream.symbol(int(indexes[channel, row, column]))
+        elements[channel, row, column] = 64 * symbol + means[channel, row, column]
     return elements
 
 
@@ -375,10 +380,16 @@ def decode_checkerboard(file: File, weights: Weights, stream: Stream) -> Array:
     features = x[:, :height, :width]
 
     level = levels_at(exact["level"], file.tenths)
-    y_0 = read_pass(0, chain(features, exact, "first", 2), level, stream)
-    seen = mirrored(clamp((y_0 + 2) // 4, 4095))
-    x = np.concatenate([features, layer(seen, exact, "context.0")[:, :height, :width]])
-    return y_0 + read_pass(1, chain(x, exact, "second", 3), level, stream)
+    passes = 3 if weights.config["entropy"].get("passes") == 3 else 2
+    require(passes == 2 or len(level) % 4 == 0, "channels of a model of three passes")
+    coded = coded_by(passes, (len(level), height, width))
+    y = read_pass(coded[0], chain(features, exact, "first", 2), level, stream)
+    for place in range(1, passes):
+        context, network = ("context", "second") if place == passes - 1 else ("middle_context", "middle")
+        seen = mirrored(clamp((y + 2) // 4, 4095))
+        x = np.concatenate([features, layer(seen, exact, f"{context}.0")[:, :height, :width]])
+        y = y + read_pass(coded[place], chain(x, exact, network, 3), level, stream)
+    return y
 
 
 # The hyperprior and charm models

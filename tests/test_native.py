@@ -34,7 +34,10 @@ from fuzz_coverage import core_program
 
 GOLDEN = Path(__file__).parent / "golden"
 BUILT = Path(__file__).parents[1] / "src" / "rdcodec" / "web" / "rdc.wasm"
-EXACT = ("pixels-one-pixel", "pixels-odd", "pixels-lowest", "pixels-highest", "pixels-extremes")
+EXACT = {
+    f"Golden-{kind}.1": tuple(f"{kind}-{name}" for name in ("one-pixel", "odd", "lowest", "highest", "extremes"))
+    for kind in ("pixels", "three")
+}
 FILES = ("one-pixel", "small", "odd", "lowest", "highest", "extremes")
 CMAKE = shutil.which("cmake")
 CLANG = next(
@@ -55,17 +58,20 @@ def case(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def exact_case(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Golden files whose pixels are defined: the check wants exactly these."""
-    weights = read_weights(GOLDEN / "Golden-pixels.1.safetensors")
-    path = tmp_path_factory.mktemp("exact") / "case"
-    write_case(path, weights, [(GOLDEN / f"{name}.rdc").read_bytes() for name in EXACT], Codec(weights))
-    return path
+def exact_cases(tmp_path_factory: pytest.TempPathFactory) -> list[Path]:
+    """Golden files whose pixels are defined, of models of two and three passes: the check wants exactly these."""
+    return [exactly(tag, names, tmp_path_factory.mktemp("exact")) for tag, names in EXACT.items()]
+
+
+def exactly(tag: str, names: Sequence[str], folder: Path) -> Path:
+    weights = read_weights(GOLDEN / f"{tag}.safetensors")
+    write_case(folder / "case", weights, [(GOLDEN / f"{name}.rdc").read_bytes() for name in names], Codec(weights))
+    return folder / "case"
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(CMAKE is None or not shutil.which("c++"), reason="no CMake, or no C++ compiler")
-def test_under_sanitizers_with_every_set_of_kernels(case: Path, exact_case: Path, tmp_path: Path) -> None:
+def test_under_sanitizers_with_every_set_of_kernels(case: Path, exact_cases: list[Path], tmp_path: Path) -> None:
     """Warnings are errors; no access out of bounds, no undefined arithmetic, also on a thousand damaged streams."""
     options = ("-DRDC_CHECK=ON", "-DRDC_STRICT=ON", "-DRDC_SANITIZE=address,undefined", "-DCMAKE_BUILD_TYPE=Release")
     try:
@@ -76,18 +82,19 @@ def test_under_sanitizers_with_every_set_of_kernels(case: Path, exact_case: Path
         raise
     run(CMAKE or "", "--build", tmp_path, "--parallel", "2")
     assert RIGHT.match(run(tmp_path / "check", case, "100"))
-    assert EXACTLY.match(run(tmp_path / "check", exact_case, "100"))
+    for exact in exact_cases:
+        assert EXACTLY.match(run(tmp_path / "check", exact, "100"))
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(platform.machine() not in ("x86_64", "AMD64"), reason="kernels of another processor")
-def test_kernels_whose_instructions_are_missing_here(case: Path, exact_case: Path, tmp_path: Path) -> None:
+def test_kernels_whose_instructions_are_missing_here(case: Path, exact_cases: list[Path], tmp_path: Path) -> None:
     """AVX-512, VNNI, BF16 and AMX, modelled in C++: the same integers, pixels as promised."""
     compiler = shutil.which("g++") or pytest.skip("no g++")
     if not {"avx2", "fma"} <= set(machine()["isa"]):
         pytest.skip("the models need AVX2")
     check = modelled(tmp_path / "check", compiler)
-    for wanted, words in ((case, ""), (exact_case, " 0 off")):
+    for wanted, words in ((case, ""), *((exact, " 0 off") for exact in exact_cases)):
         said = run(check, wanted, "20").splitlines()
         assert [line.partition(":")[0] for line in said] == ["avx2", "avx512", "vnni", "bf16", "amx"]
         assert all(f"all as expected, pixels at most{words}" in line for line in said)
@@ -108,22 +115,24 @@ def test_the_fuzzers_inputs(tmp_path: Path) -> None:
 
 @pytest.mark.slow
 @pytest.mark.skipif(not shutil.which("qemu-aarch64"), reason="no qemu-aarch64 (Debian's qemu-user)")
-def test_on_arm(case: Path, exact_case: Path, tmp_path: Path) -> None:
+def test_on_arm(case: Path, exact_cases: list[Path], tmp_path: Path) -> None:
     """The same integers, pixels as promised."""
     pytest.importorskip("ziglang", reason="the package ziglang is the cross compiler")
     check = cross_compiled(tmp_path / "check", ARM)
     assert RIGHT.match(run("qemu-aarch64", check, case, "20"))
-    assert EXACTLY.match(run("qemu-aarch64", check, exact_case, "20"))
+    for exact in exact_cases:
+        assert EXACTLY.match(run("qemu-aarch64", check, exact, "20"))
 
 
 @pytest.mark.slow
-def test_as_web_assembly(case: Path, exact_case: Path, tmp_path: Path) -> None:
+def test_as_web_assembly(case: Path, exact_cases: list[Path], tmp_path: Path) -> None:
     """Likewise; its compiler has no exceptions, so that no damaged streams are decoded."""
     pytest.importorskip("ziglang", reason="the package ziglang is the cross compiler")
     pytest.importorskip("wasmtime", reason="the package wasmtime runs WebAssembly")
     check = cross_compiled(tmp_path / "check.wasm", WASM)
     assert RIGHT.match(run_wasm(check, case, "0"))
-    assert EXACTLY.match(run_wasm(check, exact_case, "0"))
+    for exact in exact_cases:
+        assert EXACTLY.match(run_wasm(check, exact, "0"))
 
 
 def test_the_module_for_pages() -> None:
@@ -133,7 +142,7 @@ def test_the_module_for_pages() -> None:
 
 
 def check_decoder(program: Path) -> None:
-    for tag, names in (("Golden.1", FILES[:-1]), ("Golden-pixels.1", EXACT)):
+    for tag, names in (("Golden.1", FILES[:-1]), *EXACT.items()):
         check_pictures(program, read_weights(GOLDEN / f"{tag}.safetensors"), names)
 
 

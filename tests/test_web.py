@@ -117,12 +117,12 @@ def astronaut() -> np.ndarray:
 
 
 @needs_node
-@pytest.mark.parametrize("tag", ["Golden.1", "Golden-pixels.1"])
+@pytest.mark.parametrize("tag", ["Golden.1", "Golden-pixels.1", "Golden-three.1"])
 def test_golden_files_both_ways(tag: str, tmp_path: Path) -> None:
     """Node has the weights as pages fetch them."""
     names = ("one-pixel", "small", "odd", "lowest", "highest", "flat", "noise", "sections")
-    if tag == "Golden-pixels.1":
-        names = ("pixels-one-pixel", "pixels-odd", "pixels-lowest", "pixels-highest", "pixels-extremes")
+    if kind := tag.removesuffix(".1").partition("-")[2]:
+        names = tuple(f"{kind}-{name}" for name in ("one-pixel", "odd", "lowest", "highest", "extremes"))
     rng = np.random.default_rng(5)
     pixels = [rng.integers(0, 256, size, np.uint8) for size in ((1, 1, 3), (40, 23, 3))]
     files = {name: (GOLDEN / f"{name}.rdc").read_bytes() for name in names}

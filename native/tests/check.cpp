@@ -61,13 +61,13 @@ struct Off {  // pixels beside those expected
 Off check(const Named& from, int mutations) {
     Off all;
     // latents, hyper, features, hidden; wide, blocks, deep, blocks of the synthesis; rows of the tables, skip_below; of
-    // the analysis as of the synthesis
+    // the analysis as of the synthesis; passes
     const int32_t* s = from.at<int32_t>("shape");
     Tables tables{from.at<int32_t>("edges"), from.at<int32_t>("edge_start"), from.at<int32_t>("radius"),
                   from.at<uint16_t>("bucket"), s[8], s[9]};
     IntegerArrays integers{from.under<int16_t>("exact.", ".weight"), from.under<int32_t>("exact.", ".bias"),
                            from.under<int8_t>("exact.", ".shift")};
-    Checkerboard entropy({s[0], s[1], s[2], s[3]}, integers, tables);
+    Checkerboard entropy({s[0], s[1], s[2], s[3], s[14]}, integers, tables);
     LightSynthesis synthesis({s[0], s[4], s[5], s[6], s[7]}, from.under<float>("synthesis."),
                              from.under<int8_t>("pixels."));
     const bool on_integers = from.has("pixels.steps.deep");

@@ -45,7 +45,7 @@ struct Model {
         : from(memory.data(), memory.size()), shape(from.at<int32_t>("shape")),
           tables{from.at<int32_t>("edges"), from.at<int32_t>("edge_start"), from.at<int32_t>("radius"),
                  from.at<uint16_t>("bucket"), shape[8], shape[9]},
-          entropy({shape[0], shape[1], shape[2], shape[3]},
+          entropy({shape[0], shape[1], shape[2], shape[3], shape[14]},
                   {from.under<int16_t>("exact.", ".weight"), from.under<int32_t>("exact.", ".bias"),
                    from.under<int8_t>("exact.", ".shift")},
                   tables),

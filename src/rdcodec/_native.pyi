@@ -60,7 +60,14 @@ class HyperAnalysis:
 
 class Checkerboard:
     def __init__(
-        self, latents: int, hyper: int, features: int, hidden: int, arrays: dict[str, NDArray[Any]], tables: Tables
+        self,
+        latents: int,
+        hyper: int,
+        features: int,
+        hidden: int,
+        passes: int,
+        arrays: dict[str, NDArray[Any]],
+        tables: Tables,
     ) -> None: ...
     def decode(
         self,

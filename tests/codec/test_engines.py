@@ -14,7 +14,7 @@ from rdcodec import _native
 from rdcodec.codec.container import unpack
 from rdcodec.codec.pipeline import Codec
 from rdcodec.errors import NeedsModel
-from rdcodec.models.entropy.checkerboard import take_parity
+from rdcodec.models.entropy.checkerboard import take
 from rdcodec.models.weights import FILE_NAME, Weights, read_weights, released
 
 Picture = NDArray[np.uint8]
@@ -86,7 +86,12 @@ def test_of_two_integers_the_one_of_less_bits_and_error_is_taken(kernels: str, w
     z = rng.normal(0, 2, (2, 2, weights.config.entropy.hyper_channels)).astype(np.float32)
 
     def first(latents: NDArray[np.float32]) -> NDArray[np.float64]:
-        return take_parity(from_numpy(latents).permute(2, 0, 1)[None], 0).reshape(-1).double().numpy()
+        return (
+            take(from_numpy(latents).permute(2, 0, 1)[None], weights.config.entropy.lattices()[0])
+            .reshape(-1)
+            .double()
+            .numpy()
+        )
 
     plain, chosen = (codec.engine.encode(y, np.ones(m, np.float32), z, 777, each) for each in (None, worth))
     rows, nearest, found = plain.indexes[1].astype(int), plain.symbols[1].astype(int), chosen.symbols[1].astype(int)
@@ -175,7 +180,7 @@ def test_twelve_threads_share_a_codec(photo: Picture) -> None:
 
 def test_integers_of_another_type_are_refused() -> None:
     weights = read_weights(GOLDEN)
-    more = replace(weights, entropy={**weights.entropy, "junk.weight": np.zeros((1, 1, 1, 1), np.float32)})
+    more = replace(weights, entropy={**weights.entropy, "first.4.weight": np.zeros((1, 1, 1, 1), np.float32)})
     with pytest.raises(NeedsModel, match="do not fit"):
         Codec(more, engine="native")
 

@@ -94,7 +94,7 @@ def make_checkerboard(photo: Photo, config: ModelConfig = CONFIG) -> ImageModel:
     with torch.no_grad():
         entropy.factorized_prior.log_scale.values.uniform_(math.log(0.1), 2)
         entropy.hyper_shift.values.normal_()
-        for network in (entropy.first, entropy.second):
+        for network in map(entropy.part, ("first", *(name for _, name in entropy.later))):
             network[-1].weight.mul_(15)
             network[-1].bias.normal_(std=0.5)
     return model.eval().requires_grad_(False)
@@ -103,7 +103,18 @@ def make_checkerboard(photo: Photo, config: ModelConfig = CONFIG) -> ImageModel:
 def make_pixels(photo: Photo) -> ImageModel:
     """As `make_checkerboard`, its synthesis far from the transform that it starts as."""
     changes = {"name": "Golden-pixels", "analysis": UNEVEN, "synthesis": UNEVEN}
-    model = make_checkerboard(photo, CONFIG.model_copy(update=changes))
+    return with_far_synthesis(make_checkerboard(photo, CONFIG.model_copy(update=changes)))
+
+
+def make_three(photo: Photo) -> ImageModel:
+    """As `make_pixels`, with three passes, between whose layers are other numbers of channels."""
+    entropy = CONFIG.entropy.model_copy(update={"passes": 3, "hidden_each": (5, 9, 12, 12, 7)})
+    changes = {"name": "Golden-three", "analysis": UNEVEN, "synthesis": UNEVEN, "entropy": entropy}
+    return with_far_synthesis(make_checkerboard(photo, CONFIG.model_copy(update=changes)))
+
+
+def with_far_synthesis(model: ImageModel) -> ImageModel:
+    """A light model whose synthesis is far from the transform that it starts as."""
     model.synthesis.tint.values.uniform_(-0.5, 0.5)
     for layer in layers_of(model.synthesis.trunk):
         layer.reset_parameters()
@@ -146,6 +157,7 @@ RELEASED = ("I.1", "H.2", "I.3", "J.2", "H.3", "I.4", "J.3", "H.4", "I.5", "J.4"
 MODELS: dict[str, Callable[[Photo], ImageModel]] = {
     "Golden.1": make_checkerboard,
     "Golden-pixels.1": make_pixels,
+    "Golden-three.1": make_three,
     "Golden-hyperprior.1": lambda _: make_lively(single_rate("Golden-hyperprior", HYPERPRIOR)),
     "Golden-charm.1": lambda _: make_lively(single_rate("Golden-charm", CHARM)),
 }
@@ -173,10 +185,10 @@ def few_pictures(kind: str, photo: NDArray[np.uint8]) -> dict[str, tuple[NDArray
     return {f"{kind}-{name}": (part, None) for name, part in parts.items()}
 
 
-def pixel_pictures(photo: NDArray[np.uint8]) -> dict[str, tuple[NDArray[np.uint8], float]]:
-    """Pictures of the model whose pixels are integers, and their quality, by name of the file."""
+def pixel_pictures(kind: str, photo: NDArray[np.uint8]) -> dict[str, tuple[NDArray[np.uint8], float]]:
+    """Pictures of a model whose pixels are integers, and their quality, by name of the file."""
     sides = {"one-pixel": (1, 1, 50), "odd": (70, 130, 64.1), "lowest": (37, 50, 0), "highest": (50, 37, 100)}
-    return {f"pixels-{name}": (photo[96 : 96 + h, 180 : 180 + w], q) for name, (h, w, q) in sides.items()}
+    return {f"{kind}-{name}": (photo[96 : 96 + h, 180 : 180 + w], q) for name, (h, w, q) in sides.items()}
 
 
 def encode_latents(codec: Codec, y: Latents, z: Latents, like: Header) -> tuple[bytes, NDArray[np.int32], Latents]:
@@ -236,11 +248,10 @@ def main() -> None:
             continue
         export(make_model(Photo("astronaut", photo)), weights, [photo[:256, :256]], tag)
         codec = Codec(read_weights(weights), torch.device("cpu"))
-        kind = codec.model.config.entropy.kind
-        start = f"{kind}-" if codec.single_rate else "pixels-" if tag == "Golden-pixels.1" else ""
-        chosen = (
-            pictures(photo) if not start else few_pictures(kind, photo) if codec.single_rate else pixel_pictures(photo)
-        )
+        kind = tag.removesuffix(".1").removeprefix("Golden").removeprefix("-")
+        start = f"{kind}-" if kind else ""
+        few = few_pictures if codec.single_rate else pixel_pictures
+        chosen = few(kind, photo) if kind else pictures(photo)
         for name, (image, quality) in chosen.items():
             coded = codec.encode(image, quality)
             keep(codec, name, coded.data, np.concatenate(coded.symbols), coded.y_hat)

@@ -1,6 +1,6 @@
 """Channels that are always zero can go, and others change places: symbols stay, and pixels but for rounding."""
 
-import copy
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,7 @@ from rdcodec.export.channels import BETWEEN, busy_shares, with_busy_channels
 from rdcodec.export.weights import export
 from rdcodec.models.base import ImageModel
 from rdcodec.models.blocks import LightBlock
+from rdcodec.models.config import ModelConfig
 from rdcodec.models.entropy.kinds import CheckerboardEntropy
 from rdcodec.models.transforms.kinds import LightTransform
 from rdcodec.models.weights import Weights
@@ -24,10 +25,15 @@ Picture = NDArray[np.uint8]
 
 
 @pytest.fixture(scope="module")
-def sleepy(tiny_model: ImageModel, photo: Picture, tmp_path_factory: pytest.TempPathFactory) -> Weights:
-    """Of `tiny_model`, with the channels 3 and 4 of each first step dead, and the second step but for channel 7 at 1/8
+def sleepy(
+    three_passes: ModelConfig,
+    busy_model: Callable[[ModelConfig], ImageModel],
+    photo: Picture,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Weights:
+    """Of three passes, with the channels 3 and 4 of each first step dead, and the second step but for channel 7 at 1/8
     and wholly at 1/16."""
-    model = copy.deepcopy(tiny_model)
+    model = busy_model(three_passes)
     model.synthesis.trunk[-2].weight.mul_(0.02)  # of pictures that stay within 0..255
     model.synthesis.trunk[-2].bias.zero_()
     for name, block in model.named_modules():
@@ -38,7 +44,8 @@ def sleepy(tiny_model: ImageModel, photo: Picture, tmp_path_factory: pytest.Temp
             _put_to_sleep(block.feed_forward[0], torch.tensor([k for k in range(32) if deep or k != 7]))
             block.feed_forward[0].bias[7] = -1 if deep else 1
     _put_to_sleep(model.entropy.first[0], torch.arange(5))
-    _put_to_sleep(model.entropy.second[2], torch.arange(2, 16, 2))
+    for name in ("middle", "second"):
+        _put_to_sleep(model.entropy.part(name)[2], torch.arange(2, 16, 2))
     path = tmp_path_factory.mktemp("sleepy") / "weights.safetensors"
     return export(model, path, [photo])
 
@@ -64,7 +71,8 @@ def test_what_is_always_zero_goes(sleepy: Weights, narrow: Weights) -> None:
         )
     entropy = narrow.config.entropy
     assert isinstance(entropy, CheckerboardEntropy) and entropy.hidden_each is not None
-    assert entropy.hidden_each[0] <= 11 and entropy.hidden_each[2] <= 9 and entropy.hidden == 16
+    first, _, middle, _, last = entropy.hidden_each
+    assert first <= 11 and middle <= 9 and last <= 9 and entropy.hidden == 16
     assert narrow.parameters < sleepy.parameters - 4 * 2 * 16 * 30
     assert narrow.build().config == narrow.config
 

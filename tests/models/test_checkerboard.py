@@ -1,6 +1,7 @@
-"""The two-pass context in floats: who is coded when, who sees whom, and what that costs."""
+"""The context of two and three passes in floats: who is coded when, who sees whom, and what that costs."""
 
 import math
+from collections.abc import Callable
 from itertools import pairwise
 
 import pytest
@@ -12,14 +13,10 @@ from torch import Tensor
 from rdcodec.exact.tables import SCALE_MAX, SCALE_MIN
 from rdcodec.models.base import ImageModel
 from rdcodec.models.blocks import lower_bound
-from rdcodec.models.entropy.checkerboard import (
-    Noise,
-    mirror_edge,
-    parity_mask,
-    spread_parity,
-    take_parity,
-)
+from rdcodec.models.config import ModelConfig
+from rdcodec.models.entropy.checkerboard import Noise, mask, mirror_edge, spread, take
 from rdcodec.models.entropy.gaussian import LOG_SCALE_MIN, gaussian_bits, straight_round
+from rdcodec.models.entropy.lattice import HALVES, QUARTERS_AND_HALF, Lattice
 
 QUALITY = torch.tensor([60.0])
 
@@ -29,77 +26,103 @@ def latents(model: ImageModel, height: int, width: int, seed: int = 0) -> Tensor
     return torch.randn(1, model.config.latent_channels, height, width) * 3
 
 
-# Parity
+# Lattices
 
 
-sizes = st.tuples(st.integers(1, 5).map(lambda half: 2 * half), st.integers(1, 7), st.integers(1, 7))
+ORDERS = {2: HALVES, 3: QUARTERS_AND_HALF}
+sizes = st.tuples(st.integers(1, 3).map(lambda four: 4 * four), st.integers(1, 7), st.integers(1, 7))
+lattices = st.sampled_from([*HALVES, *QUARTERS_AND_HALF])
 
 
-@given(sizes)
+@given(sizes, st.sampled_from([2, 3]))
 @settings(max_examples=40)
-def test_two_passes_take_every_element_once(shape: tuple[int, int, int]) -> None:
+def test_the_passes_take_every_element_once(shape: tuple[int, int, int], passes: int) -> None:
     x = torch.arange(math.prod(shape)).reshape(1, *shape)
-    taken = torch.cat([take_parity(x, step).reshape(-1) for step in (0, 1)])
+    taken = torch.cat([take(x, lattice).reshape(-1) for lattice in ORDERS[passes]])
     assert sorted(taken.tolist()) == list(range(math.prod(shape)))
 
 
-@given(sizes, st.sampled_from([0, 1]))
+@given(sizes, lattices)
 @settings(max_examples=40)
-def test_take_and_spread_are_inverse(shape: tuple[int, int, int], step: int) -> None:
+def test_take_and_spread_are_inverse(shape: tuple[int, int, int], lattice: Lattice) -> None:
     x = torch.arange(1.0, math.prod(shape) + 1).reshape(1, *shape)
-    part = take_parity(x, step)
-    assert part.shape == (shape[1], shape[2], shape[0] // 2)
-    spread = spread_parity(part, step)
-    assert torch.equal(take_parity(spread, step), part)
-    assert not take_parity(spread, 1 - step).any()
-    assert torch.equal(spread, x * (parity_mask(x) == (step == 0)))
-    assert torch.equal(spread + spread_parity(take_parity(x, 1 - step), 1 - step), x)
+    part = take(x, lattice)
+    assert part.shape == (shape[1], shape[2], shape[0] // lattice.of)
+    assert torch.equal(spread(part, lattice), x * mask(x, lattice))
+    assert torch.equal(take(spread(part, lattice), lattice), part)
 
 
-def test_neighbours_are_in_different_passes() -> None:
-    mask = parity_mask(torch.zeros(1, 4, 5, 6))[0]
-    assert mask[0, 0, 0]
+def test_neighbours_are_in_different_halves() -> None:
+    even = mask(torch.zeros(1, 4, 5, 6), HALVES[0])[0]
+    assert even[0, 0, 0]
     for axis in range(3):
-        assert torch.equal(mask.narrow(axis, 1, mask.shape[axis] - 1), ~mask.narrow(axis, 0, mask.shape[axis] - 1))
+        assert torch.equal(even.narrow(axis, 1, even.shape[axis] - 1), ~even.narrow(axis, 0, even.shape[axis] - 1))
 
 
-def test_channels_keep_their_order() -> None:
-    x = torch.arange(6.0).reshape(1, 6, 1, 1).expand(1, 6, 1, 2)
-    assert take_parity(x, 0)[0].tolist() == [[0, 2, 4], [1, 3, 5]]
-    assert take_parity(x, 1)[0].tolist() == [[1, 3, 5], [0, 2, 4]]
+def test_quarters_share_a_half_and_are_each_others_diagonal_neighbours() -> None:
+    y = torch.zeros(1, 8, 6, 6)
+    one, other = (mask(y, lattice)[0] for lattice in QUARTERS_AND_HALF[:2])
+    assert one[0, 0, 0] and torch.equal(one | other, mask(y, HALVES[0])[0]) and not (one & other).any()
+    for right in (slice(1, None), slice(None, -1)):
+        left = slice(None, -1) if right.start else slice(1, None)
+        assert torch.equal(one[:, :-1, left], other[:, 1:, right])
+
+
+@pytest.mark.parametrize(
+    ("lattice", "channels"),
+    [
+        (HALVES[0], [[0, 2, 4, 6], [1, 3, 5, 7]]),
+        (HALVES[1], [[1, 3, 5, 7], [0, 2, 4, 6]]),
+        (QUARTERS_AND_HALF[0], [[0, 4], [1, 5]]),
+        (QUARTERS_AND_HALF[1], [[2, 6], [3, 7]]),
+    ],
+    ids=str,
+)
+def test_channels_keep_their_order(lattice: Lattice, channels: list[list[int]]) -> None:
+    x = torch.arange(8.0).reshape(1, 8, 1, 1).expand(1, 8, 1, 2)
+    assert take(x, lattice)[0].tolist() == channels
 
 
 # The float model
 
 
-@pytest.fixture
-def fixed_z(tiny_model: ImageModel, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Hyper-latents that do not depend on y, to see what y alone reaches."""
+@pytest.fixture(params=[2, 3], ids=["two passes", "three passes"])
+def model(
+    request: pytest.FixtureRequest,
+    tiny_model: ImageModel,
+    three_passes: ModelConfig,
+    busy_model: Callable[[ModelConfig], ImageModel],
+) -> ImageModel:
+    return tiny_model if request.param == 2 else busy_model(three_passes)
+
+
+@pytest.mark.parametrize("at", [(0, 0, 0), (5, 3, 4), (2, 7, 7), (31, 4, 4), (6, 3, 5), (17, 2, 5)])
+def test_no_rate_depends_on_what_is_coded_later(
+    model: ImageModel, at: tuple[int, int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An element reaches those of the passes behind it alone; in the next one, its 3 x 3 positions."""
     torch.manual_seed(1)
-    z = torch.randn(1, tiny_model.entropy.hyper_channels, 2, 2) * 2
-    monkeypatch.setattr(tiny_model.entropy, "analyse", lambda y, quality: z)
-
-
-@pytest.mark.usefixtures("fixed_z")
-@pytest.mark.parametrize("at", [(0, 0, 0), (5, 3, 4), (2, 7, 7), (31, 4, 4)])
-def test_no_rate_depends_on_what_is_coded_later(tiny_model: ImageModel, at: tuple[int, int, int]) -> None:
-    """An element of pass 1 reaches no other; one of pass 0 reaches pass 1 in its 3 x 3 positions alone."""
-    y = latents(tiny_model, 8, 8)
+    z = torch.randn(1, model.entropy.hyper_channels, 2, 2) * 2  # does not depend on y, to see what y alone reaches
+    monkeypatch.setattr(model.entropy, "analyse", lambda y, quality: z)
+    y = latents(model, 8, 8)
     changed = y.clone()
     changed[0][at] += 5
-    moved = (tiny_model.entropy(y, QUALITY).bits_y != tiny_model.entropy(changed, QUALITY).bits_y)[0]
+    moved = (model.entropy(y, QUALITY).bits_y != model.entropy(changed, QUALITY).bits_y)[0]
     assert moved[at]
     moved[at] = False
-    assert not (moved & parity_mask(y)[0]).any()
-    _, row, column = at
-    near = moved[:, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
-    assert near.any() == (sum(at) % 2 == 0)
-    assert moved.sum() == near.sum()
+    masks = [mask(y, lattice)[0] for lattice in model.entropy.lattices]
+    (own,) = (step for step, here in enumerate(masks) if here[at])
+    assert not any((moved & here).any() for here in masks[: own + 1])
+    if own + 1 < len(masks):
+        _, row, column = at
+        beside = moved & masks[own + 1]
+        near = beside[:, max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+        assert near.any() and beside.sum() == near.sum()
 
 
-def test_samples_of_a_batch_are_rated_alone(tiny_model: ImageModel) -> None:
-    entropy, quality = tiny_model.entropy, torch.tensor([5.0, 60.0])
-    y = torch.cat([latents(tiny_model, 4, 4, seed) for seed in (0, 1)])
+def test_samples_of_a_batch_are_rated_alone(model: ImageModel) -> None:
+    entropy, quality = model.entropy, torch.tensor([5.0, 60.0])
+    y = torch.cat([latents(model, 4, 4, seed) for seed in (0, 1)])
     noise = Noise(torch.rand_like(y) - 0.5, torch.rand(2, entropy.hyper_channels, 1, 1) - 0.5)
     together = entropy(y, quality, noise)
     for i in (0, 1):
@@ -109,8 +132,8 @@ def test_samples_of_a_batch_are_rated_alone(tiny_model: ImageModel) -> None:
             torch.testing.assert_close(mixed[own], value, atol=1e-3, rtol=1e-4)
 
 
-def test_noise_changes_the_rate_and_not_the_latents(tiny_model: ImageModel) -> None:
-    entropy, y = tiny_model.entropy, latents(tiny_model, 4, 4)
+def test_noise_changes_the_rate_and_not_the_latents(model: ImageModel) -> None:
+    entropy, y = model.entropy, latents(model, 4, 4)
     quiet = entropy(y, QUALITY, None)
     noise = Noise(torch.rand_like(y) - 0.5, torch.rand(1, entropy.hyper_channels, 1, 1) - 0.5)
     noisy = entropy(y, QUALITY, noise)
@@ -191,12 +214,13 @@ def test_straight_round_rounds_with_the_gradient_of_one() -> None:
 
 
 @pytest.mark.parametrize(("height", "width"), [(1, 1), (4, 8), (5, 8), (4, 7), (2, 3), (6, 1)])
-def test_the_mirrored_edge(height: int, width: int) -> None:
-    """Beyond a side that is no multiple of 4, what stands there is of pass 0 where pass 0 would be."""
-    y = torch.arange(1.0, 4 * height * width + 1).reshape(1, 4, height, width)
-    first = y * parity_mask(y)
+@pytest.mark.parametrize("lattice", [HALVES[0], *QUARTERS_AND_HALF[:2]], ids=str)
+def test_the_mirrored_edge(height: int, width: int, lattice: Lattice) -> None:
+    """Beyond a side that is no multiple of 4, what stands there is of the pass that would be there."""
+    y = torch.arange(1.0, 8 * height * width + 1).reshape(1, 8, height, width)
+    first = y * mask(y, lattice)
     seen = mirror_edge(first)
     assert torch.equal(seen[:, :, :height, :width], first)
     more = [int(side % 4 > 0 and side > 1) for side in (height, width)]
     assert [seen.shape[2] - height, seen.shape[3] - width] == more
-    assert torch.equal(seen != 0, parity_mask(seen))
+    assert torch.equal(seen != 0, mask(seen, lattice))

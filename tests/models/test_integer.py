@@ -1,6 +1,6 @@
 """The entropy model on integers: the same for encoder and decoder, blind to what comes later, close to its floats."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +10,9 @@ from torch import Tensor
 
 from rdcodec.exact.fixed import HYPER_MAX, MEAN_ONE
 from rdcodec.exact.tables import LEVELS, Tables
-from rdcodec.models.entropy.checkerboard import spread_parity
+from rdcodec.models.entropy.checkerboard import mask, spread
 from rdcodec.models.entropy.integer import IntegerCheckerboard, Part
+from rdcodec.models.entropy.lattice import HALVES, Lattice
 from rdcodec.models.weights import FILE_NAME, Weights, read_weights
 
 TENTHS = 600
@@ -20,7 +21,8 @@ TENTHS = 600
 class Lookup:
     """A coder that looks symbols up in y and z, and keeps what it was told of each element of y."""
 
-    def __init__(self, y: Tensor, z: Tensor) -> None:
+    def __init__(self, y: Tensor, z: Tensor, lattices: Sequence[Lattice] = HALVES) -> None:
+        self.lattices = lattices
         self.latents, self.hyper_latents = y, z
         self.told: list[Tensor] = []  # mean and index per pass, (2, M, h, w)
         self.symbols: list[Tensor] = []
@@ -30,8 +32,8 @@ class Lookup:
         return self._keep(self.hyper_latents[0].permute(1, 2, 0).round(), indexes)
 
     def y(self, part: Part, mean: Tensor, indexes: Tensor) -> Tensor:
-        step = len(self.told)
-        self.told.append(torch.cat([spread_parity(told, step) for told in (mean, indexes.float())]))
+        lattice = self.lattices[len(self.told)]
+        self.told.append(torch.cat([spread(told, lattice) for told in (mean, indexes.float())]))
         return self._keep((part(self.latents) - mean / MEAN_ONE).round(), indexes)
 
     def _keep(self, symbols: Tensor, indexes: Tensor) -> Tensor:
@@ -66,6 +68,12 @@ def entropy(weights: Weights) -> IntegerCheckerboard:
     return weights.build_entropy()
 
 
+@pytest.fixture(scope="module", params=[2, 3], ids=["two passes", "three passes"])
+def passes(request: pytest.FixtureRequest, tiny_run: Path, uneven_run: Path) -> IntegerCheckerboard:
+    """A model of each number of passes."""
+    return read_weights((tiny_run if request.param == 2 else uneven_run) / FILE_NAME).build_entropy()
+
+
 def latents(height: int, width: int, hyper_channels: int = 8, seed: int = 1) -> tuple[Tensor, Tensor]:
     """y and z of a size, as lively as those of a picture."""
     torch.manual_seed(seed)
@@ -76,44 +84,48 @@ def latents(height: int, width: int, hyper_channels: int = 8, seed: int = 1) -> 
 @pytest.mark.parametrize("size", [(1, 1), (3, 1), (4, 4), (5, 9)], ids=str)
 @pytest.mark.parametrize("tenths", [0, 333, 1000])
 def test_a_decoder_builds_what_the_encoder_built(
-    entropy: IntegerCheckerboard, size: tuple[int, int], tenths: int
+    passes: IntegerCheckerboard, size: tuple[int, int], tenths: int
 ) -> None:
     y, z = latents(*size)
-    encoder = Lookup(y, z)
-    y_hat = entropy.code(*size, tenths, encoder)
+    lattices = passes.config.lattices()
+    encoder = Lookup(y, z, lattices)
+    y_hat = passes.code(*size, tenths, encoder)
     decoder = Replay(encoder.symbols)
-    assert torch.equal(entropy.code(*size, tenths, decoder), y_hat)
+    assert torch.equal(passes.code(*size, tenths, decoder), y_hat)
     assert all(torch.equal(a, b) for a, b in zip(encoder.indexes, decoder.indexes, strict=True))
-    assert [len(part) for part in encoder.symbols] == [z.numel(), y.numel() // 2, y.numel() // 2]
+    assert [len(part) for part in encoder.symbols] == [z.numel(), *(y.numel() // lattice.of for lattice in lattices)]
     assert (y_hat - y).abs().max() <= 0.5
     assert torch.equal(y_hat * MEAN_ONE, (y_hat * MEAN_ONE).round())
 
 
-@pytest.mark.parametrize("at", [(0, 0, 0), (5, 3, 4), (2, 7, 7), (31, 4, 4)])
-def test_nothing_depends_on_what_is_coded_later(entropy: IntegerCheckerboard, at: tuple[int, int, int]) -> None:
-    """An element of pass 1 reaches no other element; one of pass 0 reaches pass 1 in its 3 x 3 positions alone."""
+@pytest.mark.parametrize("at", [(0, 0, 0), (5, 3, 4), (2, 7, 7), (31, 4, 4), (6, 3, 5)])
+def test_nothing_depends_on_what_is_coded_later(passes: IntegerCheckerboard, at: tuple[int, int, int]) -> None:
+    """An element reaches the passes behind its own alone; in the next one, its 3 x 3 positions."""
     y, z = latents(8, 8)
     changed = y.clone()
     changed[0][at] += 5
-    before, after = Lookup(y, z), Lookup(changed, z)
+    lattices = passes.config.lattices()
+    before, after = Lookup(y, z, lattices), Lookup(changed, z, lattices)
     for coder in (before, after):
-        entropy.code(8, 8, TENTHS, coder)
-    assert torch.equal(before.told[0], after.told[0])
-    moved = (before.told[1] != after.told[1]).any(1).any(0)
-    _, row, column = at
-    near = moved[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
-    assert near.any() == (sum(at) % 2 == 0)
-    assert moved.sum() == near.sum()
+        passes.code(8, 8, TENTHS, coder)
+    (own,) = (step for step, lattice in enumerate(lattices) if mask(y, lattice)[0][at])
+    assert all(torch.equal(before.told[step], after.told[step]) for step in range(own + 1))
+    if own + 1 < len(lattices):
+        moved = (before.told[own + 1] != after.told[own + 1]).any(1).any(0)
+        _, row, column = at
+        near = moved[max(row - 1, 0) : row + 2, max(column - 1, 0) : column + 2]
+        assert near.any() and moved.sum() == near.sum()
 
 
-def test_hyper_latents_reach_both_passes_as_far_as_they_go(entropy: IntegerCheckerboard) -> None:
+def test_hyper_latents_reach_all_passes_as_far_as_they_go(passes: IntegerCheckerboard) -> None:
     y, z = latents(8, 8)
+    lattices = passes.config.lattices()
     told = []
     for value in (z, z + 3, z + HYPER_MAX + 10, z + 30000):
-        coder = Lookup(y, value)
-        entropy.code(8, 8, TENTHS, coder)
+        coder = Lookup(y, value, lattices)
+        passes.code(8, 8, TENTHS, coder)
         told.append(coder.told)
-    for step in (0, 1):
+    for step in range(len(lattices)):
         assert not torch.equal(told[0][step], told[1][step])
         assert torch.equal(told[2][step], told[3][step])
 

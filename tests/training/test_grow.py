@@ -28,10 +28,11 @@ def larger(tiny_config: ModelConfig) -> ModelConfig:
     return config_of(tiny_config, width=24, blocks=3, hyper=12, features=20, hidden=28)
 
 
-@pytest.fixture
-def grown(larger: ModelConfig, tiny_model: ImageModel) -> ImageModel:
+@pytest.fixture(params=[None, 3], ids=["two passes", "three passes"])
+def grown(request: pytest.FixtureRequest, larger: ModelConfig, tiny_model: ImageModel) -> ImageModel:
     torch.manual_seed(2)
-    model = ImageModel(larger)
+    entropy = larger.entropy.model_copy(update={"passes": request.param})
+    model = ImageModel(larger.model_copy(update={"entropy": entropy}))
     grow(model, tiny_model)
     return model
 
@@ -85,3 +86,14 @@ def test_what_contains_what(tiny_config: ModelConfig, larger: ModelConfig) -> No
     assert not contains(b, b)  # of one rate: nothing to grow
     thin = config_of(tiny_config, width=24, blocks=3, hyper=4, features=20, hidden=28)
     assert not contains(thin, tiny_config)
+
+
+def test_a_pass_more_has_room_for_what_pass_0_is(tiny_config: ModelConfig) -> None:
+    def passes(hidden_each: tuple[int, ...] | None) -> ModelConfig:
+        entropy = tiny_config.entropy.model_copy(update={"passes": 3, "hidden_each": hidden_each})
+        return tiny_config.model_copy(update={"entropy": entropy})
+
+    assert contains(passes(None), tiny_config) and contains(passes(None), passes((16, 9, 16, 16, 16)))
+    assert not contains(tiny_config, passes(None))
+    assert not contains(passes((16, 16, 15, 16, 16)), tiny_config)
+    assert not contains(passes((16, 15, 16, 16, 16)), tiny_config)

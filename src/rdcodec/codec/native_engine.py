@@ -51,23 +51,26 @@ class NativeEngine:
         config = weights.config
         self._weights, self._latents = weights, config.latent_channels
         self._entropy = cast(CheckerboardEntropy, config.entropy)
+        self._lattices = self._entropy.lattices()
         weights.check_tables()
         hidden = self._entropy.hyper_channels, self._entropy.features, self._entropy.hidden
         self._check_widths(*hidden)
-        for name, chain in checkerboard_chains(self._entropy, self._latents).items():
+        chains = checkerboard_chains(self._entropy, self._latents)
+        for name, chain in chains.items():
             for _ in proved(chain, nested(weights.entropy, name), CHECKERBOARD_INPUTS[name], PARAMETER):
                 pass  # each layer is proved on its way
         self._prior_level = levels(weights.entropy, "prior_level", self._entropy.hyper_channels)
         self._level = levels(weights.entropy, "level", self._latents)
+        arrays = {name: array for name, array in weights.entropy.items() if name.partition(".")[0] in chains}
         tables = rans.native_tables(weights.tables)
         try:
-            self._checkerboard = _native.Checkerboard(self._latents, *hidden, dict(weights.entropy), tables)
+            self._checkerboard = _native.Checkerboard(self._latents, *hidden, len(self._lattices), arrays, tables)
         except _native.Misfit:
             raise weights.misfit() from None
-        arrays = weights.floats("synthesis.")
-        self._tint = self._anchors(arrays, "tint.values", cast(LightTransform, config.synthesis).stride16.width)
-        arrays |= {f"log_gain.{name}": array for name, array in weights.floats("log_gain.").items()}
-        self._synthesis = self._network(_native.LightSynthesis, config.synthesis, arrays, dict(weights.pixels))
+        floats = weights.floats("synthesis.")
+        self._tint = self._anchors(floats, "tint.values", cast(LightTransform, config.synthesis).stride16.width)
+        floats |= {f"log_gain.{name}": array for name, array in weights.floats("log_gain.").items()}
+        self._synthesis = self._network(_native.LightSynthesis, config.synthesis, floats, dict(weights.pixels))
 
     def _check_widths(self, *widths: int) -> None:
         if max(widths) > WIDEST:
@@ -121,7 +124,7 @@ class NativeEngine:
         stream, crc, symbols, rows = self._checkerboard.encode(
             y, gain, z, *self._rows(tenths), threads(), worth, savings
         )
-        ends = z.size, z.size + y.size // 2
+        ends = np.cumsum([z.size, *(y.size // lattice.of for lattice in self._lattices)])[:-1]
         return Symbols(stream, crc, np.split(symbols, ends), np.split(rows, ends))
 
     def decode(self, stream: bytes, rows: int, columns: int, tenths: int) -> tuple[Latents, int]:

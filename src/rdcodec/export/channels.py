@@ -29,12 +29,14 @@ SIDES = ("analysis", "synthesis")
 
 # Of the checkerboard model, by the ReLU that channels leave through last: the layers that give them, with how many
 # outputs a pixel shuffle makes a channel of, and the layers that read them. Those of HIDDEN can become fewer.
-HIDDEN = ("first.1", "second.1", "second.3")
+HIDDEN = ("first.1", "middle.1", "middle.3", "second.1", "second.3")
 BETWEEN: dict[str, tuple[dict[str, int], tuple[str, ...]]] = {
     "hyper_synthesis.1": ({"hyper_synthesis.0": 1}, ("hyper_synthesis.2",)),
     "hyper_synthesis.6": ({"hyper_synthesis.2": 4, "hyper_synthesis.5": 1}, ("hyper_synthesis.7",)),
-    "hyper_synthesis.11": ({"hyper_synthesis.7": 4, "hyper_synthesis.10": 1}, ("first.0", "second.0")),
+    "hyper_synthesis.11": ({"hyper_synthesis.7": 4, "hyper_synthesis.10": 1}, ("first.0", "middle.0", "second.0")),
     "first.1": ({"first.0": 1}, ("first.2",)),
+    "middle.1": ({"middle.0": 1}, ("middle.2",)),
+    "middle.3": ({"middle.2": 1}, ("middle.4",)),
     "second.1": ({"second.0": 1}, ("second.2",)),
     "second.3": ({"second.2": 1}, ("second.4",)),
 }
@@ -144,11 +146,12 @@ def _in_order(weights: Weights, shares: dict[str, Tensor]) -> Weights:
 
     Those that are never busy go, where the configuration can say so.
     """
-    orders = {relu: np.argsort(shares[f"entropy.{relu}"].numpy(), kind="stable") for relu in BETWEEN}
-    idle = {relu: int((shares[f"entropy.{relu}"] == 0).sum()) for relu in HIDDEN}
+    busy = {relu: shares[f"entropy.{relu}"] for relu in BETWEEN if f"entropy.{relu}" in shares}
+    orders = {relu: np.argsort(share.numpy(), kind="stable") for relu, share in busy.items()}
+    idle = {relu: int((share == 0).sum()) for relu, share in busy.items() if relu in HIDDEN}
     kept = {relu: order[min(idle.get(relu, 0), len(order) - 1) :] for relu, order in orders.items()}
-    first, second, again = (len(kept[relu]) for relu in HIDDEN)
-    entropy = weights.config.entropy.model_copy(update={"hidden_each": (first, second, again)})
+    widths = tuple(len(kept[relu]) for relu in HIDDEN if relu in kept)
+    entropy = weights.config.entropy.model_copy(update={"hidden_each": widths})
     return replace(
         weights,
         config=weights.config.model_copy(update={"entropy": entropy}),

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from rdcodec.models.base import ImageModel
-from rdcodec.models.blocks import LightBlock, shrink
+from rdcodec.models.blocks import LightBlock, layers_of, shrink
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.entropy.checkerboard import CheckerboardModel
 from rdcodec.models.entropy.kinds import CheckerboardEntropy
@@ -39,6 +39,8 @@ def contains(config: ModelConfig, smaller: ModelConfig) -> bool:
         new, old = getattr(config, name), getattr(smaller, name)
         if not (isinstance(new, LightTransform | CheckerboardEntropy) and type(old) is type(new)):
             return False
+        if isinstance(new, CheckerboardEntropy) and isinstance(old, CheckerboardEntropy) and not _passes_hold(new, old):
+            return False
         if not all(a >= b for a, b in zip(_sizes(new), _sizes(old), strict=True)):
             return False
         if isinstance(new, LightTransform) and isinstance(old, LightTransform) and not _blocks_hold(new, old):
@@ -48,8 +50,16 @@ def contains(config: ModelConfig, smaller: ModelConfig) -> bool:
 
 def _sizes(part: LightTransform | CheckerboardEntropy) -> list[int]:
     if isinstance(part, CheckerboardEntropy):
-        return [part.hyper_channels, part.features, *part.inner()]
+        first, *_, again, last = part.inner()
+        return [part.hyper_channels, part.features, first, again, last]
     return [size for trunk in (part.stride8, part.stride16) for size in (trunk.width, trunk.blocks)]
+
+
+def _passes_hold(new: CheckerboardEntropy, old: CheckerboardEntropy) -> bool:
+    """Whether the first has the passes of the second; a pass that is new has to hold what pass 0 is."""
+    if len(new.lattices()) == len(old.lattices()):
+        return all(a >= b for a, b in zip(new.inner(), old.inner(), strict=True))
+    return new.passes is not None and min(new.inner()[1:3]) >= old.inner()[0]
 
 
 def _blocks_hold(new: LightTransform, old: LightTransform) -> bool:
@@ -102,6 +112,24 @@ def _runs(network: nn.Sequential) -> list[list[nn.Module]]:
     return [list(run) for _, run in groupby(network, key=type)]
 
 
+def _begin_blind(network: nn.Sequential, first: nn.Sequential) -> None:
+    """Let the network of a pass that the smaller model lacks give what pass 0 gives, which sees the features alone.
+
+    What it makes besides of the elements that are decoded already is silent at first, as nothing of it is read.
+    """
+    enter, again, leave, first_enter, first_leave = layers_of(nn.ModuleList([network, first]))
+    rows, features = first_enter.weight.shape[:2]
+    for layer in (enter, again):
+        layer.weight[:rows] = 0
+    enter.weight[:rows, :features] = first_enter.weight
+    again.weight[:rows, :rows, 0, 0] = torch.eye(rows, device=again.weight.device)  # behind a ReLU nothing is negative
+    leave.weight[:] = 0
+    leave.weight[:, :rows] = first_leave.weight
+    for layer, bias in ((enter, first_enter.bias), (again, torch.zeros(rows)), (leave, first_leave.bias)):
+        assert layer.bias is not None and bias is not None
+        layer.bias[: len(bias)] = bias
+
+
 def _silence(block: nn.Module) -> None:
     """Let a block pass on what it gets."""
     assert isinstance(block, LightBlock)
@@ -112,9 +140,14 @@ def _silence(block: nn.Module) -> None:
 
 def _grow_entropy(new: CheckerboardModel, old: CheckerboardModel) -> None:
     context = 2 * new.latent_channels
-    joined, joined_before = new.second[0], old.second[0]
-    assert isinstance(joined, nn.Conv2d) and isinstance(joined_before, nn.Conv2d)
-    _widen(joined, joined_before, [(new.features, old.features), (context, context)])
+    for _, name in old.later:
+        joined, joined_before = new.part(name)[0], old.part(name)[0]
+        assert isinstance(joined, nn.Conv2d) and isinstance(joined_before, nn.Conv2d)
+        _widen(joined, joined_before, [(new.features, old.features), (context, context)])
+    for name, _ in new.later[: -len(old.later)]:
+        new.part(name).load_state_dict(new.part(old.later[0][0]).state_dict())
+    for _, name in new.later[: -len(old.later)]:
+        _begin_blind(new.part(name), old.first)
     last, first_new = new.hyper_analysis[-1], old.hyper_channels
     assert isinstance(last, nn.Conv2d) and last.bias is not None
     last.bias[first_new:] = 0

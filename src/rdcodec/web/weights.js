@@ -47,10 +47,10 @@ export class Weights {
     }
     /** What the core builds a model of, packed. */
     arrays() {
-        const { latents, hyper, features, hidden, wide, wideBlocks, deep, deepBlocks, ofAnalysis } = this.shape;
+        const { latents, hyper, features, hidden, wide, wideBlocks, deep, deepBlocks, ofAnalysis, passes } = this.shape;
         const { edges, edgeStart, radius, bucket, savings, skipBelow } = this.tables;
         const sizes = [latents, hyper, features, hidden, wide, wideBlocks, deep, deepBlocks];
-        const shape = [...sizes, radius.length, skipBelow, ...ofAnalysis];
+        const shape = [...sizes, radius.length, skipBelow, ...ofAnalysis, passes];
         const named = new Named();
         named.put("shape", Int32Array.from(shape));
         for (const [name, array] of Object.entries({ edges, edge_start: edgeStart, radius, bucket, savings }))
@@ -203,9 +203,9 @@ function shapeOf(tag, config) {
     const light = synthesis?.kind === "light" && analysis?.kind === "light" && entropy?.kind === "checkerboard";
     if (!light || lmbda !== null)
         throw new NeedsModel(`weights ${tag} are of a model that does not run in a page: take H, I or J`);
-    const { hyper_channels: hyper, features, hidden } = entropy;
+    const { hyper_channels: hyper, features, hidden, passes = 2 } = entropy;
     const [wide, wideBlocks, deep, deepBlocks] = widths(synthesis);
-    return { latents, hyper, features, hidden, wide, wideBlocks, deep, deepBlocks, ofAnalysis: widths(analysis) };
+    return { latents, hyper, features, hidden, wide, wideBlocks, deep, deepBlocks, ofAnalysis: widths(analysis), passes };
 }
 function widths({ stride8, stride16 }) {
     return [stride8.width, stride8.blocks, stride16.width, stride16.blocks];

@@ -1,13 +1,15 @@
-"""Hyperprior with a two-pass context over a three-dimensional checkerboard.
+"""Hyperprior with a context of two or three passes over a three-dimensional checkerboard.
 
 Everything here lives in quantised units: y is the latent times its gain, a symbol is an integer step.
-Pass 0 codes the elements with even channel + row + column, pass 1 the others, which then see their four
-spatial neighbours and their neighbours in channel (checkerboard: He et al. 2021, arXiv:2103.15306; parity
-swapped between channels: EVC, arXiv:2302.05071). The decoder's networks are chains of convolutions and
+The last pass codes the elements with odd channel + row + column, which see their four spatial neighbours and their
+neighbours in channel (checkerboard: He et al. 2021, arXiv:2103.15306; parity swapped between channels: EVC,
+arXiv:2302.05071). The even ones come before, in one pass or in two quarters, of which the second sees the first (as in
+the four passes of DCVC-DC, Li et al. 2023, arXiv:2302.14402). The decoder's networks are chains of convolutions and
 ReLU only, and can therefore be computed in integers: files are coded by `integer.py`, made from this model.
 """
 
 from collections.abc import Callable
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -18,6 +20,7 @@ from rdcodec.models.blocks import depthwise, network, pad_to_multiple, plain, po
 from rdcodec.models.entropy.factorized import FactorizedPrior
 from rdcodec.models.entropy.gaussian import gaussian_bits, straight_round
 from rdcodec.models.entropy.kinds import CheckerboardEntropy
+from rdcodec.models.entropy.lattice import Lattice
 from rdcodec.models.entropy.model import EntropyModel
 from rdcodec.models.entropy.structure import checkerboard_chains
 from rdcodec.models.rate import RateVector
@@ -53,7 +56,11 @@ class Search(NamedTuple):
 
 
 class CheckerboardModel(EntropyModel):
-    """Rate of y (B, M, h, w) given hyper-latents z (B, N, h/4, w/4) and the pass before."""
+    """Rate of y (B, M, h, w) given hyper-latents z (B, N, h/4, w/4) and the passes before."""
+
+    hyper_synthesis: nn.Sequential
+    first: nn.Sequential
+    second: nn.Sequential
 
     def __init__(self, config: CheckerboardEntropy, latent_channels: int) -> None:
         super().__init__()
@@ -62,6 +69,8 @@ class CheckerboardModel(EntropyModel):
         self.latent_channels = m
         self.hyper_channels = n
         self.features = features
+        self.lattices = config.lattices()
+        self.later = config.later()
         self.factorized_prior = FactorizedPrior(n)
         self.hyper_shift = RateVector(n)
         self.hyper_analysis = nn.Sequential(
@@ -77,11 +86,11 @@ class CheckerboardModel(EntropyModel):
             nn.PixelUnshuffle(2),
             pointwise(4 * features, n),
         )
-        chains = checkerboard_chains(config, m)
-        self.hyper_synthesis, self.first, self.context, self.second = (network(c, plain) for c in chains.values())
+        for name, chain in checkerboard_chains(config, m).items():
+            self.add_module(name, network(chain, plain))
         self.log_scale = RateVector(m)
-        shrink(self.first[-1], 0.1)
-        shrink(self.second[-1], 0.1)
+        for name in ("first", *(name for _, name in self.later)):
+            shrink(self.part(name)[-1], 0.1)
 
     def analyse(self, y: Tensor, quality: Tensor) -> Tensor:
         """y (B, M, h, w), h and w multiples of 4 -> z (B, N, h/4, w/4), not yet rounded."""
@@ -101,26 +110,39 @@ class CheckerboardModel(EntropyModel):
         z_hat = quantise(z, None)
         bits_z = self.factorized_prior(z_hat if noise is None else z + noise.z, quality)
         features = self.hyper_synthesis(z_hat)[:, :, :height, :width]
-        even = parity_mask(y)
-        mean_0, log_scale_0 = self._mean_and_scale(self.first(features), quality)
-        symbols_0 = quantise(y - mean_0, log_scale_0)
-        y_0 = (symbols_0 + mean_0) * even
-        context = self.context(mirror_edge(y_0))[:, :, :height, :width]
-        seen = torch.cat([features, context], 1)
-        mean_1, log_scale_1 = self._mean_and_scale(self.second(seen), quality)
-        mean = torch.where(even, mean_0, mean_1)
-        log_scale = torch.where(even, log_scale_0, log_scale_1)
-        symbols = torch.where(even, symbols_0, quantise(y - mean_1, log_scale_1))
+        mean = log_scale = symbols = torch.zeros_like(y, dtype=torch.float32)
+        for step, lattice in enumerate(self.lattices):
+            here = mask(y, lattice)
+            found = self._mean_and_scale(self.predict(step, features, symbols + mean), quality)
+            mean, log_scale = (torch.where(here, new, old) for new, old in zip(found, (mean, log_scale), strict=True))
+            symbols = torch.where(here, quantise(y - found[0], found[1]), symbols)
         bits_y = gaussian_bits(symbols if noise is None else y + noise.y - mean, log_scale)
         return Rated(symbols + mean, bits_y, bits_z)
+
+    def part(self, name: str) -> nn.Sequential:
+        """A network of the decoder, by the name of its chain."""
+        found = self.get_submodule(name)
+        assert isinstance(found, nn.Sequential)
+        return found
+
+    def predict(self, step: int, features: Tensor, y_hat: Tensor) -> Tensor:
+        """What a pass makes of the features and of y_hat as far as it is decoded, 0 elsewhere: (B, 2 M, h, w)."""
+        return self._pass(step, features, mirror_edge(y_hat) if step else y_hat)
+
+    def _pass(self, step: int, features: Tensor, seen: Tensor) -> Tensor:
+        """The networks of a pass; seen: y_hat with its mirrored edge."""
+        if step == 0:
+            return self.first(features)  # type: ignore[no-any-return]
+        height, width = features.shape[2:]
+        context, network = (self.part(name) for name in self.later[step - 1])
+        return network(torch.cat([features, context(seen)[:, :, :height, :width]], 1))  # type: ignore[no-any-return]
 
     def decode_parts(self, y: Tensor, z: Tensor) -> dict[str, Callable[[], object]]:
         """The networks that decode latents of the shapes of y and z, one call each."""
         features = y.new_zeros(1, self.features, *y.shape[2:]).contiguous(memory_format=torch.channels_last)
         return {
             "hyper_synthesis": lambda: self.hyper_synthesis(z),
-            "context pass 0": lambda: self.first(features),
-            "context pass 1": lambda: self.second(torch.cat([features, self.context(y)], 1)),
+            **{f"context pass {step}": partial(self._pass, step, features, y) for step in range(len(self.lattices))},
         }
 
     def _mean_and_scale(self, raw: Tensor, quality: Tensor) -> tuple[Tensor, Tensor]:
@@ -138,28 +160,27 @@ def mirror_edge(y: Tensor) -> Tensor:
     return F.pad(y, (0, right, 0, bottom), mode="reflect")
 
 
-def parity_mask(y: Tensor) -> Tensor:
-    """True where channel + row + column is even, (1, M, h, w) bool."""
-    m, h, w = (torch.arange(n, device=y.device) for n in y.shape[1:])
-    return ((m[:, None, None] + h[:, None] + w) % 2 == 0)[None]
+def mask(y: Tensor, lattice: Lattice) -> Tensor:
+    """True where elements are of the lattice, (1, M, h, w) bool."""
+    channels = torch.arange(y.shape[1], device=y.device)[:, None, None] % lattice.of
+    return (channels == _first_channel(y, lattice))[None]
 
 
-def _rows_even(height: int, width: int, step: int, device: torch.device) -> Tensor:
-    rows = torch.arange(height, device=device)[:, None] + torch.arange(width, device=device)
-    return ((rows + step) % 2 == 0)[:, :, None]
-
-
-def take_parity(x: Tensor, step: int) -> Tensor:
-    """The elements of pass `step` of x (1, M, h, w) -> (h, w, M / 2), channels in order."""
+def take(x: Tensor, lattice: Lattice) -> Tensor:
+    """The elements of a lattice of x (1, M, h, w) -> (h, w, M / of), channels in order."""
     _, m, h, w = x.shape
-    pairs = x[0].permute(1, 2, 0).reshape(h, w, m // 2, 2)
-    return torch.where(_rows_even(h, w, step, x.device), pairs[..., 0], pairs[..., 1])
+    groups = x[0].permute(1, 2, 0).reshape(h, w, m // lattice.of, lattice.of)
+    first = _first_channel(x, lattice)[:, :, None, None].expand(h, w, m // lattice.of, 1)
+    return groups.gather(-1, first)[..., 0]
 
 
-def spread_parity(part: Tensor, step: int) -> Tensor:
-    """The inverse of take_parity, zeros at the elements of the other pass."""
-    h, w, half = part.shape
-    even = _rows_even(h, w, step, part.device)
-    zero = torch.zeros((), dtype=part.dtype, device=part.device)
-    pairs = torch.stack([torch.where(even, part, zero), torch.where(even, zero, part)], -1)
-    return pairs.reshape(h, w, 2 * half).permute(2, 0, 1)[None]
+def spread(part: Tensor, lattice: Lattice) -> Tensor:
+    """The inverse of `take`, zeros at all other elements."""
+    h, w, count = part.shape
+    groups = part.new_zeros(h, w, count, lattice.of)
+    first = _first_channel(part.permute(2, 0, 1)[None], lattice)[:, :, None, None].expand(h, w, count, 1)
+    return groups.scatter(-1, first, part[..., None]).reshape(h, w, count * lattice.of).permute(2, 0, 1)[None]
+
+
+def _first_channel(x: Tensor, lattice: Lattice) -> Tensor:
+    return torch.from_numpy(lattice.first_channel(*x.shape[2:])).to(x.device)

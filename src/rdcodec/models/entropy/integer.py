@@ -1,4 +1,4 @@
-"""The two-pass entropy model on integers: what encoder and decoder both run, with the same result everywhere.
+"""The checkerboard entropy model on integers: what encoder and decoder both run, with the same result everywhere.
 
 `CheckerboardModel` learns in floats; `export` turns what the decoder needs of it into integer arrays, which are
 shipped with the weights and hashed; `IntegerCheckerboard` runs them. What its sisters in `integer_hyper.py` need too
@@ -20,8 +20,9 @@ from rdcodec.exact.chain import Arrays
 from rdcodec.exact.fixed import HYPER_MAX, LATENT_MAX, LATENT_ONE, LEVEL_ONE, MEAN_ONE, interpolate
 from rdcodec.exact.layers import IntegerChain
 from rdcodec.exact.tables import LEVELS, SCALE_MAX, SCALE_MIN
-from rdcodec.models.entropy.checkerboard import mirror_edge, spread_parity, take_parity
+from rdcodec.models.entropy.checkerboard import mirror_edge, spread, take
 from rdcodec.models.entropy.kinds import CheckerboardEntropy
+from rdcodec.models.entropy.lattice import Lattice
 from rdcodec.models.entropy.structure import CHECKERBOARD_INPUTS, PARAMETER, checkerboard_chains, levels, nested
 from rdcodec.models.sizes import HYPER_STRIDE
 
@@ -66,6 +67,7 @@ class IntegerCheckerboard:
     """The `IntegerForm` of `CheckerboardModel`."""
 
     def __init__(self, config: CheckerboardEntropy, latent_channels: int, arrays: Arrays) -> None:
+        self.config = config
         self.chains = {
             name: IntegerChain(chain, nested(arrays, name), CHECKERBOARD_INPUTS[name], PARAMETER)
             for name, chain in checkerboard_chains(config, latent_channels).items()
@@ -90,22 +92,30 @@ class IntegerCheckerboard:
         z = coder.z(prior).clamp(-HYPER_MAX, HYPER_MAX)
         features = self.chains["hyper_synthesis"](z.permute(2, 0, 1)[None])[:, :, :height, :width]
         offset = self._offset(self.level, tenths)
-        y_0 = _code_pass(0, self.chains["first"](features), offset, coder)
-        seen = shift_right(y_0 + MEAN_ONE // LATENT_ONE // 2, 2).clamp_(-LATENT_MAX, LATENT_MAX)
-        context = self.chains["context"](mirror_edge(seen))[:, :, :height, :width]
-        y_1 = _code_pass(1, self.chains["second"](torch.cat([features, context], 1)), offset, coder)
-        return (y_0 + y_1) / MEAN_ONE
+        y_hat = torch.zeros(1, len(self.level[0]), height, width, device=self.device)
+        for step, lattice in enumerate(self.config.lattices()):
+            y_hat = y_hat + _code_pass(lattice, self._parameters(step, features, y_hat), offset, coder)
+        return y_hat / MEAN_ONE
+
+    def _parameters(self, step: int, features: Tensor, y_hat: Tensor) -> Tensor:
+        """Means and levels of a pass, (1, 2 M, h, w)."""
+        if step == 0:
+            return self.chains["first"](features)
+        height, width = features.shape[2:]
+        seen = shift_right(y_hat + MEAN_ONE // LATENT_ONE // 2, 2).clamp_(-LATENT_MAX, LATENT_MAX)
+        context, network = (self.chains[name] for name in self.config.later()[step - 1])
+        return network(torch.cat([features, context(mirror_edge(seen))[:, :, :height, :width]], 1))
 
     def _offset(self, anchors: NDArray[np.int32], tenths: int) -> Tensor:
         # Half a level makes the shift in `level_indexes` a rounding.
         return torch.from_numpy(interpolate(anchors, tenths) + LEVEL_ONE // 2).to(self.device, torch.float32)
 
 
-def _code_pass(step: int, parameters: Tensor, offset: Tensor, coder: SymbolCoder) -> Tensor:
-    mean, level = take_parity(parameters, step).chunk(2, -1)
-    take = partial(take_parity, step=step)
-    indexes = level_indexes(level, take(offset.expand(*parameters.shape[2:], -1).permute(2, 0, 1)[None]))
-    return spread_parity(mean + MEAN_ONE * coder.y(take, mean, indexes), step)
+def _code_pass(lattice: Lattice, parameters: Tensor, offset: Tensor, coder: SymbolCoder) -> Tensor:
+    mean, level = take(parameters, lattice).chunk(2, -1)
+    own = partial(take, lattice=lattice)
+    indexes = level_indexes(level, own(offset.expand(*parameters.shape[2:], -1).permute(2, 0, 1)[None]))
+    return spread(mean + MEAN_ONE * coder.y(own, mean, indexes), lattice)
 
 
 def level_indexes(level: Tensor, offset: Tensor | int) -> Tensor:

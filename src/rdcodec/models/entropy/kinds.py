@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal, Self, TypeAlias
 
 from pydantic import BeforeValidator, Field, PositiveInt, model_validator
 
+from rdcodec.models.entropy.lattice import HALVES, QUARTERS_AND_HALF, Lattice
 from rdcodec.models.records import FROM_LIST, OddKernel, Record, Sparse, one_of
 from rdcodec.models.stages import SwinStages
 from rdcodec.models.words import Box, numbers
@@ -158,7 +159,7 @@ class EntropyRecord(Record):
 
     hyper_channels: N, the channels of z. word: for the kind in names of families. follows_quality: whether it learns
     something for every quality, so that no model of one rate can have it. multiple: pixels that the sides of a picture
-    are padded to a multiple of. order: in which y is coded, for diagrams. parts: of the networks by the first name
+    are padded to a multiple of. parts: of the networks by the first name
     of their parameters, and of the components of `decode_parts` by theirs, which part of a model they count as.
     """
 
@@ -166,7 +167,6 @@ class EntropyRecord(Record):
     word: ClassVar[str] = ""
     follows_quality: ClassVar[bool] = False
     multiple: ClassVar[int] = 64
-    order: ClassVar[str] = "at once"
     parts: ClassVar[Mapping[str, str]] = {}
 
     if TYPE_CHECKING:  # a field, or a property
@@ -193,6 +193,11 @@ class EntropyRecord(Record):
         """For its hyper-transform in names of families, if that has a word."""
         return ""
 
+    @property
+    def order(self) -> str:
+        """In which y is coded, for diagrams."""
+        return "at once"
+
     def problem(self, latent_channels: int) -> str | None:
         """Why it cannot have so many latent channels, if so."""
         return None
@@ -212,35 +217,59 @@ class EntropyRecord(Record):
 
 
 class CheckerboardEntropy(Sparse, EntropyRecord):
-    """Hyperprior with a two-pass context (`entropy/checkerboard.py`).
+    """Hyperprior with a context of two or three passes (`entropy/checkerboard.py`).
 
-    hidden: channels between the layers of both passes. hidden_each: of the layer in pass 0 and the two in pass 1, where
-    they are fewer.
+    passes: 3 where the first half is coded in two quarters; two passes otherwise. hidden: channels between the layers
+    of all passes. hidden_each: of the layer in pass 0 and the two in each later pass, where they are fewer.
     """
 
     kind: Literal["checkerboard"]
     hyper_channels: PositiveInt
     features: PositiveInt
     hidden: PositiveInt
-    hidden_each: Annotated[tuple[PositiveInt, PositiveInt, PositiveInt] | None, FROM_LIST] = None
+    hidden_each: Annotated[tuple[PositiveInt, ...] | None, FROM_LIST] = None
+    passes: Literal[3] | None = None
 
     word: ClassVar = "checkerboard"
     follows_quality: ClassVar = True
     multiple: ClassVar = 16
-    order: ClassVar = "in two halves"
     parts: ClassVar = dict.fromkeys(
-        ("context pass 0", "context pass 1", "first", "context", "second"), "mean and scale"
+        (
+            *("context pass 0", "context pass 1", "context pass 2"),
+            *("first", "middle_context", "middle", "context", "second"),
+        ),
+        "mean and scale",
     )
 
     @model_validator(mode="after")
-    def _none_wider(self) -> "CheckerboardEntropy":
+    def _fits_passes(self) -> "CheckerboardEntropy":
+        if len(self.inner()) != 2 * len(self.lattices()) - 1:
+            raise ValueError("hidden_each has one number for pass 0 and two for each later pass")
         if max(self.inner()) > self.hidden:
             raise ValueError("none of hidden_each may be more than hidden")
         return self
 
-    def inner(self) -> tuple[int, int, int]:
-        """Channels between the layers of pass 0, and between those of pass 1."""
-        return self.hidden_each or (self.hidden,) * 3
+    def problem(self, latent_channels: int) -> str | None:
+        if latent_channels % max(lattice.of for lattice in self.lattices()):
+            return "three passes need latent_channels that are a multiple of 4"
+        return None
+
+    @property
+    def order(self) -> str:
+        return "in two quarters and a half" if self.passes else "in two halves"
+
+    def lattices(self) -> tuple[Lattice, ...]:
+        """The elements of y that each pass codes."""
+        return QUARTERS_AND_HALF if self.passes else HALVES
+
+    def later(self) -> tuple[tuple[str, str], ...]:
+        """Of each pass but pass 0, the names of the network that sees what is coded, and of that behind it."""
+        last = ("context", "second")
+        return (("middle_context", "middle"), last) if self.passes else (last,)
+
+    def inner(self) -> tuple[int, ...]:
+        """Channels between the layers of pass 0, and between those of each later pass."""
+        return self.hidden_each or (self.hidden,) * (2 * len(self.lattices()) - 1)
 
     @staticmethod
     def network() -> "type[EntropyModel]":
@@ -254,16 +283,21 @@ class CheckerboardEntropy(Sparse, EntropyRecord):
         return IntegerCheckerboard
 
     def boxes(self, latent_channels: int) -> list[Box]:
-        f, n, m, (h, h1, h2) = self.features, self.hyper_channels, latent_channels, self.inner()
+        f, n, m, (h, *later) = self.features, self.hyper_channels, latent_channels, self.inner()
         down = (f"1×1, {f}", "depthwise 3×3, unshuffle 2", f"1×1, {f}", "depthwise 3×3, unshuffle 2", f"1×1, {n}")
         up = (f"3×3, {n}", f"1×1, {4 * f}, shuffle 2", "depthwise 3×3", f"1×1, {4 * f}, shuffle 2", "depthwise 3×3")
-        lines = ("features, and pass 0 by", f"depthwise 3×3, 2×{m};", f"1×1, {h1}", f"1×1, {h2}", f"1×1, 2×{m}")
+        parts = ("even quarter", "even rest", "odd half") if self.passes else ("even half", "odd half")
+        passes = [Box(f"pass 0: {parts[0]}", (f"1×1, {h}", f"1×1, 2×{m}"), f"1/16, 2×{m}", "mean and scale")]
+        for step, part in enumerate(parts[1:]):
+            h1, h2 = later[2 * step : 2 * step + 2]
+            seen = f"features, and pass{'es' if step else ''} {' and '.join(map(str, range(step + 1)))} by"
+            lines = (seen, f"depthwise 3×3, 2×{m};", f"1×1, {h1}", f"1×1, {h2}", f"1×1, 2×{m}")
+            passes.append(Box(f"pass {step + 1}: {part}", lines, f"1/16, 2×{m}", "mean and scale"))
         return [
             Box("hyper-analysis", down, "", "hyper-analysis"),
             self.z_box(),
             Box("hyper-synthesis", up, f"1/16, {f}", "hyper-synthesis"),
-            Box("pass 0: even half", (f"1×1, {h}", f"1×1, 2×{m}"), f"1/16, 2×{m}", "mean and scale"),
-            Box("pass 1: odd half", lines, f"1/16, 2×{m}", "mean and scale"),
+            *passes,
         ]
 
 
@@ -416,12 +450,15 @@ class CharmEntropy(HyperEntropy):
         return self
 
     word: ClassVar = "CHARM"
-    order: ClassVar = "slice by slice"
     parts: ClassVar = {
         **dict.fromkeys(("reduce", "reduction"), "reduction"),
         **dict.fromkeys(("mean", "scale", "mean and scale"), "mean and scale"),
         **dict.fromkeys(("lrp", "merge", "residual prediction"), "residuals and merge"),
     }
+
+    @property
+    def order(self) -> str:
+        return "slice by slice"
 
     @staticmethod
     def network() -> "type[EntropyModel]":
@@ -485,7 +522,10 @@ class SpaceChannelEntropy(HyperEntropy):
         return self
 
     word: ClassVar = "space_channel"
-    order: ClassVar = "group by group, each in two halves"
+
+    @property
+    def order(self) -> str:
+        return "group by group, each in two halves"
 
     @staticmethod
     def network() -> "type[EntropyModel]":

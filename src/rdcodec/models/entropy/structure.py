@@ -17,10 +17,10 @@ from rdcodec.models.sizes import ANCHORS
 
 
 def checkerboard_chains(config: CheckerboardEntropy, latent_channels: int) -> dict[str, Chain]:
-    """Hyper-synthesis, networks of both passes, and the context of the second; in the order in which they are built."""
+    """Hyper-synthesis, the network of pass 0, and context and network of each later pass; in the order of coding."""
     m, n, features = latent_channels, config.hyper_channels, config.features
-    pass_0, pass_1, again = config.inner()
-    return {
+    pass_0, *hidden = config.inner()
+    chains: dict[str, Chain] = {
         "hyper_synthesis": (
             Conv(n, n, 3, "relu"),
             Conv(n, 4 * features, 1, "relu"),
@@ -31,19 +31,28 @@ def checkerboard_chains(config: CheckerboardEntropy, latent_channels: int) -> di
             Conv(features, features, 3, "relu", groups=features),
         ),
         "first": (Conv(features, pass_0, 1, "relu"), Conv(pass_0, 2 * m, 1)),
-        "context": (Conv(m, 2 * m, 3, "relu", groups=m),),
-        "second": (
-            Conv(2 * m + features, pass_1, 1, "relu"),
-            Conv(pass_1, again, 1, "relu"),
-            Conv(again, 2 * m, 1),
-        ),
     }
+    for (context, network), one, again in zip(config.later(), hidden[::2], hidden[1::2], strict=True):
+        chains[context] = (Conv(m, 2 * m, 3, "relu", groups=m),)
+        chains[network] = (
+            Conv(2 * m + features, one, 1, "relu"),
+            Conv(one, again, 1, "relu"),
+            Conv(again, 2 * m, 1),
+        )
+    return chains
 
 
 HYPER = Range(-HYPER_MAX, HYPER_MAX)
 LATENT = Range(-LATENT_MAX, LATENT_MAX)
 PARAMETER = Range(-MEAN_MAX, MEAN_MAX)
-CHECKERBOARD_INPUTS = {"hyper_synthesis": HYPER, "first": ACTIVATION, "context": LATENT, "second": ACTIVATION}
+CHECKERBOARD_INPUTS = {
+    "hyper_synthesis": HYPER,
+    "first": ACTIVATION,
+    "middle_context": LATENT,
+    "middle": ACTIVATION,
+    "context": LATENT,
+    "second": ACTIVATION,
+}
 
 
 def levels(arrays: Arrays, name: str, channels: int) -> NDArray[np.int32]:
