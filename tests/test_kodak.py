@@ -18,7 +18,7 @@ KODAK = os.environ.get("RDCODEC_KODAK")
 
 pytestmark = [
     pytest.mark.skipif(not KODAK, reason="RDCODEC_KODAK does not name a folder with the Kodak pictures"),
-    pytest.mark.skipif("I.6" not in released(), reason="weights of I are not in this checkout"),
+    pytest.mark.skipif("I.7" not in released(), reason="weights of I are not in this checkout"),
 ]
 
 

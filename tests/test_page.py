@@ -19,7 +19,7 @@ from rdcodec.codec.pipeline import Codec, load
 from rdcodec.models.weights import read_weights, released
 
 pytestmark = [
-    pytest.mark.skipif("J.5" not in released(), reason="weights of J are not in this checkout"),
+    pytest.mark.skipif("J.6" not in released(), reason="weights of J are not in this checkout"),
     pytest.mark.xdist_group("page"),  # the browser starts once
 ]
 GOLDEN = Path(__file__).parent / "golden" / "Golden-pixels.1.safetensors"
@@ -77,7 +77,7 @@ def bytes_of(text: str) -> bytes:
 def test_decode_and_encode(page: tuple[Browser, str], photo: np.ndarray) -> None:
     """Both ways, with alpha and profile: symbols exactly, pixels as promised."""
     window, _ = page
-    codec = load("J.5")
+    codec = load("J.6")
     alpha = np.linspace(0, 255, photo.shape[1]).astype(np.uint8)[None].repeat(len(photo), 0)
     data = api.compress(np.dstack([photo, alpha]), model="J", quality=40)
     found = window.run(
@@ -89,7 +89,7 @@ def test_decode_and_encode(page: tuple[Browser, str], photo: np.ndarray) -> None
         return [hex(image.data), hex(coded), hasAlpha, tag, quality];""",
         base64.b64encode(data).decode(),
     )
-    assert found[2:] == [True, "J.5", 40]
+    assert found[2:] == [True, "J.6", 40]
     got = np.frombuffer(bytes_of(found[0]), np.uint8).reshape(*photo.shape[:2], 4)
     expected = api.decompress(data)
     check_pixels(got.tobytes(), expected, read_weights(released()["J.4"]))
@@ -250,9 +250,9 @@ def test_what_a_screen_reader_is_given(page: tuple[Browser, str], tmp_path: Path
     nodes = tree(window)
     assert {role for role, _, _ in nodes} >= NAMED
     assert [(role, name) for role, name, _ in nodes if role in NAMED and not name.strip()] == []
-    assert ("slider", "Left: original. Right: rdcodec J.5. Move where they meet:") in [node[:2] for node in nodes]
+    assert ("slider", "Left: original. Right: rdcodec J.6. Move where they meet:") in [node[:2] for node in nodes]
     split = window.run("return document.getElementById('split').getAttribute('aria-valuetext');")
-    assert split == "50 % original, the rest rdcodec J.5"
+    assert split == "50 % original, the rest rdcodec J.6"
     assert [told["live"] for role, _, told in nodes if role == "status" and told.get("live")] == ["polite"]
     said = window.run("return window.said;")
     assert any(words.startswith("Compressing sample.png") for words in said) and "bytes" in said[-1]
@@ -297,7 +297,7 @@ def test_the_page(page: tuple[Browser, str], photo: np.ndarray, tmp_path: Path) 
         window.choose("#file", tmp_path / "photo.png")
         window.wait(DONE)
         rows = window.run("return [...document.querySelectorAll('#rows tr')].map((row) => row.innerText.split('\\t'));")
-        assert [row[0] for row in rows[:1]] == ["rdcodec J.5"]
+        assert [row[0] for row in rows[:1]] == ["rdcodec J.6"]
         assert all(int(row[1].replace(",", "")) <= int(rows[0][1].replace(",", "")) for row in rows)
         assert float(rows[0][3]) > 25
         data = api.compress(photo, model="J", quality=30)
@@ -320,7 +320,7 @@ def test_the_page(page: tuple[Browser, str], photo: np.ndarray, tmp_path: Path) 
 
 def test_the_page_can_be_written_as_files(tmp_path: Path) -> None:
     assert main(["web", "-o", str(tmp_path)]) == 0
-    assert (tmp_path / "index.html").is_file() and (tmp_path / "weights" / "J.5.encoder.safetensors").is_file()
+    assert (tmp_path / "index.html").is_file() and (tmp_path / "weights" / "J.6.encoder.safetensors").is_file()
 
 
 def test_the_sample(page: tuple[Browser, str]) -> None:

@@ -207,7 +207,7 @@ def test_speeds_and_counts_have_to_add_up() -> None:
     origin = Provenance("rdcodec", "2026-01-02T03:04:05+00:00", "rdc bench", package="0.1.0", machine=machine)
     origin = replace(origin, dataset_sha256=photograph.sha256)
     values = {"mpx": 0.393216, "pictures": 1, "decode_s": 0.1, "decode_mpx_per_s": 3.9322}
-    speed = Result("speed", "J", "J.5", values, origin, photograph.name)
+    speed = Result("speed", "J", "J.6", values, origin, photograph.name)
     submission.check_result(speed, "here")
     for key, value in (("decode_mpx_per_s", 4.2), ("decode_s", 0.01)):
         with pytest.raises(submission.CheckFailed, match=r"values\.decode_mpx_per_s"):
@@ -221,7 +221,7 @@ def test_speeds_and_counts_have_to_add_up() -> None:
     with pytest.raises(submission.CheckFailed, match=r"kflops_per_px: is 2\.0, but its parts say 3"):
         submission.check_result(replace(count, values={"kflops_per_px": 2.0}), "here")
     names = list(submission.files_of([speed, count]))
-    assert [name.rsplit("--", 1)[0] for name in names] == [f"j.5--{photograph.name}--a-cpu", "j"]
+    assert [name.rsplit("--", 1)[0] for name in names] == [f"j.6--{photograph.name}--a-cpu", "j"]
     assert json.loads(dump_results([speed]))["results"]
 
 

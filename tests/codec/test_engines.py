@@ -20,7 +20,7 @@ from rdcodec.models.weights import FILE_NAME, Weights, read_weights, released
 Picture = NDArray[np.uint8]
 GOLDEN = Path(__file__).parents[1] / "golden" / "Golden.1.safetensors"
 SIZES = [(1, 1), (16, 16), (17, 33), (40, 100), (64, 48), (100, 77), (192, 256)]
-LIGHT = [tag for tag in ("I.6",) if tag in released()]
+LIGHT = [tag for tag in ("I.7",) if tag in released()]
 
 
 @pytest.fixture(params=_native.all_kernels())

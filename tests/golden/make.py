@@ -153,7 +153,10 @@ def make_lively(config: ModelConfig) -> ImageModel:
     return model.eval().requires_grad_(False)
 
 
-RELEASED = ("I.1", "H.2", "I.3", "J.2", "H.3", "I.4", "J.3", "H.4", "I.5", "J.4", "H.5", "I.6", "J.5")  # of each a file
+RELEASED = (  # of each a file
+    *("I.1", "H.2", "I.3", "J.2", "H.3", "I.4", "J.3"),
+    *("H.4", "I.5", "J.4", "H.5", "I.6", "J.5", "H.6", "I.7", "J.6"),
+)
 MODELS: dict[str, Callable[[Photo], ImageModel]] = {
     "Golden.1": make_checkerboard,
     "Golden-pixels.1": make_pixels,

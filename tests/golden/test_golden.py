@@ -38,17 +38,20 @@ RELEASED = {  # hashes of tables, entropy model, synthesis
     "H.3": "86f9c552 b87beb68 042f388f",
     "H.4": "076404ed 892b59e0 3038fcde",
     "H.5": "41393b2f 4b68dcad bdf7070f",
+    "H.6": "24d19f0c 06e6785f 647bfc60",
     "I.1": "9a510bcb 1b37bf60 cd166843",
     "I.2": "9a510bcb 9627582b 8b45ad19",
     "I.3": "9a510bcb f3143db5 39b0e242",
     "I.4": "71a3111f f3143db5 39b0e242",
     "I.5": "e6302fc3 bc6e3181 c15fab75",
     "I.6": "fdd6ac76 63198a0f 71f4765c",
+    "I.7": "b911e4ea d951a6fe d470c687",
     "J.1": "9a510bcb 74e3bb4d d2845222",
     "J.2": "9a510bcb 8f45a936 91dcb648",
     "J.3": "9da8be5b 8f45a936 91dcb648",
     "J.4": "6a69f8fd 9e6ad850 490db771",
     "J.5": "10ddd7fd 3a9d1d8b 5714a0a6",
+    "J.6": "164c3008 b9fba75f 81f309d7",
 }
 PACKAGED = FOLDER.parents[1] / "src" / "rdcodec" / "weights"
 EARLIER = pytest.mark.skipif(not (FOLDER.parents[1] / "weights").is_dir(), reason="needs a checkout with weights/")

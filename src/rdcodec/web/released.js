@@ -18,6 +18,10 @@ export const RELEASED = {
         decoder: { bytes: 7239841, sha256: "b51f4edc44806d902da612a8e90fe1a7708000d3d200eb414274e1980763d543" },
         encoder: { bytes: 4351498, sha256: "5ab2287563e751a3d3d5c0a6e36e500513db89d01e60a39d7b333490f93b4824" },
     },
+    "H.6": {
+        decoder: { bytes: 8889792, sha256: "b91a905b1f787080a2c46a602c8b713b468252f74bed9eb93b62726df9046a33" },
+        encoder: { bytes: 4350754, sha256: "5e040c7f1c4d35a30e0cbe4c7f3470f0642bd53183f4c3c95d2360579c0ad090" },
+    },
     "I.1": {
         decoder: { bytes: 5296060, sha256: "46741d1ad3b238655c29c2818d6e5313aef831cccc44d3ae6c53b7e802a56943" },
     },
@@ -40,6 +44,10 @@ export const RELEASED = {
         decoder: { bytes: 3811433, sha256: "c62c6fa227f68de6ebd9eebaaddbc32b6188221a0532d5cbe5f6aca17b4a5f13" },
         encoder: { bytes: 2773902, sha256: "6318422c34cff542564ea290e56d51f8fed8d8950c90c5bd08b6a3aae08c90b5" },
     },
+    "I.7": {
+        decoder: { bytes: 4601309, sha256: "94320f67c1780165f389ca9ca2423ad0eb2f2b94d266e0d0fcd317d021d96e1e" },
+        encoder: { bytes: 2773926, sha256: "345612955517597ca757b0484845a21774fbf87f26afafb453e0522710fc6c20" },
+    },
     "J.1": {
         decoder: { bytes: 2518404, sha256: "1be7ec60ef9f8b8f70158dee37eaa032ab2166b3a28a6c092bbbd9b6cd4f06aa" },
     },
@@ -58,5 +66,9 @@ export const RELEASED = {
     "J.5": {
         decoder: { bytes: 2210770, sha256: "fb0fcc29e0fb0947980df0d55cbe0c895849f26e62e1968bb5dc074a48d6f06b" },
         encoder: { bytes: 1796284, sha256: "c9dc3dac17230691f5c71d23be1e3055efbe1a5fb8e6587c552f753b3b4886a3" },
+    },
+    "J.6": {
+        decoder: { bytes: 2538996, sha256: "8aa8edb3f30c381db4bb302eb3ac9f6a917878d7b2c3d381080946c16390c8db" },
+        encoder: { bytes: 1796308, sha256: "43147ae99946f04ad7ba72aa67af017873c6e3ac467b266e200e40bebd97a427" },
     },
 };

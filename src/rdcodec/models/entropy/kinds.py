@@ -284,14 +284,14 @@ class CheckerboardEntropy(Sparse, EntropyRecord):
 
     def boxes(self, latent_channels: int) -> list[Box]:
         f, n, m, (h, *later) = self.features, self.hyper_channels, latent_channels, self.inner()
-        down = (f"1×1, {f}", "depthwise 3×3, unshuffle 2", f"1×1, {f}", "depthwise 3×3, unshuffle 2", f"1×1, {n}")
-        up = (f"3×3, {n}", f"1×1, {4 * f}, shuffle 2", "depthwise 3×3", f"1×1, {4 * f}, shuffle 2", "depthwise 3×3")
-        parts = ("even quarter", "even rest", "odd half") if self.passes else ("even half", "odd half")
+        down = (f"1×1, {f}", "depthwise 3×3, ↓2", f"1×1, {f}", "depthwise 3×3, ↓2", f"1×1, {n}")
+        up = (f"3×3, {n}", f"1×1, {f}, ↑2", "depthwise 3×3", f"1×1, {f}, ↑2", "depthwise 3×3")
+        parts = ("a quarter", "a quarter", "odd half") if self.passes else ("even half", "odd half")
         passes = [Box(f"pass 0: {parts[0]}", (f"1×1, {h}", f"1×1, 2×{m}"), f"1/16, 2×{m}", "mean and scale")]
         for step, part in enumerate(parts[1:]):
             h1, h2 = later[2 * step : 2 * step + 2]
-            seen = f"features, and pass{'es' if step else ''} {' and '.join(map(str, range(step + 1)))} by"
-            lines = (seen, f"depthwise 3×3, 2×{m};", f"1×1, {h1}", f"1×1, {h2}", f"1×1, 2×{m}")
+            seen = f"sees {'0 and 1' if step else 'pass 0'} by"
+            lines = (seen, f"depthwise, 2×{m}", f"1×1, {h1}", f"1×1, {h2}", f"1×1, 2×{m}")
             passes.append(Box(f"pass {step + 1}: {part}", lines, f"1/16, 2×{m}", "mean and scale"))
         return [
             Box("hyper-analysis", down, "", "hyper-analysis"),
