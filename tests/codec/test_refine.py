@@ -44,7 +44,7 @@ def cost(coded: Encoded) -> float:
 # What it is worth
 
 
-@pytest.mark.parametrize("quality", [10, 90])
+@pytest.mark.parametrize("quality", [50, 90])  # at low ones a picture so small has too few symbols to search
 def test_more_effort_makes_better_files(released: Codec, photo: Picture, quality: float) -> None:
     plain, some, more = (cost(released.encode(photo[32:128, 64:192], quality, effort)) for effort in (1, 2, 4))
     assert more < some <= plain
