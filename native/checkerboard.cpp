@@ -144,7 +144,7 @@ void Checkerboard::hyper_synthesis(const int16_t* z, int rows, int columns, int 
     });
 }
 
-void Checkerboard::predict(const Pass& pass, const Order& offsets, const int16_t* features, size_t feature_row,
+void Checkerboard::predict(const Pass& pass, const std::vector<int32_t>& offsets, const int16_t* features, size_t feature_row,
                            Bordered& seen, int rows, int columns, int threads, uint8_t* indexes, int16_t* means) const {
     const int count = shape_.latents / pass.lattice.of, lower = padded(count);
     const int wide = padded(shape_.features), hidden = padded(shape_.hidden), latents = padded(shape_.latents);
@@ -201,7 +201,7 @@ void Checkerboard::code(Coder& coder, int rows, int columns, const Quality& qual
         const bool is_last = &pass == &passes_.back();
         const int of = pass.lattice.of, part = m / of;
         const size_t count = size_t(rows) * columns * part;
-        Order offsets(m);  // those of the channels of each kind of position lie together
+        std::vector<int32_t> offsets(m);  // those of the channels of each kind of position lie together
         for (int c = 0; c < m; c++) offsets[c % of * part + c / of] = quality.offset[c];
         indexes.resize(count), means.resize(count);
         predict(pass, offsets, features.data(), feature_row, seen, rows, columns, threads, indexes.data(), means.data());

@@ -64,7 +64,7 @@ class Checkerboard {
     };
     Pass pass_of(const IntegerArrays& arrays, Lattice lattice, const char* context, const std::string& network) const;
     // Indexes and means of a pass, `of` channels apart, from what it sees of those before.
-    void predict(const Pass& pass, const Order& offsets, const int16_t* features, size_t feature_row, Bordered& seen,
+    void predict(const Pass& pass, const std::vector<int32_t>& offsets, const int16_t* features, size_t feature_row, Bordered& seen,
                  int rows, int columns, int threads, uint8_t* indexes, int16_t* means) const;
     // y_hat may be null.
     template <class Coder>

@@ -1,9 +1,7 @@
 """Which elements of y a pass of the checkerboard model codes. No torch here."""
 
 from dataclasses import dataclass
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 
 @dataclass(frozen=True)
@@ -19,9 +17,8 @@ class Lattice:
     of: int  # 2 or 4
     phase: int  # 0 or 1
 
-    def first_channel(self, height: int, width: int) -> NDArray[np.int64]:
-        """The lowest channel of each position, (height, width); the others follow in steps of `of`."""
-        row, column = np.arange(height)[:, None], np.arange(width)
+    def first_channel(self, row: Any, column: Any) -> Any:
+        """The lowest channel at a position, of integers or of integer arrays; the others follow in steps of `of`."""
         if self.of == 2:
             return (row + column + self.phase) % 2
         return 2 * ((row + self.phase) % 2) + (row + column) % 2
