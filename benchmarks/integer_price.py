@@ -72,7 +72,8 @@ def times_ms(name: str, repeats: int) -> dict[str, float]:
     def networks(chains: dict[str, Callable[[Tensor], Tensor]]) -> None:
         features = chains["hyper_synthesis"](z)
         chains["first"](features)
-        chains["second"](torch.cat([features, chains["context"](y)], 1))
+        for context, network in model.config.entropy.later():
+            chains[network](torch.cat([features, chains[context](y)], 1))
 
     floats = {chain: getattr(model.entropy, chain) for chain in entropy.chains}
     return in_turns({"integers": lambda: networks(entropy.chains), "float32": lambda: networks(floats)}, repeats)

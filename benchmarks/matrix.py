@@ -56,13 +56,15 @@ def isa(onednn: str, aten: str) -> Setting:
 
 
 def settings(pythons: list[str], compiled: bool) -> dict[str, Setting]:
-    """Settings by name; the reference first, whose pixels the others need."""
+    """Settings by name; the reference first, whose pixels the others need. AVX-512 only where the processor has it."""
+    from rdcodec.measure.machine import machine
+
     found = {
         REFERENCE: Setting(dtype="float32"),
         "bfloat16": Setting(dtype="bfloat16"),
         "2 threads": Setting({"OMP_WAIT_POLICY": "PASSIVE"}, threads=2),  # threads that wait do not keep cores busy
         "contiguous": Setting(contiguous=True),
-        "AVX-512": isa("AVX512_CORE", "avx512"),
+        **({"AVX-512": isa("AVX512_CORE", "avx512")} if "avx512f" in machine()["isa"] else {}),
         "AVX2": isa("AVX2", "avx2"),
         "SSE4.1": isa("SSE41", "default"),
         "no oneDNN": Setting(onednn=False),
@@ -118,13 +120,19 @@ def compile_networks(model: Any) -> None:
     import torch
     from torch import _dynamo, nn
 
+    from rdcodec.exact import arithmetic
     from rdcodec.exact.layers import IntegerChain
     from rdcodec.models.entropy.integer_swin import IntegerSwin
+    from rdcodec.models.transforms.integer import IntegerSynthesis
+
+    # Whether torch may round float32 is a setting of the process, which no graph can read.
+    arithmetic._rounds = torch.compiler.assume_constant_result(arithmetic._rounds)
 
     _dynamo.config.recompile_limit = _dynamo.config.accumulated_recompile_limit = 10_000  # chains share their code
     _dynamo.config.fail_on_recompile_limit_hit = True
     for kind in (IntegerChain, IntegerSwin):
         kind.__call__ = torch.compile(kind.__call__, fullgraph=True, dynamic=False)
+    IntegerSynthesis._sums = torch.compile(IntegerSynthesis._sums, fullgraph=True, dynamic=False)
     model.synthesis.compile(fullgraph=True, dynamic=False)
     for parent in (model.entropy, *getattr(model.entropy, "networks", ())):
         for network in parent.children():
@@ -213,7 +221,8 @@ def run(job: dict[str, Any], setting: Setting) -> dict[str, Any]:
         command, env={**environment, **setting.environment}, input=json.dumps(job), capture_output=True, text=True
     )
     if done.returncode:
-        raise SystemExit(f"{setting}: {done.stderr.strip().splitlines()[-1]}")
+        told = done.stderr.strip().splitlines() or [f"exit status {done.returncode}"]
+        raise SystemExit(f"{setting}: {told[-1]}")
     answer: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return answer
 
