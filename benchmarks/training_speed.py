@@ -34,7 +34,7 @@ from rdcodec.models.base import ImageModel, blueprint
 from rdcodec.models.config import ModelConfig, load_config
 from rdcodec.models.precision import fast_dtype
 from rdcodec.training import stepper
-from rdcodec.training.data import MIN_SIDE, BatchMaker, Photos, decoded, is_held_out, load_photos
+from rdcodec.training.data import MIN_SIDE, BatchMaker, Crops, Photos, decoded, is_held_out, load_photos
 from rdcodec.training.group import Group
 from rdcodec.training.optimizer import make_optimizers
 from rdcodec.training.recipe import load_recipe
@@ -139,7 +139,7 @@ def our_turn(config: ModelConfig, photos: Photos, dtype: torch.dtype, arguments:
     model = ImageModel(config).to(memory_format=torch.channels_last)
     optimizers = make_optimizers(model, recipe)
     eager = stepper.Eager(recipe, model, copy.deepcopy(model), optimizers, model, model, Group(), print)
-    batches = BatchMaker(decoded(photos.train), 0, config.latent_channels, config.entropy.hyper_channels)
+    batches = BatchMaker(Crops(decoded(photos.train)), 0, config.latent_channels, config.entropy.hyper_channels)
     taken = 0
 
     def step() -> dict[str, float]:

@@ -23,6 +23,7 @@ from rdcodec.training.data import (
     BatchMaker,
     CardPhoto,
     CodedPhoto,
+    Crops,
     Photo,
     Photos,
     Room,
@@ -43,8 +44,9 @@ def ramp(height: int, width: int) -> Photo:
     return Photo("ramp", np.stack([row % 256, column % 256, np.full_like(row, 77)], -1).astype(np.uint8))
 
 
-def maker(seed: int = 0, **options: float) -> BatchMaker:
-    return BatchMaker([ramp(250, 256), ramp(256, 200)], seed, latent_channels=6, hyper_channels=2, **options)
+def maker(seed: int = 0, stratified: bool = False, **options: float) -> BatchMaker:
+    crops = Crops([ramp(250, 256), ramp(256, 200)], **options)
+    return BatchMaker(crops, seed, latent_channels=6, hyper_channels=2, stratified=stratified)
 
 
 def parts(batch: Batch) -> tuple[torch.Tensor, ...]:
@@ -122,10 +124,10 @@ def test_some_crops_are_scaled_down() -> None:
 
 def test_crops_come_from_photographs_that_are_large_enough() -> None:
     photos = [ramp(64, 300), Photo("large", np.full((128, 128, 3), 9, np.uint8))]
-    x = BatchMaker(photos, 0, 2, 2).batch(0, 128, range(8), 8).x
+    x = BatchMaker(Crops(photos), 0, 2, 2).batch(0, 128, range(8), 8).x
     assert (x == 9).all()
     with pytest.raises(UsageError, match="192 pixels"):
-        BatchMaker(photos, 0, 2, 2).batch(0, 192, [0], 1)
+        BatchMaker(Crops(photos), 0, 2, 2).batch(0, 192, [0], 1)
 
 
 # Photographs
@@ -136,12 +138,13 @@ def test_photographs_on_a_card_give_the_same_batches(mixed: Path, stratified: bo
     """Bit for bit where the card is this CPU, past damaged ones, whichever step comes first; each is moved once."""
     photos = load_photos([mixed]).train
     on_card = [CardPhoto(photo, CPU) for photo in photos]
-    plain, other = (BatchMaker(these, 3, 6, 2, stratified) for these in (photos, on_card))
+    crops = [Crops(these) for these in (photos, on_card)]
+    plain, other = (BatchMaker(each, 3, 6, 2, stratified) for each in crops)
     for step in (7, 0, 1, 7):
         one, two = (made.batch(step, 128, range(6), 6) for made in (plain, other))
         assert all(torch.equal(a, b) and a.stride() == b.stride() for a, b in zip(parts(one), parts(two), strict=True))
-    assert other.damaged == plain.damaged != set()
-    whole = [photo for index, photo in enumerate(on_card) if index not in other.damaged]
+    assert crops[1].damaged == crops[0].damaged != set()
+    whole = [photo for index, photo in enumerate(on_card) if index not in crops[1].damaged]
     assert all(photo.pixels is photo.pixels for photo in whole)
 
 
@@ -241,7 +244,7 @@ def test_nothing_is_decoded_before_it_is_needed(picture_folder: Path, monkeypatc
     monkeypatch.setattr(data, "_decode", counting)
     photos = load_photos([picture_folder])
     assert photos.megapixels > 0 and not seen
-    BatchMaker(photos.train, 0, 2, 2).batch(0, 64, [0], 1)
+    BatchMaker(Crops(photos.train), 0, 2, 2).batch(0, 64, [0], 1)
     assert len(seen) == 1
 
 
@@ -249,9 +252,9 @@ def test_a_photograph_that_turns_out_to_be_damaged(mixed: Path) -> None:
     """Another takes its place, the same one whenever the step is made; it is named once."""
     said: list[str] = []
     photos = load_photos([mixed])
-    makers = [BatchMaker(photos.train, 0, 2, 2, say=said.append) for _ in range(2)]
-    makers[1].damaged.update(n for n, photo in enumerate(photos.train) if photo.name == "cut.png")
-    first, second = (maker.batch(0, 64, range(64), 64).x for maker in makers)
+    crops = [Crops(photos.train, say=said.append) for _ in range(2)]
+    crops[1].damaged.update(n for n, photo in enumerate(photos.train) if photo.name == "cut.png")
+    first, second = (BatchMaker(each, 0, 2, 2).batch(0, 64, range(64), 64).x for each in crops)
     assert torch.equal(first, second) and said == ["skipped: cut.png: damaged picture"]
 
 

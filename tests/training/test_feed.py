@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tiny_runs import RECIPE, assemble, make_quick, same
 
 from rdcodec.models.config import ModelConfig
-from rdcodec.training.data import Batch, BatchMaker, Photo
+from rdcodec.training.data import Batch, BatchMaker, Crops, Photo
 from rdcodec.training.feed import Feed
 from rdcodec.training.plan import Plan
 from rdcodec.training.recipe import Stage
@@ -106,7 +106,7 @@ def test_on_a_cpu_nothing_is_made_ahead(feed: Feed) -> None:
 @settings(max_examples=25)
 def test_stratified_qualities_lie_one_in_each_part(of: int, step: int, seed: int) -> None:
     """Of as many equal parts of the scale, whoever draws which sample and in what order."""
-    maker = BatchMaker([photo()], seed, latent_channels=2, hyper_channels=2, stratified=True)
+    maker = BatchMaker(Crops([photo()]), seed, latent_channels=2, hyper_channels=2, stratified=True)
     random = Random(step)
     order = random.sample(range(of), of)
     cut = random.randint(0, of)
@@ -118,7 +118,7 @@ def test_stratified_qualities_lie_one_in_each_part(of: int, step: int, seed: int
 
 @pytest.mark.parametrize("stratified", [False, True])
 def test_a_sample_is_the_same_whoever_draws_it(stratified: bool) -> None:
-    maker = BatchMaker([photo()], 3, latent_channels=2, hyper_channels=2, stratified=stratified)
+    maker = BatchMaker(Crops([photo()]), 3, latent_channels=2, hyper_channels=2, stratified=stratified)
     whole = maker.batch(5, 64, range(6), 6)
     for share in ([4], [3, 0], [5, 1, 2]):
         part = maker.batch(5, 64, share, 6)
@@ -131,7 +131,7 @@ def test_a_sample_is_the_same_whoever_draws_it(stratified: bool) -> None:
 
 
 def test_qualities_that_are_not_stratified_are_not() -> None:
-    maker = BatchMaker([photo()], 0, latent_channels=2, hyper_channels=2)
+    maker = BatchMaker(Crops([photo()]), 0, latent_channels=2, hyper_channels=2)
     parts = [(maker.batch(step, 64, range(8), 8).quality * 8 / 100).floor().int().tolist() for step in range(10)]
     assert any(len(set(part)) < 8 for part in parts)
 

@@ -26,7 +26,7 @@ from rdcodec.models.entropy.checkerboard import Noise
 from rdcodec.models.weights import FILE_NAME
 from rdcodec.training import loop, run
 from rdcodec.training.checkpoint import CHECKPOINT
-from rdcodec.training.data import Batch, load_photos
+from rdcodec.training.data import Batch, Crops, held, load_photos
 from rdcodec.training.feed import Feed
 from rdcodec.training.group import Group, own_device, processes
 from rdcodec.training.loop import train_step
@@ -233,6 +233,26 @@ def test_more_processes_than_samples(plan: Plan, tmp_path: Path) -> None:
             assemble(plan, tmp_path / "run", 3, Group(rank, 3))
 
 
+def test_no_budget_counts_waiting_for_another_process(
+    plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All meet before the clocks start: the first process alone validates, and each makes its own latents."""
+    order: list[str] = []
+    state = assemble(plan, tmp_path, STEPS)
+    state.prepare = lambda: order.append("prepared")
+    monkeypatch.setattr(Group, "sum", lambda group, values, device: order.append("met") or torch.as_tensor(values))
+
+    def begin() -> None:
+        order.append("clock")
+        raise InterruptedError
+
+    monkeypatch.setattr(loop, "Clock", begin)
+    monkeypatch.setattr(loop, "emit_validation", lambda state: order.append("validated"))
+    with pytest.raises(InterruptedError):
+        loop.fit(state)
+    assert order == ["validated", "prepared", "met", "clock"]
+
+
 # Cards, which are not here: what would be asked of them
 
 
@@ -266,7 +286,7 @@ def test_batches_go_to_the_card_of_their_process(
     sent: list[torch.device] = []
     monkeypatch.setattr(Batch, "to", lambda batch, device: sent.append(device) or batch)
     photos = load_photos([Path(source) for source in plan.sources])
-    make = run._maker(plan, photos, Setting(device=rank_three), Group(), print)
+    make = run._maker(plan, Crops(held(photos, rank_three)), Setting(device=rank_three), Group())
     feed = Feed(make, rank_three)
     feed.take(0, RECIPE.stages[0])
     feed.pool.shutdown()

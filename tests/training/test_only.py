@@ -11,15 +11,17 @@ from test_start import convolutional
 from tiny_runs import MUON, RECIPE, assemble, learned, log, make_quick, resume, same, start, toml
 
 from rdcodec.cli.main import main
-from rdcodec.errors import BadInput
+from rdcodec.errors import BadInput, UsageError
 from rdcodec.models.config import ModelConfig
 from rdcodec.models.entropy.gaussian import gaussian_bits
 from rdcodec.models.weights import FILE_NAME, Weights, read_weights
 from rdcodec.training.as_coded import AsCoded, chosen
-from rdcodec.training.plan import RUN_FILE, Only, Plan
+from rdcodec.training.data import BatchMaker, Crops, load_photos
+from rdcodec.training.latents import OnLatents
+from rdcodec.training.plan import RUN_FILE, Only, Plan, plan_of
 from rdcodec.training.recipe import Recipe
 from rdcodec.training.release import release
-from rdcodec.training.stepper import rate_distortion
+from rdcodec.training.stepper import Losses, rate_alone, rate_distortion
 
 STEPS = 12
 
@@ -54,10 +56,11 @@ def begun(config: ModelConfig, recipe: Recipe, pictures: Path, folder: Path) -> 
 def bpp(weights: Path, plan: Plan) -> float:
     """Of the first batch that the run trains on."""
     state = assemble(plan, weights.parent, STEPS)
+    read_weights(weights).fill(state.model)
+    state.prepare()
     (batch,) = state.feed.take(0, plan.recipe.stages[0])
-    model = read_weights(weights).build()
     with torch.no_grad():
-        return rate_distortion(model, batch, model.lmbda(batch.quality), 0.0).bpp.item()
+        return rate_alone(OnLatents(state.model), batch, state.model.lmbda(batch.quality), 0.0).bpp.item()
 
 
 def test_only_the_entropy_model_learns(plan: Plan, tmp_path: Path) -> None:
@@ -71,24 +74,31 @@ def test_only_the_entropy_model_learns(plan: Plan, tmp_path: Path) -> None:
     before, after = (bpp(path, plan) for path in paths)
     assert after < 0.98 * before
     assert log(tmp_path / "new")[-1]["bpp"] != log(tmp_path / "new")[0]["bpp"]
+    assert not any("psnr_db" in record for record in log(tmp_path / "new") if record["kind"] == "train")
 
 
 def test_nothing_else_has_a_gradient(plan: Plan, tmp_path: Path) -> None:
-    """Nor a place in an optimiser; and the gradient is that of the rate alone."""
+    """Nor a place in an optimiser; and the gradient is that of the rate of the whole model, which runs its analysis."""
     state = assemble(plan, tmp_path, STEPS)
-    trained = {id(p) for p in state.model.entropy.parameters()}
+    model = state.model
+    trained = {id(p) for p in model.entropy.parameters()}
     assert {id(p) for o in state.optimizers for group in o.param_groups for p in group["params"]} == trained
-    (batch,) = state.feed.take(0, plan.recipe.stages[0])
+    crops = Crops(load_photos([Path(plan.sources[0])]).train)
+    maker = BatchMaker(crops, 0, plan.config.latent_channels, plan.config.entropy.hyper_channels)
+    batch = maker.batch(0, 64, range(2), 2)
+    with torch.no_grad():
+        latents = batch._replace(x=model.analysis(batch.x))
 
-    def gradients(lmbda: float) -> dict[str, torch.Tensor]:
-        state.model.zero_grad(set_to_none=True)
-        weights = torch.full_like(batch.quality, lmbda)
-        rate_distortion(state.model, batch, weights, 0.0).loss.backward()  # type: ignore[no-untyped-call]
-        return {name: p.grad for name, p in state.model.named_parameters() if p.grad is not None}
+    def gradients(losses: Losses) -> dict[str, torch.Tensor]:
+        model.zero_grad(set_to_none=True)
+        losses.loss.backward()  # type: ignore[no-untyped-call]
+        return {name: p.grad for name, p in model.named_parameters() if p.grad is not None}
 
-    rate = gradients(0.0)
+    lmbda = model.lmbda(batch.quality)
+    rate = gradients(rate_alone(OnLatents(model), latents, lmbda, -0.5))
     assert rate and all(name.startswith("entropy.") for name in rate)
-    assert same(rate, gradients(1000.0))
+    for name, whole in gradients(rate_distortion(model, batch, lmbda, -0.5)).items():
+        torch.testing.assert_close(rate[name], whole)
 
 
 def test_only_what_a_decoder_runs_learns(light: Plan, tmp_path: Path) -> None:
@@ -129,10 +139,11 @@ def test_its_latents_are_those_that_cost_least() -> None:
 
 @pytest.mark.parametrize("only", ["entropy", "decoder"])
 def test_its_steps_count_what_they_compute(light: Plan, only: Only, tmp_path: Path) -> None:
-    """Forward through all, backward, as two forwards, through what learns."""
+    """Forward through all, but on latents made before; backward, as two forwards, through what learns."""
     light = replace(light, only=only)
     state = assemble(light, tmp_path, STEPS)
-    assert 0 < state.trained_macs_per_px < state.forward_macs_per_px
+    trained, forward = state.trained_macs_per_px, state.forward_macs_per_px
+    assert 0 < trained == forward if only == "entropy" else 0 < trained < forward
     start(light, tmp_path / "new", 2, anchors=False)
     network = 2 * (state.forward_macs_per_px + 2 * state.trained_macs_per_px) * 2 * 64**2
     assert log(tmp_path / "new")[-1]["eflop"] * 1e18 == pytest.approx(2 * (network + state.optimizer_flops))
@@ -146,6 +157,12 @@ def test_it_goes_on_bit_for_bit(light: Plan, tmp_path: Path) -> None:
     assert same(learned(tmp_path / "parts"), learned(tmp_path / "whole"))
     one, other = (read_weights(tmp_path / name / FILE_NAME) for name in ("parts", "whole"))
     assert same(one.state, other.state)
+
+
+def test_a_part_of_the_picture_cannot_learn_from_the_rate_alone(tmp_path: Path) -> None:
+    """CHARM's predicted residuals are one."""
+    with pytest.raises(UsageError, match="D cannot learn so: its entropy model predicts residuals"):
+        plan_of("D", None, [], 0, tmp_path / "D.safetensors", only="entropy")
 
 
 def test_the_run_and_its_card_say_so(light: Plan, tmp_path: Path) -> None:

@@ -100,7 +100,8 @@ def validation_rows(record: Record) -> str:
 
 
 def _means(record: Record) -> str:
-    return f"loss {record['loss']:.4f}  {record['bpp']:.3f} bpp  {record['psnr_db']:.2f} dB"
+    psnr = f"  {record['psnr_db']:.2f} dB" if "psnr_db" in record else ""
+    return f"loss {record['loss']:.4f}  {record['bpp']:.3f} bpp{psnr}"
 
 
 def _speed(record: Record) -> str:

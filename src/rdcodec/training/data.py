@@ -8,7 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Lock
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -20,6 +20,7 @@ from torch import Tensor
 from rdcodec.errors import BadInput, UsageError
 from rdcodec.measure.machine import machine
 from rdcodec.models.entropy.checkerboard import Noise
+from rdcodec.models.sizes import HYPER_STRIDE, STRIDE
 from rdcodec.training.memory import explain_out_of_memory
 from rdcodec.training.sources import open_sources
 
@@ -35,6 +36,14 @@ class Photo(NamedTuple):
 
     name: str
     pixels: NDArray[np.uint8]
+
+    @property
+    def height(self) -> int:
+        return int(self.pixels.shape[0])
+
+    @property
+    def width(self) -> int:
+        return int(self.pixels.shape[1])
 
     @property
     def side(self) -> int:
@@ -122,9 +131,14 @@ class Photos:
 
 def held(photos: Photos, device: torch.device) -> Sequence[AnyPhoto | CardPhoto]:
     """The training photographs as batches are to be made of them: on the GPU where all fit beside the network."""
-    if device.type != "cuda" or 3e6 * photos.megapixels > CARD_SHARE * torch.cuda.mem_get_info(device)[0]:
+    if not fits_on_card(device, 3e6 * photos.megapixels):
         return photos.train
     return [CardPhoto(photo, device) for photo in photos.train]
+
+
+def fits_on_card(device: torch.device, size: float) -> bool:
+    """Whether so many bytes may lie on a GPU for good, beside a network that trains."""
+    return device.type == "cuda" and size <= CARD_SHARE * torch.cuda.mem_get_info(device)[0]
 
 
 def is_held_out(name: str) -> bool:
@@ -133,15 +147,17 @@ def is_held_out(name: str) -> bool:
     return hashlib.sha256(file_name).digest()[0] % HOLD_OUT == 0
 
 
-def load_photos(sources: Sequence[Path], say: Callable[[str], None] = lambda line: None) -> Photos:
+def load_photos(
+    sources: Sequence[Path], say: Callable[[str], None] = lambda line: None, kept_share: float = KEPT_SHARE
+) -> Photos:
     """Take every picture of folders, zip files and tar files into memory, as files: none is decoded yet.
 
     Those of a source come in the order of their names, whatever kind it is. Pictures with a side under MIN_SIDE are
     left out. What is no picture, and the damaged rest of an archive, are skipped and named in the result. say: told
-    from time to time how many there are.
+    from time to time how many there are. kept_share: of the machine's memory, for what is decoded later.
     Raises UsageError for a source that is not there, BadInput if nothing could be read.
     """
-    photos, room = Photos([], [], []), Room(KEPT_SHARE * 2**30 * (machine()["memory_gib"] or 4))
+    photos, room = Photos([], [], []), Room(kept_share * 2**30 * (machine()["memory_gib"] or 4))
     told, count = time.monotonic(), 0
     with explain_out_of_memory("reading photographs", "give fewer sources with --data"):
         for files in open_sources(sources):
@@ -203,7 +219,8 @@ def _decode(name: str, data: bytes) -> NDArray[np.uint8]:
 
 
 class Batch(NamedTuple):
-    """x (B, 3, S, S) float32 on the 0..255 scale; quality (B,); noise for y and z."""
+    """x, what the network sees, (B, 3, S, S) float32 on the 0..255 scale unless a source says else; quality (B,);
+    noise for y and z."""
 
     x: Tensor
     quality: Tensor
@@ -219,49 +236,42 @@ class Batch(NamedTuple):
         return Batch(x.contiguous(memory_format=torch.channels_last), quality, Noise(y, z))
 
 
+class Source(Protocol):
+    """Where what a network sees of a sample comes from."""
+
+    def prepare(self) -> None:
+        """Do what has to be done once before anything is drawn."""
+
+    def draw(self, rng: np.random.Generator, size: int) -> Tensor:
+        """What stands for size x size pixels; the same for a generator in the same state."""
+
+
 @dataclass(frozen=True)
-class BatchMaker:
-    """Draws crops with flips, transposes and some down-scaling.
+class Crops:
+    """Crops of photographs, (3, size, size) float32 on the 0..255 scale, with flips, transposes and some down-scaling.
 
     Another photograph takes the place of one that turns out to be damaged; say: told its name, once.
     """
 
     photos: Sequence[AnyPhoto | CardPhoto]
-    seed: int
-    latent_channels: int
-    hyper_channels: int
-    stratified: bool = False
     down_scaled: float = 0.25
     say: Callable[[str], None] = lambda line: None
     damaged: set[int] = field(default_factory=set)
 
-    def batch(self, step: int, size: int, indexes: Sequence[int], of: int) -> Batch:
-        """The samples `indexes` of the global batch, `of` samples, of a step; crops of size x size, a multiple of 64.
+    def prepare(self) -> None:
+        """As Source has it: photographs are decoded when they are drawn."""
 
-        Stratified, the qualities of a global batch lie one in each of as many equal parts of the scale.
-        """
-        samples = [self._sample(step, size, index, of) for index in indexes]
-        x, quality, noise_y, noise_z = (torch.stack(part) for part in zip(*samples, strict=True))
-        return Batch(x.to(memory_format=torch.channels_last), quality, Noise(noise_y, noise_z))
-
-    def _sample(self, step: int, size: int, index: int, of: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        rng = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, step, index]))
+    def draw(self, rng: np.random.Generator, size: int) -> Tensor:
+        """As Source has it."""
         crop = self._crop(rng, size)
         if rng.random() < 0.5:
             crop = crop.flip(2)
         if rng.random() < 0.5:
             crop = crop.flip(1)
-        if rng.random() < 0.5:
-            crop = crop.transpose(1, 2)
-        part = (index + rng.random()) / of if self.stratified else rng.random()
-        quality = torch.tensor(100 * part, dtype=torch.float32)
-        side = size // 16
-        noise_y = rng.random((self.latent_channels, side, side), dtype=np.float32) - np.float32(0.5)
-        noise_z = rng.random((self.hyper_channels, side // 4, side // 4), dtype=np.float32) - np.float32(0.5)
-        return crop, quality, torch.from_numpy(noise_y), torch.from_numpy(noise_z)
+        return crop.transpose(1, 2) if rng.random() < 0.5 else crop
 
     def _crop(self, rng: np.random.Generator, size: int) -> Tensor:
-        photo = self._draw(rng, size)
+        photo = self._photo(rng, size)
         height, width = photo.shape[:2]
         scale = rng.uniform(1, 2) if rng.random() < self.down_scaled else 1.0
         side = min(round(size * scale), height, width)
@@ -271,7 +281,7 @@ class BatchMaker:
             return crop
         return F.interpolate(crop[None], (size, size), mode="bilinear", antialias=True)[0]
 
-    def _draw(self, rng: np.random.Generator, size: int) -> Tensor | NDArray[np.uint8]:
+    def _photo(self, rng: np.random.Generator, size: int) -> Tensor | NDArray[np.uint8]:
         for _ in range(1000):
             index = int(rng.integers(len(self.photos)))
             if index in self.damaged or self.photos[index].side < size:
@@ -283,3 +293,34 @@ class BatchMaker:
                     self.damaged.add(index)
                     self.say(f"skipped: {error}")
         raise UsageError(f"no photograph that is whole has {size} pixels a side: lower the crop size")
+
+
+@dataclass(frozen=True)
+class BatchMaker:
+    """Draws samples, with a quality and noise for each."""
+
+    source: Source
+    seed: int
+    latent_channels: int
+    hyper_channels: int
+    stratified: bool = False
+
+    def batch(self, step: int, size: int, indexes: Sequence[int], of: int) -> Batch:
+        """The samples `indexes` of the global batch, `of` samples, of a step; size x size pixels, a multiple of 64.
+
+        Stratified, the qualities of a global batch lie one in each of as many equal parts of the scale.
+        """
+        samples = [self._sample(step, size, index, of) for index in indexes]
+        x, quality, noise_y, noise_z = (torch.stack(part) for part in zip(*samples, strict=True))
+        return Batch(x.to(memory_format=torch.channels_last), quality, Noise(noise_y, noise_z))
+
+    def _sample(self, step: int, size: int, index: int, of: int) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+        rng = np.random.Generator(np.random.Philox(key=self.seed, counter=[0, 0, step, index]))
+        seen = self.source.draw(rng, size)
+        part = (index + rng.random()) / of if self.stratified else rng.random()
+        quality = torch.tensor(100 * part, dtype=torch.float32)
+        side = size // STRIDE
+        noise_y = rng.random((self.latent_channels, side, side), dtype=np.float32) - np.float32(0.5)
+        hyper_side = side // HYPER_STRIDE
+        noise_z = rng.random((self.hyper_channels, hyper_side, hyper_side), dtype=np.float32) - np.float32(0.5)
+        return seen, quality, torch.from_numpy(noise_y), torch.from_numpy(noise_z)

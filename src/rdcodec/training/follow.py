@@ -22,7 +22,7 @@ from rdcodec.models.transforms.conv import ConvAnalysis, ConvSynthesis
 from rdcodec.models.transforms.kinds import ConvTransform
 from rdcodec.models.transforms.light import PIXEL_MEAN
 from rdcodec.models.transforms.staged import LATENT_UNIT, PIXEL_UNIT
-from rdcodec.training.data import AnyPhoto, BatchMaker
+from rdcodec.training.data import AnyPhoto, BatchMaker, Crops
 from rdcodec.training.start import start_entropy, start_model
 
 BATCHES, CROPS, SIDE = 5, 64, 128  # some 20,000 positions of latents, for 3,201 unknowns of each
@@ -54,7 +54,7 @@ def follow(model: ImageModel, teacher: ImageModel, photos: Sequence[AnyPhoto], s
     device = down.weight.device
     teacher = teacher.to(device)
     quality = torch.full((CROPS,), quality_of_lmbda(model.config.lmbda), device=device)
-    batches = BatchMaker(photos, seed, model.config.latent_channels, model.entropy.hyper_channels)
+    batches = BatchMaker(Crops(photos), seed, model.config.latent_channels, model.entropy.hyper_channels)
     latents, features = LeastSquares(), [LeastSquares() for _ in range(4)]
     square = torch.zeros(model.config.latent_channels, device=device)
     for step in range(BATCHES):

@@ -41,6 +41,7 @@ class Run:
     validated: Seen  # the average, as the run sees the model
     optimizers: list[torch.optim.Optimizer]
     stepper: Stepper
+    prepare: Callable[[], None]  # what the feed needs before its first batch
     feed: Feed
     validation: list[Photo]
     anchors: dict[str, Curve]
@@ -101,7 +102,7 @@ def fit(run: Run, pause_after: float = math.inf, began: float | None = None) -> 
         began = time.perf_counter()
     if progress.step == 0:
         emit_validation(run)
-    if run.compiled and progress.spent < progress.budget.total:
+    if progress.spent < progress.budget.total:
         _warm_up(run)
     clock, meter = Clock(), Meter(progress, run.matmul_gflop_per_s)
     while True:
@@ -147,10 +148,16 @@ def _take_steps(
 
 
 def _warm_up(run: Run) -> None:
-    """Compile for the present stage's shapes, in time that no budget counts."""
-    stage = run.progress.budget.stage(run.progress.spent, run.recipe)
-    run.say("compiling")
-    run.stepper.gradients(run.feed.take(run.progress.step, stage), stage.batch)
+    """Make what batches come from, and compile for the present stage's shapes, in time that no budget counts.
+
+    Processes that are ready wait here for the others, as for the one that validates: in a step it would be counted.
+    """
+    run.prepare()
+    if run.compiled:
+        stage = run.progress.budget.stage(run.progress.spent, run.recipe)
+        run.say("compiling")
+        run.stepper.gradients(run.feed.take(run.progress.step, stage), stage.batch)
+    run.group.sum([0.0], run.device)
 
 
 def save(run: Run) -> None:
@@ -212,7 +219,7 @@ class Meter:
             "eflop": progress.flops / 1e18,
             "loss": loss,
             "bpp": bpp,
-            "psnr_db": psnr,
+            **({} if math.isnan(psnr) else {"psnr_db": psnr}),  # latents have none
             "steps_per_s": (progress.step - self.step) / elapsed,
             "gflop_per_s": gflop_per_s,
             "roofline_share": gflop_per_s / self.matmul_gflop_per_s,

@@ -10,6 +10,7 @@ from rdcodec.codec import native_engine
 from rdcodec.errors import BadInput, UsageError
 from rdcodec.measure.machine import machine
 from rdcodec.models.config import ModelConfig
+from rdcodec.models.entropy.kinds import CharmEntropy
 from rdcodec.models.records import parse_record
 from rdcodec.models.weights import Weights, find_config, no_encoder, read_weights
 from rdcodec.system import write_whole
@@ -105,6 +106,10 @@ def plan_of(
     if only == "decoder" and not native_engine.runs(model):
         raise UsageError(
             f"{model.name} cannot learn so: --only decoder is for light models, whose encoders choose integers"
+        )
+    if only == "entropy" and isinstance(model.entropy, CharmEntropy) and model.entropy.lrp:
+        raise UsageError(
+            f"{model.name} cannot learn so: its entropy model predicts residuals, which are part of the picture"
         )
     how = load_recipe(recipe or ("short" if model.lmbda is None else "single"))
     if model.lmbda is not None:

@@ -23,12 +23,25 @@ from rdcodec.models.weights import FILE_NAME, Weights, read_weights
 from rdcodec.system import write_whole
 from rdcodec.training.as_coded import AsCoded, Seen
 from rdcodec.training.checkpoint import RESTART, Progress, load_checkpoint, save_restart
-from rdcodec.training.data import AnyPhoto, Batch, BatchMaker, Photos, decoded, first_few, held, load_photos
+from rdcodec.training.data import (
+    KEPT_SHARE,
+    AnyPhoto,
+    Batch,
+    BatchMaker,
+    Crops,
+    Photos,
+    Source,
+    decoded,
+    first_few,
+    held,
+    load_photos,
+)
 from rdcodec.training.feed import Feed
 from rdcodec.training.follow import can_follow, follow
 from rdcodec.training.graphs import fastest
 from rdcodec.training.group import Group, own_device, processes
 from rdcodec.training.grow import contains, grow
+from rdcodec.training.latents import Latents, OnLatents
 from rdcodec.training.logs import LOG, open_tensorboard, whole_records
 from rdcodec.training.loop import Run, fit, save
 from rdcodec.training.optimizer import Muon, make_optimizers
@@ -170,7 +183,10 @@ def _carry_out(run: Run, plan: Plan, setting: Setting, say: Say) -> None:
 
 def _read_photos(plan: Plan, say: Say) -> Photos:
     say("reading photographs")
-    photos = load_photos([Path(source) for source in plan.sources], say)
+    kept_share = (
+        0.0 if plan.only == "entropy" else KEPT_SHARE
+    )  # latents are made of photographs that nobody asks for again
+    photos = load_photos([Path(source) for source in plan.sources], say, kept_share)
     say(
         f"{len(photos.train)} photographs to train on ({photos.megapixels:.0f} MP), "
         f"{len(photos.validation)} held out for validation"
@@ -200,13 +216,10 @@ def _start_from(model: ImageModel, weights: Weights, photos: Sequence[AnyPhoto],
 
 
 def _freeze_others(model: ImageModel, only: Only) -> None:
-    """Leave gradients to the part that learns. With the entropy model alone none flows through the synthesis."""
+    """Leave gradients to the part that learns."""
     model.requires_grad_(False)
     model.entropy.requires_grad_(True)
-    if only == "decoder":
-        model.synthesis.requires_grad_(True)
-    else:
-        model.synthesis.register_forward_pre_hook(lambda _, inputs: tuple(value.detach() for value in inputs))
+    model.synthesis.requires_grad_(only == "decoder")
 
 
 def _assemble(
@@ -229,12 +242,14 @@ def _assemble(
         _freeze_others(model, plan.only)
     optimizers = make_optimizers(model, plan.recipe)
     average = copy.deepcopy(model)
+    on_latents = plan.only == "entropy"
     seen: Callable[[ImageModel], Seen] = AsCoded if plan.only == "decoder" else _itself
-    parallel = group.parallel(seen(model))
+    parallel = group.parallel(OnLatents(model) if on_latents else seen(model))
     # Sizes change with the stages alone: better a few compilations than one for any size.
     forward: nn.Module = torch.compile(parallel, dynamic=False) if setting.compiled else parallel  # type: ignore[assignment]
-    eager = Eager(plan.recipe, model, average, optimizers, parallel, forward, group, say)
-    forward_macs = forward_macs_per_px(model)
+    eager = Eager(plan.recipe, model, average, optimizers, parallel, forward, group, say, on_latents)
+    trained_macs = _trained_macs_per_px(model, plan.only) if plan.only else forward_macs_per_px(model)
+    source = _source(plan, model, photos, setting.device, group, say)
     held_out = decoded(photos.validation, say) if photos and group.leads else []
     return Run(
         folder=folder,
@@ -244,14 +259,15 @@ def _assemble(
         validated=seen(average),
         optimizers=optimizers,
         stepper=fastest(eager, device),
-        feed=Feed(_maker(plan, photos, setting, group, say), device),
+        prepare=source.prepare,
+        feed=Feed(_maker(plan, source, setting, group), device),
         validation=held_out,
         anchors={},
         progress=progress,
         group=group,
         device=device,
-        forward_macs_per_px=forward_macs,
-        trained_macs_per_px=_trained_macs_per_px(model, plan.only) if plan.only else forward_macs,
+        forward_macs_per_px=trained_macs if on_latents else forward_macs_per_px(model),
+        trained_macs_per_px=trained_macs,
         optimizer_flops=sum(optimizer.flops for optimizer in optimizers if isinstance(optimizer, Muon)),
         compiled=setting.compiled,
         matmul_gflop_per_s=roofline(device, fast_dtype(device))[0] if photos else math.inf,
@@ -260,18 +276,19 @@ def _assemble(
     )
 
 
-def _maker(
-    plan: Plan, photos: Photos | None, setting: Setting, group: Group, say: Say
-) -> Callable[[int, Stage], list[Batch]]:
+def _source(
+    plan: Plan, model: ImageModel, photos: Photos | None, device: torch.device, group: Group, say: Say
+) -> Source:
+    """What samples are drawn from: where the analysis does not learn, and nothing behind it is drawn, its latents."""
+    if plan.only == "entropy":
+        return Latents(model, photos.train if photos else [], plan.recipe.largest_crop, group.size, say)
+    return Crops(held(photos, device) if photos else [], say=say)
+
+
+def _maker(plan: Plan, source: Source, setting: Setting, group: Group) -> Callable[[int, Stage], list[Batch]]:
     """What makes this process's micro-batches of a step."""
-    batches = BatchMaker(
-        held(photos, setting.device) if photos else [],
-        plan.seed,
-        plan.config.latent_channels,
-        plan.config.entropy.hyper_channels,
-        plan.recipe.stratified,
-        say=say,
-    )
+    m, n = plan.config.latent_channels, plan.config.entropy.hyper_channels
+    batches = BatchMaker(source, plan.seed, m, n, plan.recipe.stratified)
 
     def make(step: int, stage: Stage) -> list[Batch]:
         mine = group.share(stage.batch)

@@ -1,5 +1,6 @@
 """What carries a training step out: gradients of a batch, and what the optimisers make of them."""
 
+import math
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -13,13 +14,14 @@ from rdcodec.errors import is_out_of_memory
 from rdcodec.models.base import ImageModel
 from rdcodec.models.precision import fast_dtype
 from rdcodec.models.scale import LMBDA_REFERENCE
+from rdcodec.models.sizes import STRIDE
 from rdcodec.training.data import Batch
 from rdcodec.training.group import Group
 from rdcodec.training.recipe import Recipe
 
 
 class Losses(NamedTuple):
-    """Means over the batch: the weighted loss, bpp, PSNR in dB."""
+    """Means over the batch: the weighted loss, bpp, PSNR in dB (NaN where nothing is drawn)."""
 
     loss: Tensor
     bpp: Tensor
@@ -45,15 +47,31 @@ class Stepper(Protocol):
 
 def rate_distortion(forward: nn.Module, batch: Batch, lmbda: Tensor, lmbda_weight: float) -> Losses:
     """Loss of a batch: (bpp + lmbda * MSE), weighted so that no rate starves. lmbda (B,)."""
-    device = batch.x.device
-    dtype = fast_dtype(device) if batch.x.dtype == torch.float32 else batch.x.dtype
-    with torch.autocast(device.type, dtype, enabled=dtype == torch.bfloat16):
+    with _in_fast_dtype(batch):
         out = forward(batch.x, batch.quality, batch.noise)
     mse = (out.x_hat - batch.x).square().mean((1, 2, 3))
     bpp = (out.bits_y + out.bits_z) / (batch.x.shape[2] * batch.x.shape[3])
-    weight = (lmbda / LMBDA_REFERENCE) ** lmbda_weight
     psnr = 10 * torch.log10(255**2 / mse.detach())
-    return Losses((weight * (bpp + lmbda * mse)).mean(), bpp.detach().mean(), psnr.mean())
+    return Losses((_weight(lmbda, lmbda_weight) * (bpp + lmbda * mse)).mean(), bpp.detach().mean(), psnr.mean())
+
+
+def rate_alone(forward: nn.Module, batch: Batch, lmbda: Tensor, lmbda_weight: float) -> Losses:
+    """Loss of a batch of latents: bpp, weighted alike. forward: as that of `OnLatents`."""
+    with _in_fast_dtype(batch):
+        bits_y, bits_z = forward(batch.x, batch.quality, batch.noise)
+    bpp = (bits_y + bits_z) / (batch.x.shape[2] * batch.x.shape[3] * STRIDE**2)
+    rate = bpp.detach().mean()
+    return Losses((_weight(lmbda, lmbda_weight) * bpp).mean(), rate, torch.full_like(rate, math.nan))
+
+
+def _in_fast_dtype(batch: Batch) -> AbstractContextManager[object]:
+    device = batch.x.device
+    dtype = fast_dtype(device) if batch.x.dtype == torch.float32 else batch.x.dtype
+    return torch.autocast(device.type, dtype, enabled=dtype == torch.bfloat16)
+
+
+def _weight(lmbda: Tensor, exponent: float) -> Tensor:
+    return (lmbda / LMBDA_REFERENCE) ** exponent
 
 
 @dataclass
@@ -61,6 +79,7 @@ class Eager:
     """Runs a step operation by operation.
 
     parallel: the model, its gradients averaged over the processes of `group`; forward: that, or that compiled.
+    on_latents: batches are of latents, and their rate alone is the loss.
     """
 
     recipe: Recipe
@@ -71,6 +90,7 @@ class Eager:
     forward: nn.Module
     group: Group
     say: Callable[[str], None]
+    on_latents: bool = False
 
     @property
     def groups(self) -> list[dict[str, Any]]:
@@ -92,11 +112,12 @@ class Eager:
         """As `gradients`; what fails is raised. Gradients stay in the memory where the first step put them."""
         for optimizer in self.optimizers:
             optimizer.zero_grad(set_to_none=False)
+        loss_of = rate_alone if self.on_latents else rate_distortion
         sums = torch.zeros(3, dtype=torch.float64, device=batches[0].x.device)
         for index, batch in enumerate(batches):
             share = len(batch.x) / of
             with _quiet_until_last(self.parallel, index == len(batches) - 1):
-                losses = rate_distortion(self.forward, batch, self.model.lmbda(batch.quality), self.recipe.lmbda_weight)
+                losses = loss_of(self.forward, batch, self.model.lmbda(batch.quality), self.recipe.lmbda_weight)
                 # Gradients are averaged over the processes, and their shares may differ: hence this factor.
                 (losses.loss * (share * self.group.size)).backward()  # type: ignore[no-untyped-call]
             sums += share * torch.stack([part.detach() for part in losses])
