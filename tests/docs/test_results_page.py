@@ -1,5 +1,6 @@
 """The page of results and its tables are what `make results` writes from the result files beside them."""
 
+import json
 import re
 import shlex
 import subprocess
@@ -8,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from rdcodec.cli.main import main
+from rdcodec.models.weights import PACKAGED
 
 ROOT = Path(__file__).parents[2]
 
@@ -28,3 +30,13 @@ def test_results_come_from_the_result_files(tmp_path: Path, monkeypatch: pytest.
     assert "results.md" in written and "table1-kodak.csv" in written
     changed = [name for name in written if (kept / name).read_text("utf-8") != (tmp_path / name).read_text("utf-8")]
     assert not changed, f"{changed}: run make results"
+
+
+def test_tables_have_the_cost_of_the_weights_that_are_here() -> None:
+    """What a decoder computes and what training cost, of the packaged tags."""
+    path = ROOT / "docs" / "results" / "models.json"
+    if not path.exists():
+        pytest.skip("no checkout")
+    kept = {(result["kind"], result["tag"]) for result in json.loads(path.read_text("utf-8"))["results"]}
+    wanted = {(kind, file.stem) for kind in ("count", "training") for file in PACKAGED.glob("*.safetensors")}
+    assert wanted and wanted <= kept

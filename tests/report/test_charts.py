@@ -357,6 +357,22 @@ def test_speeds_stand_with_their_own_pictures_networks_apart_from_files() -> Non
     assert "| CPU, 2 threads, core avx2, clic, 1 picture | 5.00 | 5.00 |" in decoding and "18.0" not in decoding
 
 
+def test_a_time_of_other_weights_is_said() -> None:
+    """It stands in for one that was not measured, and only then."""
+
+    def timed(tag: str, rate: float) -> Result:
+        values = {"threads": 1, "decode_mpx_per_s": rate, "coded": True, "kernels": "avx2"}
+        return Result("speed", tag[0], tag, values, Provenance("rdcodec", machine={"cpu": "x"}), "4 Kodak pictures")
+
+    own, other = timed("I.1", 5.0), timed("J.3", 7.0)
+    lab = laboratory([*below("I", 1.2), *below("J", 1.4), own, other])
+    table = paper_table(lab, lab.studies[0])
+    assert {row[0]: row[8] for row in table.rows if row[0][-2:] == ".1"} == {"rdcodec I.1": "5.0", "rdcodec J.1": "7.0"}
+    assert "Times were measured with other weights of a model: J.3 for J.1. " in table.note
+    own_alone = laboratory([*below("I", 1.2), own, timed("I.3", 9.0)])
+    assert "other weights" not in paper_table(own_alone, own_alone.studies[0]).note
+
+
 @pytest.mark.parametrize(("source", "by"), [("rdcodec", "other"), ("CompressAI 1.2.8", "published")])
 def test_a_foreign_codec_is_not_ours(source: str, by: str) -> None:
     foreign = [

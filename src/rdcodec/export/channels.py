@@ -173,6 +173,6 @@ def _permuted(arrays: Arrays, prefix: str, kept: dict[str, NDArray[np.int64]]) -
                     arrays[name] = np.ascontiguousarray(arrays[name][rows])
         for name in (f"{prefix}{layer}.weight" for layer in readers):
             if name in arrays:
-                of_others = arrays[name][:, channels:]  # the second pass sees the context behind the features
+                of_others = arrays[name][:, channels:]  # later passes see the context behind the features
                 arrays[name] = np.concatenate([arrays[name][:, order], of_others], 1)
     return arrays

@@ -130,6 +130,7 @@ def paper_table(laboratory: Laboratory, study: Study) -> Table:
     counted = {result.codec: result for result in laboratory.counts}
     ranked = ranks_of(study)
     manner, speeds = _speeds_in_one_way(laboratory, study)
+    timed = {m.label: _speed(speeds, m) for m in study.results}
     for letter, row in published.items():
         figures = [
             f"{row.parameters_m:.1f}",
@@ -147,7 +148,7 @@ def paper_table(laboratory: Laboratory, study: Study) -> Table:
             f"{standing.relative_rate_percent:+.2f}" if standing else NONE,
             NONE if study.reference is None else _bd_cells(m.curve, study.reference)[0],
             ranked.get(m.label, NONE),
-            _number(_speed(speeds, m), 1),
+            _number(_decode_speed(timed[m.label]), 1),
             *_eflop_cells(training_of(laboratory, m.codec, m.points[0].tag)),
         ]
         rows.append((m.label, m.by, *cells))
@@ -163,6 +164,7 @@ def paper_table(laboratory: Laboratory, study: Study) -> Table:
         "Parameters of A, B and G are counted without the analysis transform, as the paper seems to do. "
         "Effort: the encoder searched for better files; the decoder is the same. "
         f"Decode: whole files of quality {SPEED_QUALITY:g}, or of the only rate{manner and f'; {manner}'}. "
+        f"{_times_of_others(study, timed)}"
         "'-': not known; rates and times of the paper's models are not listed. "
         "`rdc results count MODEL` and `rdc bench MODEL` measure ours. "
         "Training: forward and backward passes, for these weights alone and together with the weights they started "
@@ -227,11 +229,22 @@ def _speeds_in_one_way(laboratory: Laboratory, study: Study) -> tuple[str, list[
     return max(ways.items(), key=rank, default=("", []))
 
 
-def _speed(speeds: Sequence[Result], measured: Measured) -> float | None:
-    """Of the same weights where these were measured, else of the model: its decoder is the same."""
+def _speed(speeds: Sequence[Result], measured: Measured) -> Result | None:
+    """Of the same weights where these were measured, else of the model's last ones that were."""
     of_model = [speed for speed in speeds if speed.codec == model_of(measured.codec)]
     own = [speed for speed in of_model if speed.tag == tag_of(measured.points[0].tag)] or of_model
-    return float(own[-1].values["decode_mpx_per_s"] or 0) if own else None
+    return own[-1] if own else None
+
+
+def _decode_speed(speed: Result | None) -> float | None:
+    return float(speed.values["decode_mpx_per_s"] or 0) if speed else None
+
+
+def _times_of_others(study: Study, timed: Mapping[str, Result | None]) -> str:
+    """Which weights were timed in the place of those of a row."""
+    tags = {tag_of(m.points[0].tag): speed.tag for m in study.results if (speed := timed[m.label])}
+    others = [f"{speed} for {tag}" for tag, speed in tags.items() if speed != tag]
+    return f"Times were measured with other weights of a model: {', '.join(others)}. " if others else ""
 
 
 def curves_csv(study: Study) -> str:
