@@ -24,7 +24,7 @@ from rdcodec.models.weights import FILE_NAME, Weights, read_weights, save_weight
 from rdcodec.training.plan import RUN_FILE, Plan
 from rdcodec.training.recipe import Stage, load_recipe
 from rdcodec.training.record import training_result
-from rdcodec.training.release import release, retire
+from rdcodec.training.release import _of_tag, release, retire
 
 Picture = NDArray[np.uint8]
 CURVE = {"quality": [10.0, 40.0, 70.0, 85.0], "bpp": [0.1, 0.3, 0.7, 1.1], "psnr_db": [28.0, 31.0, 35.0, 37.0]}
@@ -239,6 +239,14 @@ def test_a_released_tag_gets_tables_of_its_own_under_the_next(
     text = path.with_suffix(".md").read_text("utf-8")
     assert text.startswith("# Tiny.2\n") and "\n\nMore.\n" in text and new.tables.hash().hex() in text
     assert "\n## Tiny.1\n" in text and "\n### Training\n\nNone.\n" in text
+
+
+def test_headings_of_cards_within_cards_stay_headings(tmp_path: Path) -> None:
+    """Markdown has six levels, and '#' of a command is none."""
+    card = "# Tiny.1\n\n##### Data\n\n###### Licence\n\n#!/bin/sh\n"
+    (tmp_path / "Tiny.1.md").write_text(card, "utf-8")
+    _, text = _of_tag(tmp_path / "Tiny.1.safetensors")
+    assert text == "## Tiny.1\n\n###### Data\n\n###### Licence\n\n#!/bin/sh"
 
 
 def test_a_released_tag_without_photographs_or_card(finished: Path, picture_folder: Path, tmp_path: Path) -> None:

@@ -41,7 +41,7 @@ def release(
 ) -> None:
     """Fit the entropy tables of a finished run to photographs, give its weights a tag, and write their model card.
 
-    Example: [bold]rdc release runs/first I.2 -o weights --notes data.md[/bold]
+    Example: [bold]rdc release runs/first I.8 -o weights --notes data.md[/bold]
     """
     from rdcodec.models.weights import TAG, find_weights
     from rdcodec.training.release import release as write

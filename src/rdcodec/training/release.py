@@ -2,6 +2,7 @@
 
 import json
 import math
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -121,7 +122,7 @@ def _of_run(run: Path) -> list[str]:
 
 
 def _of_tag(path: Path) -> list[str]:
-    """Where the networks of a released tag come from: its card, one level further down."""
+    """Where the networks of a released tag come from: its card, one level further down; Markdown has six."""
     try:
         text = path.with_suffix(".md").read_text(encoding="utf-8").strip()
     except OSError as error:
@@ -129,7 +130,7 @@ def _of_tag(path: Path) -> list[str]:
             f"{path.with_suffix('.md')}: {error.strerror}; the new card needs that of {path.stem}"
         ) from error
     about = f"The networks of {path.stem}, with entropy tables fitted to photographs. Of {path.stem} itself:"
-    return [about, "#" + text.replace("\n#", "\n##")]
+    return [about, re.sub(r"(?m)^(#{1,5}) ", r"#\1 ", text)]
 
 
 def _rates(config: ModelConfig) -> str:
